@@ -1,0 +1,199 @@
+"""Find or build the artefact of a raw model, in a child process.
+
+The child gives back the memory that quantising takes, and keeps the build libraries' settings to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from nimbed import errors
+from nimbed._hub import graph_file
+from nimbed.artefact import Artefact, home, is_artefact, open_artefact, sha256_of
+from nimbed.errors import ArtefactError, BuildError, InputError
+
+if TYPE_CHECKING:
+    from nimbed._hub import ModelSource, Source
+    from nimbed._types import ModelSpec, Precision
+
+logger = logging.getLogger("nimbed")
+
+# Raised when the same inputs give another artefact, so that those in the cache are not found any more.
+_RECIPE = 1
+_PROGRESS, _ERROR = "progress", "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """All that the child process needs to know.
+
+    Attributes:
+        name: hub id or folder name, for the record.
+        folder: the model folder.
+        revision: commit of the hub repository, or None.
+        graph: the network's file, relative to the folder.
+        sha256: of the graph.
+        spec: pooling and so on.
+        precision: of the artefact.
+        target: where it goes.
+        key: hash over all inputs that change the artefact.
+        calibration_file: JSON lines with "text", or None for the texts that nimbed ships.
+        calibration_count: how many of these texts are used.
+        seed: of the choice among them.
+    """
+
+    name: str
+    folder: str
+    revision: str | None
+    graph: str
+    sha256: str
+    spec: ModelSpec
+    precision: Precision
+    target: str
+    key: str
+    calibration_file: str | None = None
+    calibration_count: int = 128
+    seed: int = 0
+
+
+def make_request(  # noqa: PLR0913 (the ways a caller may steer a build)
+    model: ModelSource,
+    spec: ModelSpec,
+    precision: Precision,
+    *,
+    source: Source,
+    target: Path | None = None,
+    calibration_file: Path | None = None,
+    calibration_count: int = 128,
+    seed: int = 0,
+) -> BuildRequest:
+    """A request whose target is the user's choice, or the place in the cache that these inputs have."""
+    graph = graph_file(model.folder, source)
+    sha256 = sha256_of(*_weight_files(graph), *(model.folder / d.weights for d in spec.dense))
+    relevant = {
+        "recipe": _RECIPE,
+        "weights": sha256,
+        "tokenizer": sha256_of(model.folder / "tokenizer.json") if (model.folder / "tokenizer.json").is_file() else None,
+        "graph": [spec.pooling, spec.normalize, [asdict(d) for d in spec.dense]],
+        "max_length": spec.max_length,
+        "precision": precision,
+        "calibration": [sha256_of(calibration_file) if calibration_file else None, calibration_count, seed],
+    }
+    key = hashlib.blake2b(json.dumps(relevant).encode(), digest_size=8).hexdigest()
+    place = home() / "artefacts" / f"{model.name.replace('/', '--')}-openvino-{precision}-{key}"
+    return BuildRequest(
+        name=model.name,
+        folder=str(model.folder),
+        revision=model.revision,
+        graph=graph.relative_to(model.folder).as_posix(),
+        sha256=sha256,
+        spec=spec,
+        precision=precision,
+        target=str(target or place),
+        key=key,
+        calibration_file=str(calibration_file) if calibration_file else None,
+        calibration_count=calibration_count,
+        seed=seed,
+    )
+
+
+def _weight_files(graph: Path) -> list[Path]:
+    """The graph and the files that hold its weights beside it."""
+    beside = {".xml": f"{graph.stem}.bin", ".onnx": f"{graph.name}?data", ".json": "model-*-of-*.safetensors"}
+    return [graph, *sorted(graph.parent.glob(beside.get(graph.suffix, graph.name + "/")))]
+
+
+def find_or_build(request: BuildRequest, *, progress: bool = True) -> Artefact:
+    """The artefact at the request's target; built first where it is missing.
+
+    Raises:
+        ArtefactError: it cannot be stored, or what is there is damaged.
+        MissingExtraError: building needs a package that is not installed.
+        BuildError: the build failed.
+        InputError: the target holds an artefact of something else.
+    """
+    target = Path(request.target)
+    if not is_artefact(target):
+        logger.info("building the %s artefact of %s in %s", request.precision, request.name, target)
+        _run_child(request, progress=progress)
+    artefact = open_artefact(target)
+    if artefact.manifest.key != request.key:
+        raise InputError(f"{target} holds an artefact made from other inputs; choose another folder, or delete it")
+    return artefact
+
+
+@contextlib.contextmanager
+def target_lock(target: Path) -> Any:  # noqa: ANN401 (a context manager)
+    """One builder at a time for a target; a dead process leaves no lock behind."""
+    import filelock
+
+    name = hashlib.blake2b(str(target.absolute()).encode(), digest_size=8).hexdigest()
+    folder = home() / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / f"{name}.lock")
+        lock.acquire()
+    except OSError as err:
+        raise ArtefactError(f"{folder} cannot be written: {err}; choose another place with NIMBED_HOME") from err
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run_child(request: BuildRequest, *, progress: bool) -> None:
+    environment = {**os.environ, "NNCF_CI": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-m", "nimbed.quantization"]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        )
+        try:
+            failure = _talk(child, request, progress=progress)
+        except BaseException:
+            child.terminate()
+            child.wait()
+            raise
+        if child.wait() == 0:
+            return
+        if failure is not None:
+            raise getattr(errors, failure["type"], BuildError)(failure["message"])
+        raise BuildError(f"building {request.name} ended with status {child.returncode}:\n{_tail(log)}")
+
+
+def _talk(child: subprocess.Popen[str], request: BuildRequest, *, progress: bool) -> dict[str, str] | None:
+    """Hand the request over, show the child's progress, and return the error that it reports, if any."""
+    from tqdm.auto import tqdm
+
+    assert child.stdin is not None  # noqa: S101 (opened as a pipe above)
+    assert child.stdout is not None  # noqa: S101
+    failure: dict[str, str] | None = None
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.write(json.dumps(asdict(request)))
+        child.stdin.close()
+    with tqdm(total=None, desc=f"{request.name} {request.precision}", unit="step", disable=not progress) as bar:
+        for line in child.stdout:
+            event = json.loads(line)
+            if event["kind"] == _ERROR:
+                failure = event
+            else:
+                logger.info("%s: %s", request.name, event["stage"])
+                bar.total = event["steps"]
+                bar.set_postfix_str(event["stage"])
+                bar.update(event["step"] - bar.n)
+    return failure
+
+
+def _tail(log: IO[str]) -> str:
+    log.seek(0)
+    return "".join(log.readlines()[-15:])

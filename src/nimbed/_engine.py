@@ -1,0 +1,292 @@
+"""Settings in, an opened engine out: where each ``auto`` is decided, and its reason kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from nimbed import _machine
+from nimbed._build import find_or_build, make_request
+from nimbed._hub import ModelSource, Source, graph_file, resolve
+from nimbed._tokenize import TextTokenizer, load_tokenizer
+from nimbed._types import OpenRequest
+from nimbed.artefact import Artefact, is_artefact, open_artefact, sha256_of
+from nimbed.backends import BACKENDS, open_backend
+from nimbed.errors import InputError, ModelNotFoundError
+from nimbed.spec import SpecOverrides, read_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nimbed._types import Backend, ModelSpec, Pooling, Precision, Truncate
+
+_PRECISIONS = ("auto", "bf16", "fp32", "int8")
+_TRUNCATE = ("chunk", "error", "silent", "warn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the user said, checked; an Encoder is pickled as this."""
+
+    model: str
+    backend: str = "auto"
+    precision: Precision | Literal["auto"] = "auto"
+    max_length: int | None = None
+    truncate: Truncate = "warn"
+    dim: int | None = None
+    threads: int | None = None
+    spec: SpecOverrides = field(default_factory=SpecOverrides)
+    source: Source = field(default_factory=Source)
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("backend", ("auto", *BACKENDS)), ("precision", _PRECISIONS), ("truncate", _TRUNCATE)):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        for name in ("max_length", "dim", "threads"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise InputError(f"{name}={value!r} must be a whole number from 1 on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderInfo:
+    """What an Encoder uses, and why.
+
+    Attributes:
+        model: hub id or folder name.
+        revision: commit, for a hub model.
+        backend: the engine; ``backend_version`` its version.
+        precision: of the arithmetic.
+        instruction_set: the best that this CPU has for int8.
+        threads: that the engine takes.
+        dim: width of the vectors.
+        max_length: tokens that a text keeps, special tokens included.
+        truncate: what happens to longer texts.
+        pooling: how token vectors become one.
+        normalize: whether vectors have L2 norm 1.
+        prompts: by role.
+        similarity: as the model's authors name it.
+        artefact: the folder that is run.
+        quality: measured against fp32 when the artefact was built; None where it was not quantised here.
+        fingerprint: see :attr:`nimbed.Encoder.fingerprint`.
+        reasons: for each choice that was made for the user, why.
+    """
+
+    model: str
+    revision: str | None
+    backend: str
+    backend_version: str
+    precision: Precision
+    instruction_set: str
+    threads: int
+    dim: int
+    max_length: int
+    truncate: Truncate
+    pooling: Pooling
+    normalize: bool
+    prompts: Mapping[str, str]
+    similarity: str
+    artefact: str
+    quality: Mapping[str, Any] | None
+    fingerprint: str
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """An opened backend with the tokenizer and the spec that go with it.
+
+    ``normalize_after`` tells that vectors must still be normalised, since the graph does not do it.
+    """
+
+    backend: Backend
+    tokenizer: TextTokenizer
+    spec: ModelSpec
+    info: EncoderInfo
+    normalize_after: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Located:
+    """A folder that a backend can open."""
+
+    source: ModelSource
+    folder: Path
+    spec: ModelSpec
+    precision: Precision
+    digest: str
+    tokenizer: Any
+    reasons: dict[str, str]
+    quality: Mapping[str, Any] | None = None
+
+
+def open_engine(settings: Settings) -> Engine:
+    """Resolve the model, find or build its artefact, open the backend."""
+    backend, backend_reason = _choose_backend(settings)
+    located = _locate(settings, backend)
+    spec = settings.spec.apply_prompts(located.spec)
+    max_length = _max_length(settings, spec)
+    normalize = spec.normalize if settings.spec.normalize is None else settings.spec.normalize
+    if spec.normalize and not normalize:
+        raise InputError(f"normalize=False: {located.folder} normalises in its graph; build one that does not")
+    plan = _machine.thread_plan(settings.threads)
+    # The engine's buckets follow the length that is really used.
+    request = OpenRequest(
+        folder=located.folder, spec=replace(spec, max_length=max_length), precision=located.precision, threads=plan.threads
+    )
+    opened = open_backend(backend, request)
+    tokenizer = TextTokenizer(located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
+    reasons = {**spec.origins, "backend": backend_reason, "threads": plan.reason, **located.reasons}
+    info = EncoderInfo(
+        model=located.source.name,
+        revision=located.source.revision,
+        backend=backend,
+        backend_version=opened.version,
+        precision=located.precision,
+        instruction_set=_machine.cpu().instruction_set,
+        threads=plan.threads,
+        dim=_dim(settings, spec),
+        max_length=max_length,
+        truncate=settings.truncate,
+        pooling=spec.pooling,
+        normalize=normalize,
+        prompts=dict(spec.prompts),
+        similarity=spec.similarity,
+        artefact=str(located.folder),
+        quality=located.quality,
+        fingerprint="",
+        reasons=reasons,
+    )
+    info = replace(info, fingerprint=_fingerprint(info, located.digest))
+    return Engine(
+        backend=opened, tokenizer=tokenizer, spec=spec, info=info, normalize_after=normalize and not spec.normalize
+    )
+
+
+def choose_precision(settings: Settings) -> tuple[Precision, str]:
+    """int8 where the CPU has the instructions for it, fp32 elsewhere; the user's word goes before."""
+    if settings.precision != "auto":
+        return settings.precision, "set by the user"
+    cpu = _machine.cpu()
+    if cpu.fast_int8:
+        return "int8", f"{cpu.instruction_set} multiplies int8 fast and without overflow"
+    return "fp32", "no VNNI, AMX or dot-product instructions found: int8 could overflow there and would gain little"
+
+
+def _choose_backend(settings: Settings) -> tuple[str, str]:
+    if settings.backend != "auto":
+        return settings.backend, "set by the user"
+    return "openvino", "the default: the fastest engine that needs no torch"
+
+
+def _locate(settings: Settings, backend: str) -> _Located:
+    if backend == "fake" and not Path(settings.model).expanduser().is_dir():
+        return _built_in(settings)
+    source = resolve(settings.model, settings.source)
+    if is_artefact(source.folder):
+        return _from_artefact(settings, backend, source)
+    spec = read_spec(source.folder, name=source.name, overrides=settings.spec)
+    if backend == "openvino":
+        return _from_build(settings, source, spec)
+    return _from_model_folder(settings, source, spec)
+
+
+def _built_in(settings: Settings) -> _Located:
+    from nimbed.backends import fake
+
+    return _Located(
+        source=ModelSource(name=settings.model, folder=Path()),
+        folder=Path(),
+        spec=fake.SPEC,
+        precision="fp32",
+        digest="fake",
+        tokenizer=fake.tokenizer(),
+        reasons={"precision": "the fake backend has one"},
+    )
+
+
+def _from_artefact(settings: Settings, backend: str, source: ModelSource) -> _Located:
+    artefact = open_artefact(source.folder)
+    manifest = artefact.manifest
+    if backend not in {manifest.engine, "fake"}:
+        raise InputError(f"{source.folder} is an artefact for {manifest.engine}, not for backend={backend!r}")
+    if settings.precision not in {"auto", manifest.precision}:
+        raise InputError(f"{source.folder} is an {manifest.precision} artefact, not {settings.precision}")
+    if settings.spec.pooling not in {None, manifest.spec.pooling}:
+        raise InputError(f"{source.folder} was built with {manifest.spec.pooling} pooling; build another one")
+    named = replace(source, name=manifest.source.id, revision=manifest.source.revision)
+    return _located(artefact, named, manifest.spec, {"precision": "the artefact's own"})
+
+
+def _from_build(settings: Settings, source: ModelSource, spec: ModelSpec) -> _Located:
+    precision, reason = choose_precision(settings)
+    if precision == "bf16":
+        raise InputError('precision="bf16": backend="openvino" has int8 and fp32')
+    request = make_request(source, spec, precision, source=settings.source)
+    artefact = find_or_build(request)
+    # The folder's own prompts and limits are fresher than those of the day of the build.
+    return _located(artefact, source, spec, {"precision": reason, "artefact": f"built from {request.graph}"})
+
+
+def _located(artefact: Artefact, source: ModelSource, spec: ModelSpec, reasons: dict[str, str]) -> _Located:
+    return _Located(
+        source=source,
+        folder=artefact.folder,
+        spec=spec,
+        precision=artefact.manifest.precision,
+        digest=artefact.manifest.digest,
+        tokenizer=load_tokenizer(artefact.folder),
+        reasons=reasons,
+        quality=artefact.manifest.quality,
+    )
+
+
+def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec) -> _Located:
+    """For engines that read the weights themselves."""
+    weights = graph_file(source.folder, settings.source)
+    if weights.suffix in {".xml", ".onnx"}:
+        weights = source.folder / "model.safetensors"
+    if not weights.is_file():
+        raise ModelNotFoundError(f"{weights} is missing, and backend={settings.backend!r} reads nothing else")
+    files = [weights, source.folder / "tokenizer.json", *(source.folder / d.weights for d in spec.dense)]
+    chosen = cast("Precision", "fp32" if settings.precision == "auto" else settings.precision)
+    return _Located(
+        source=source,
+        folder=source.folder,
+        spec=spec,
+        precision=chosen,
+        digest=sha256_of(*(f for f in files if f.is_file())),
+        tokenizer=load_tokenizer(source.folder),
+        reasons={"precision": "set by the user" if settings.precision != "auto" else "this engine's default"},
+    )
+
+
+def _max_length(settings: Settings, spec: ModelSpec) -> int:
+    most = spec.positions or spec.max_length
+    if settings.max_length is not None and settings.max_length > most:
+        raise InputError(
+            f"max_length={settings.max_length} is more than the {most} tokens that the network takes; "
+            'truncate="chunk" embeds longer texts'
+        )
+    return settings.max_length or spec.max_length
+
+
+def _dim(settings: Settings, spec: ModelSpec) -> int:
+    if settings.dim is not None and settings.dim > spec.dim:
+        raise InputError(f"dim={settings.dim} is more than the model's {spec.dim}")
+    return settings.dim or spec.dim
+
+
+def _fingerprint(info: EncoderInfo, digest: str) -> str:
+    """Hash over all that can change a vector, and nothing else: not the path, the threads or the model's name."""
+    names = (
+        "backend", "backend_version", "precision", "instruction_set", "dim", "max_length", "pooling", "normalize",
+        "prompts",
+    )  # fmt: skip
+    # "warn", "error" and "silent" give the same vectors.
+    values = {**asdict(info), "windows": info.truncate == "chunk"}
+    content = json.dumps({"artefact": digest, **{n: values[n] for n in (*names, "windows")}}, sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,31 @@
+"""Objects that must forget their threads and locks in a forked child."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+T = TypeVar("T")
+_resets: MutableMapping[object, Callable[[object], None]] = weakref.WeakKeyDictionary()
+# What a parent's object held stays referenced in the child: an engine whose threads did not come along
+# cannot be torn down there.
+_inherited: list[object] = []
+
+
+def reset_in_child(thing: T, reset: Callable[[T], None]) -> None:
+    """After a fork, ``reset(thing)`` is called in the child."""
+    _resets[thing] = reset  # type: ignore[assignment]
+
+
+def _after_fork() -> None:
+    for thing, reset in list(_resets.items()):
+        _inherited.append(dict(thing.__dict__))
+        reset(thing)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,215 @@
+"""Text to ragged token ids, and the truncation policy.
+
+The tokenizer's own padding and truncation are switched off once, at load: setting them per call is what makes
+tokenizers fail with "Already borrowed" under threads. Ids are cut here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nimbed.errors import InputError, InputTypeError, SpecError, TruncationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from nimbed._types import Float32Array, Int32Array, ModelSpec, Truncate
+
+# Windows of a long text share an eighth of their tokens, so that no sentence is seen only in halves.
+_OVERLAP = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizedTexts:
+    """Token ids of some texts, ready to run.
+
+    Attributes:
+        sequences: one int32 array for each text, or several where a long text was cut in windows.
+        owners: int32 ``[len(sequences)]``, the index of the text that a sequence belongs to.
+        weights: float32 ``[len(sequences)]``, a window's share of its text; 1 for a text in one piece.
+        texts: how many texts there were.
+        truncated: how many of them lost tokens.
+        longest: tokens of the longest text before any cut, special tokens included.
+    """
+
+    sequences: list[Int32Array]
+    owners: Int32Array
+    weights: Float32Array
+    texts: int
+    truncated: int
+    longest: int
+
+    @property
+    def windowed(self) -> bool:
+        """Whether some text has more than one sequence."""
+        return len(self.sequences) != self.texts
+
+
+class TextTokenizer:
+    """A model's tokenizer with a fixed maximum length and truncation policy. Usable from many threads."""
+
+    def __init__(self, tokenizer: Any, spec: ModelSpec, *, max_length: int, truncate: Truncate) -> None:  # noqa: ANN401
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self._lowercase = spec.lowercase
+        self._side = spec.truncation_side
+        self._truncate = truncate
+        self.max_length = max_length
+        self._prefix, self._suffix = _special_ids(tokenizer)
+        self._room = max_length - len(self._prefix) - len(self._suffix)
+        if self._room < 1:
+            special = len(self._prefix) + len(self._suffix)
+            raise InputError(f"max_length={max_length} leaves no room beside {special} special tokens")
+
+    def __call__(self, texts: Sequence[str], prompt: str = "") -> TokenizedTexts:
+        """Tokenize texts with the prompt before each.
+
+        Raises:
+            InputError: a text cannot be encoded as UTF-8 (lone surrogates).
+            TruncationError: a text is too long and the policy is "error".
+        """
+        encodings = self._encode(texts, prompt)
+        sequences: list[Int32Array] = []
+        owners: list[int] = []
+        weights: list[float] = []
+        too_long: list[int] = []
+        longest = 0
+        for index, encoding in enumerate(encodings):
+            ids = np.array(encoding.ids, np.int32)
+            longest = max(longest, len(ids))
+            pieces, shares = [ids], [1.0]
+            if len(ids) > self.max_length:
+                too_long.append(index)
+                pieces, shares = self._shorten(ids, prompt + texts[index], prompt)
+            sequences += pieces
+            weights += shares
+            owners += [index] * len(pieces)
+        lost = 0 if self._truncate == "chunk" else len(too_long)
+        self._report(too_long, longest)
+        return TokenizedTexts(
+            sequences=sequences,
+            owners=np.array(owners, np.int32),
+            weights=np.array(weights, np.float32),
+            texts=len(texts),
+            truncated=lost,
+            longest=longest,
+        )
+
+    def _encode(self, texts: Sequence[str], prompt: str) -> list[Any]:
+        full = [prompt + text for text in texts] if prompt else list(texts)
+        if self._lowercase:
+            full = [text.lower() for text in full]
+        try:
+            # The batch call gives up the GIL, the single one does not.
+            encodings: list[Any] = self._tokenizer.encode_batch_fast(full, add_special_tokens=True)
+        except (TypeError, UnicodeEncodeError) as err:
+            raise _unencodable(texts, err) from err
+        return encodings
+
+    def _shorten(self, ids: Int32Array, text: str, prompt: str) -> tuple[list[Int32Array], list[float]]:
+        if self._truncate == "chunk":
+            return self._windows(text, prompt)
+        body = ids[len(self._prefix) : len(ids) - len(self._suffix)]
+        body = body[: self._room] if self._side == "right" else body[-self._room :]
+        return [self._framed(body)], [1.0]
+
+    def _windows(self, text: str, prompt: str) -> tuple[list[Int32Array], list[float]]:
+        """Overlapping windows over the text's tokens, each with the prompt's tokens and the special tokens."""
+        text = text.lower() if self._lowercase else text
+        encoding = self._tokenizer.encode_batch([text], add_special_tokens=False)[0]
+        body = np.array(encoding.ids, np.int32)
+        # A token belongs to the prompt where it ends within it.
+        split = sum(1 for _, end in encoding.offsets[: len(prompt) + 1] if end <= len(prompt)) if prompt else 0
+        head, body = body[:split], body[split:]
+        room = self._room - len(head)
+        if room < 1:
+            raise InputError(f"the prompt's {len(head)} tokens leave no room in max_length={self.max_length}")
+        step = max(1, room - room // _OVERLAP)
+        starts = range(0, max(1, len(body) - room + step), step)
+        windows = [body[start : start + room] for start in starts]
+        total = sum(len(window) for window in windows)
+        return [self._framed(np.concatenate([head, w])) for w in windows], [len(w) / total for w in windows]
+
+    def _framed(self, body: Int32Array) -> Int32Array:
+        return np.concatenate([self._prefix, body, self._suffix])
+
+    def _report(self, too_long: list[int], longest: int) -> None:
+        if not too_long or self._truncate in {"chunk", "silent"}:
+            return
+        say = (
+            f"{len(too_long)} of the texts (first: item {too_long[0]}) have more than max_length={self.max_length} tokens, "
+            f"the longest {longest}"
+        )
+        if self._truncate == "error":
+            raise TruncationError(f'{say}; split them, or choose truncate="chunk", "warn" or "silent"')
+        warnings.warn(f'{say}; the rest was cut off. truncate="chunk" keeps it, "silent" says nothing', stacklevel=2)
+
+
+def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (tokenizers has no types)
+    """The tokenizer of a model folder's ``tokenizer.json``.
+
+    Raises:
+        SpecError: the file is missing or damaged.
+    """
+    import tokenizers
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise SpecError(
+            f"{path} is missing; make it with transformers: "
+            f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
+        )
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as err:  # tokenizers raises bare Exception
+        raise SpecError(f"{path} cannot be read: {err}; fetch it again") from err
+
+
+def check_texts(texts: object) -> Sequence[str]:
+    """The texts themselves, if they are a list-like of strings.
+
+    Raises:
+        InputTypeError: names the first item that is not a string, or says what the whole is.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise InputTypeError(f"a list of strings is wanted, not one {type(texts).__name__}; put it in a list")
+    if isinstance(texts, (dict, set, frozenset)) or not (hasattr(texts, "__len__") and hasattr(texts, "__iter__")):
+        raise InputTypeError(
+            f"a list of strings is wanted, not {type(texts).__name__}; for an iterator, use Encoder.encode_iter"
+        )
+    items: list[str] = list(texts)
+    for index, item in enumerate(items):
+        if not isinstance(item, str):
+            raise InputTypeError(f"item {index} is {type(item).__name__}, not a string: {_short(item)}")
+    return items
+
+
+def _special_ids(tokenizer: Any) -> tuple[Int32Array, Int32Array]:  # noqa: ANN401
+    """The special tokens before and after a text."""
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    framed = tokenizer.encode("a", add_special_tokens=True).ids
+    at = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
+    return np.array(framed[:at], np.int32), np.array(framed[at + len(bare) :], np.int32)
+
+
+def _unencodable(texts: Sequence[str], cause: Exception) -> InputError:
+    for index, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as err:
+            return InputError(
+                f"item {index} is not valid Unicode text ({err.reason} at character {err.start}): {_short(text)}; "
+                'mend it with text.encode("utf-8", "replace").decode()'
+            )
+    return InputError(f"the tokenizer refused the texts: {cause}")
+
+
+def _short(item: object) -> str:
+    text = ascii(item)
+    return text if len(text) <= 60 else f"{text[:57]}..."

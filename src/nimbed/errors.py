@@ -1,0 +1,88 @@
+"""Every exception that nimbed raises on purpose.
+
+Each class is also the built-in that people catch for that kind of fault::
+
+    NimbedError
+    ├── InputError (ValueError)            a setting or a text that cannot be used
+    │   └── TruncationError                a text is longer than max_length and truncate="error"
+    ├── InputTypeError (TypeError)         not a string where a string is wanted
+    ├── SpecError (ValueError)             a model folder says something that cannot be honoured
+    ├── ModelNotFoundError (FileNotFoundError)
+    ├── DownloadError (OSError)            the hub could not be reached, or refused
+    ├── ArtefactError (OSError)            half-written, foreign, damaged, or cannot be stored
+    ├── BuildError (RuntimeError)          building an artefact failed
+    ├── MissingExtraError (ImportError)    an optional package is needed; the message has the command
+    ├── BackendError (RuntimeError)        an engine failed
+    │   └── OutOfMemoryError (MemoryError) an engine could not allocate
+    └── ClosedError (RuntimeError)         the encoder was closed
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArtefactError",
+    "BackendError",
+    "BuildError",
+    "ClosedError",
+    "DownloadError",
+    "InputError",
+    "InputTypeError",
+    "MissingExtraError",
+    "ModelNotFoundError",
+    "NimbedError",
+    "OutOfMemoryError",
+    "SpecError",
+    "TruncationError",
+]
+
+
+class NimbedError(Exception):
+    """Base of all errors raised by nimbed."""
+
+
+class InputError(NimbedError, ValueError):
+    """A setting or a text cannot be used; the message names it and says what would do."""
+
+
+class TruncationError(InputError):
+    """A text has more tokens than ``max_length`` and the policy is ``truncate="error"``."""
+
+
+class InputTypeError(NimbedError, TypeError):
+    """Something is not a string (or a list of strings) where one is wanted."""
+
+
+class SpecError(NimbedError, ValueError):
+    """A model folder holds something that nimbed cannot honour; names the file and the key."""
+
+
+class ModelNotFoundError(NimbedError, FileNotFoundError):
+    """There is no such model folder, artefact or hub repository."""
+
+
+class DownloadError(NimbedError, OSError):
+    """A download failed for good: retried where that could help, refused otherwise."""
+
+
+class ArtefactError(NimbedError, OSError):
+    """An artefact is damaged, foreign or half-written, or cannot be stored where it should be."""
+
+
+class BuildError(NimbedError, RuntimeError):
+    """Building an artefact failed; nothing was published."""
+
+
+class MissingExtraError(NimbedError, ImportError):
+    """An optional dependency is needed; the message holds the command that installs it."""
+
+
+class BackendError(NimbedError, RuntimeError):
+    """An engine could not open an artefact or run a batch."""
+
+
+class OutOfMemoryError(BackendError, MemoryError):
+    """An engine could not allocate memory for a batch."""
+
+
+class ClosedError(NimbedError, RuntimeError):
+    """The encoder was closed before or while the call ran."""

@@ -1,0 +1,118 @@
+"""From a model folder to an artefact: export, calibrate, quantise, measure, publish.
+
+``python -m nimbed.quantization`` is the build process that :func:`quantize` and :class:`nimbed.Encoder` start.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nimbed._build import find_or_build, make_request
+from nimbed._hub import Source, resolve
+from nimbed._tokenize import check_texts
+from nimbed.artefact import is_artefact
+from nimbed.errors import InputError
+from nimbed.spec import SpecOverrides, read_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    from nimbed._types import Precision
+    from nimbed.artefact import Artefact
+
+__all__ = ["Calibration", "quantize"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Which texts set the ranges of int8 activations.
+
+    Attributes:
+        texts: the user's own texts, or a ``.jsonl`` (field "text") or ``.txt`` file of them; None: those that
+            nimbed ships. Texts like those to be embedded serve best.
+        count: how many are used, chosen by length.
+        seed: of that choice.
+    """
+
+    texts: Sequence[str] | str | PathLike[str] | None = None
+    count: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise InputError(f"Calibration(count={self.count}): at least one text is needed")
+
+
+def quantize(  # noqa: PLR0913 (public, keyword-only)
+    model: str | PathLike[str],
+    out: str | PathLike[str] | None = None,
+    *,
+    precision: Precision = "int8",
+    calibration: Calibration | Sequence[str] | None = None,
+    spec: SpecOverrides | None = None,
+    source: Source | None = None,
+    progress: bool = True,
+) -> Artefact:
+    """Turn a model folder or hub model into an artefact, in a child process.
+
+    Args:
+        model: hub id or model folder. OpenVINO and ONNX graphs in it are used before safetensors.
+        out: the artefact's folder; None is its place in the cache, where :class:`nimbed.Encoder` finds it.
+        precision: "int8" (static, by NNCF) or "fp32".
+        calibration: texts for the activations' ranges; None uses an extract that nimbed ships.
+        spec: what to say instead of the model folder (pooling, prompts, normalize).
+        source: revision, file, cache and offline settings.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        The artefact, with its manifest; give it to ``Encoder``. One that exists already is returned as it is.
+
+    Raises:
+        ModelNotFoundError: no such model.
+        SpecError: the folder says something that cannot be honoured.
+        MissingExtraError: a package is missing; the message has the command.
+        ArtefactError: the artefact cannot be stored.
+        BuildError: the build failed.
+    """
+    if precision not in {"int8", "fp32"}:
+        raise InputError(f'precision={precision!r} is not one of "int8", "fp32"')
+    source = source or Source()
+    found = resolve(model, source)
+    if is_artefact(found.folder):
+        raise InputError(f"{found.folder} is an artefact already; quantise the model that it was made from")
+    chosen = calibration if isinstance(calibration, Calibration) else Calibration(texts=calibration)
+    model_spec = read_spec(found.folder, name=found.name, overrides=spec)
+    with tempfile.TemporaryDirectory(prefix="nimbed-") as folder:
+        request = make_request(
+            found,
+            model_spec,
+            precision,
+            source=source,
+            target=Path(out).expanduser().absolute() if out is not None else None,
+            calibration_file=_calibration_file(chosen, Path(folder)),
+            calibration_count=chosen.count,
+            seed=chosen.seed,
+        )
+        return find_or_build(request, progress=progress)
+
+
+def _calibration_file(calibration: Calibration, folder: Path) -> Path | None:
+    """The user's file, or one written from the user's texts."""
+    texts = calibration.texts
+    if texts is None:
+        return None
+    if isinstance(texts, str) or hasattr(texts, "__fspath__"):
+        path = Path(texts).expanduser().absolute()
+        if not path.is_file():
+            raise InputError(f"calibration file {path} does not exist")
+        return path
+    path = folder / "calibration.jsonl"
+    path.write_text("".join(json.dumps({"text": t}) + "\n" for t in check_texts(texts)), encoding="utf-8")
+    if path.stat().st_size == 0:
+        raise InputError("calibration needs at least one text, got an empty list")
+    return path
