@@ -66,7 +66,7 @@ class BuildRequest:
     seed: int = 0
 
 
-def make_request(  # noqa: PLR0913 (the ways a caller may steer a build)
+def make_request(
     model: ModelSource,
     spec: ModelSpec,
     precision: Precision,
@@ -83,7 +83,9 @@ def make_request(  # noqa: PLR0913 (the ways a caller may steer a build)
     relevant = {
         "recipe": _RECIPE,
         "weights": sha256,
-        "tokenizer": sha256_of(model.folder / "tokenizer.json") if (model.folder / "tokenizer.json").is_file() else None,
+        "tokenizer": sha256_of(model.folder / "tokenizer.json")
+        if (model.folder / "tokenizer.json").is_file()
+        else None,
         "graph": [spec.pooling, spec.normalize, [asdict(d) for d in spec.dense]],
         "max_length": spec.max_length,
         "precision": precision,

@@ -4,95 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from nimbed import _machine
 from nimbed._build import find_or_build, make_request
-from nimbed._hub import ModelSource, Source, graph_file, resolve
+from nimbed._hub import ModelSource, graph_file, resolve
+from nimbed._settings import EncoderInfo, Settings
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed._types import OpenRequest
 from nimbed.artefact import Artefact, is_artefact, open_artefact, sha256_of
-from nimbed.backends import BACKENDS, open_backend
+from nimbed.backends import open_backend
 from nimbed.errors import InputError, ModelNotFoundError
-from nimbed.spec import SpecOverrides, read_spec
+from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nimbed._types import Backend, ModelSpec, Pooling, Precision, Truncate
-
-_PRECISIONS = ("auto", "bf16", "fp32", "int8")
-_TRUNCATE = ("chunk", "error", "silent", "warn")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the user said, checked; an Encoder is pickled as this."""
-
-    model: str
-    backend: str = "auto"
-    precision: Precision | Literal["auto"] = "auto"
-    max_length: int | None = None
-    truncate: Truncate = "warn"
-    dim: int | None = None
-    threads: int | None = None
-    spec: SpecOverrides = field(default_factory=SpecOverrides)
-    source: Source = field(default_factory=Source)
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("backend", ("auto", *BACKENDS)), ("precision", _PRECISIONS), ("truncate", _TRUNCATE)):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}")
-        for name in ("max_length", "dim", "threads"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise InputError(f"{name}={value!r} must be a whole number from 1 on")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderInfo:
-    """What an Encoder uses, and why.
-
-    Attributes:
-        model: hub id or folder name.
-        revision: commit, for a hub model.
-        backend: the engine; ``backend_version`` its version.
-        precision: of the arithmetic.
-        instruction_set: the best that this CPU has for int8.
-        threads: that the engine takes.
-        dim: width of the vectors.
-        max_length: tokens that a text keeps, special tokens included.
-        truncate: what happens to longer texts.
-        pooling: how token vectors become one.
-        normalize: whether vectors have L2 norm 1.
-        prompts: by role.
-        similarity: as the model's authors name it.
-        artefact: the folder that is run.
-        quality: measured against fp32 when the artefact was built; None where it was not quantised here.
-        fingerprint: see :attr:`nimbed.Encoder.fingerprint`.
-        reasons: for each choice that was made for the user, why.
-    """
-
-    model: str
-    revision: str | None
-    backend: str
-    backend_version: str
-    precision: Precision
-    instruction_set: str
-    threads: int
-    dim: int
-    max_length: int
-    truncate: Truncate
-    pooling: Pooling
-    normalize: bool
-    prompts: Mapping[str, str]
-    similarity: str
-    artefact: str
-    quality: Mapping[str, Any] | None
-    fingerprint: str
-    reasons: Mapping[str, str]
+    from nimbed._types import Backend, ModelSpec, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,21 +55,21 @@ class _Located:
 
 def open_engine(settings: Settings) -> Engine:
     """Resolve the model, find or build its artefact, open the backend."""
-    backend, backend_reason = _choose_backend(settings)
+    backend, backend_reason = choose_backend(settings.backend)
     located = _locate(settings, backend)
     spec = settings.spec.apply_prompts(located.spec)
     max_length = _max_length(settings, spec)
-    normalize = spec.normalize if settings.spec.normalize is None else settings.spec.normalize
-    if spec.normalize and not normalize:
-        raise InputError(f"normalize=False: {located.folder} normalises in its graph; build one that does not")
     plan = _machine.thread_plan(settings.threads)
     # The engine's buckets follow the length that is really used.
     request = OpenRequest(
-        folder=located.folder, spec=replace(spec, max_length=max_length), precision=located.precision, threads=plan.threads
+        folder=located.folder,
+        spec=replace(spec, max_length=max_length),
+        precision=located.precision,
+        threads=plan.threads,
     )
+    normalize = _normalize(settings, spec, located.folder)
     opened = open_backend(backend, request)
     tokenizer = TextTokenizer(located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
-    reasons = {**spec.origins, "backend": backend_reason, "threads": plan.reason, **located.reasons}
     info = EncoderInfo(
         model=located.source.name,
         revision=located.source.revision,
@@ -158,7 +88,7 @@ def open_engine(settings: Settings) -> Engine:
         artefact=str(located.folder),
         quality=located.quality,
         fingerprint="",
-        reasons=reasons,
+        reasons={**spec.origins, "backend": backend_reason, "threads": plan.reason, **located.reasons},
     )
     info = replace(info, fingerprint=_fingerprint(info, located.digest))
     return Engine(
@@ -166,20 +96,24 @@ def open_engine(settings: Settings) -> Engine:
     )
 
 
-def choose_precision(settings: Settings) -> tuple[Precision, str]:
+def choose_backend(requested: str) -> tuple[str, str]:
+    """The engine and the reason for it."""
+    if requested != "auto":
+        return requested, "set by the user"
+    return "openvino", "the fastest engine here that needs no torch"
+
+
+def choose_precision(requested: Precision | Literal["auto"]) -> tuple[Precision, str]:
     """int8 where the CPU has the instructions for it, fp32 elsewhere; the user's word goes before."""
-    if settings.precision != "auto":
-        return settings.precision, "set by the user"
+    if requested != "auto":
+        return requested, "set by the user"
     cpu = _machine.cpu()
     if cpu.fast_int8:
         return "int8", f"{cpu.instruction_set} multiplies int8 fast and without overflow"
-    return "fp32", "no VNNI, AMX or dot-product instructions found: int8 could overflow there and would gain little"
-
-
-def _choose_backend(settings: Settings) -> tuple[str, str]:
-    if settings.backend != "auto":
-        return settings.backend, "set by the user"
-    return "openvino", "the default: the fastest engine that needs no torch"
+    return (
+        "fp32",
+        "no VNNI, AMX or dot-product instructions found: int8 could overflow there and would gain little",
+    )
 
 
 def _locate(settings: Settings, backend: str) -> _Located:
@@ -222,7 +156,7 @@ def _from_artefact(settings: Settings, backend: str, source: ModelSource) -> _Lo
 
 
 def _from_build(settings: Settings, source: ModelSource, spec: ModelSpec) -> _Located:
-    precision, reason = choose_precision(settings)
+    precision, reason = choose_precision(settings.precision)
     if precision == "bf16":
         raise InputError('precision="bf16": backend="openvino" has int8 and fp32')
     request = make_request(source, spec, precision, source=settings.source)
@@ -252,7 +186,7 @@ def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec)
     if not weights.is_file():
         raise ModelNotFoundError(f"{weights} is missing, and backend={settings.backend!r} reads nothing else")
     files = [weights, source.folder / "tokenizer.json", *(source.folder / d.weights for d in spec.dense)]
-    chosen = cast("Precision", "fp32" if settings.precision == "auto" else settings.precision)
+    chosen = "fp32" if settings.precision == "auto" else settings.precision
     return _Located(
         source=source,
         folder=source.folder,
@@ -262,6 +196,13 @@ def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec)
         tokenizer=load_tokenizer(source.folder),
         reasons={"precision": "set by the user" if settings.precision != "auto" else "this engine's default"},
     )
+
+
+def _normalize(settings: Settings, spec: ModelSpec, folder: Path) -> bool:
+    wanted = settings.spec.normalize
+    if spec.normalize and wanted is False:
+        raise InputError(f"normalize=False: the artefact {folder} normalises in its graph; build one that does not")
+    return spec.normalize if wanted is None else wanted
 
 
 def _max_length(settings: Settings, spec: ModelSpec) -> int:

@@ -23,7 +23,13 @@ logger = logging.getLogger("nimbed")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _CONFIG_FILES = ("*.json", "*/config.json", "[0-9]*/model.safetensors", "LICENSE*", "README.md")
 # The first that a folder has is what an artefact is built from: the two graphs need no torch.
-_GRAPHS = ("openvino/openvino_model.xml", "openvino_model.xml", "onnx/model.onnx", "model.onnx", "model.safetensors")
+_GRAPHS = (
+    "openvino/openvino_model.xml",
+    "openvino_model.xml",
+    "onnx/model.onnx",
+    "model.onnx",
+    "model.safetensors",
+)
 _SHARDS = "model.safetensors.index.json"
 
 
@@ -131,7 +137,9 @@ def _from_hub(name: str, source: Source) -> ModelSource:
     except HfHubHTTPError as err:
         raise _refused(name, source, err) from err
     except OSError as err:
-        raise DownloadError(f"{name}: the hub could not be reached: {err}; a cached copy needs local_files_only=True") from err
+        raise DownloadError(
+            f"{name}: the hub could not be reached: {err}; a cached copy needs local_files_only=True"
+        ) from err
     return ModelSource(name=name, folder=folder, revision=commit)
 
 
@@ -158,7 +166,13 @@ def _wanted(files: list[str], source: Source) -> list[str]:
 
 def _retrying(call: Callable[[], Any]) -> Any:  # noqa: ANN401 (what the call returns)
     """Call again after transient faults only, four times at most."""
-    from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_random_exponential
+    from tenacity import (
+        Retrying,
+        before_sleep_log,
+        retry_if_exception,
+        stop_after_attempt,
+        wait_random_exponential,
+    )
 
     return Retrying(
         retry=retry_if_exception(_transient),
@@ -184,7 +198,9 @@ def _refused(name: str, source: Source, error: Exception) -> Exception:
     if isinstance(error, GatedRepoError):
         return DownloadError(f"{name} is gated: accept its terms on the hub, then run: hf auth login")
     if isinstance(error, RepositoryNotFoundError):
-        return ModelNotFoundError(f"{name}: neither a local folder nor a repository of the hub (private ones need: hf auth login)")
+        return ModelNotFoundError(
+            f"{name}: neither a local folder nor a repository of the hub (private ones need: hf auth login)"
+        )
     if isinstance(error, RevisionNotFoundError):
         return ModelNotFoundError(f"{name} has no revision {source.revision!r}")
     return DownloadError(f"{name}: the hub refused: {error}")

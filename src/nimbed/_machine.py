@@ -12,7 +12,17 @@ from pathlib import Path
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
 # The instruction sets that decide how an embedding runs, best first, under Linux's names.
-_INSTRUCTION_SETS = ("amx_int8", "amx_bf16", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512f", "avx2", "asimddp", "asimd")
+_INSTRUCTION_SETS = (
+    "amx_int8",
+    "amx_bf16",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "avx512f",
+    "avx2",
+    "asimddp",
+    "asimd",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

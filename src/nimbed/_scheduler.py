@@ -8,6 +8,7 @@ import queue
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,7 +99,7 @@ class Scheduler:
         """Run each sequence alone when nothing else waits, so that its shape is compiled before it is needed."""
         for sequence in sequences:
             batch = TokenBatch.from_sequences([sequence])
-            self._jobs.put(_Job(_WARM, next(self._numbers), warm=lambda batch=batch: self._session.run(batch)))
+            self._jobs.put(_Job(_WARM, next(self._numbers), warm=partial(self._session.run, batch)))
 
     def close(self) -> None:
         """Stop after the batch that runs now; calls that wait fail with ClosedError."""
@@ -136,5 +137,5 @@ class Scheduler:
     def _run_warm(warm: Callable[[], object]) -> None:
         try:
             warm()
-        except Exception:  # noqa: BLE001 (a shape that cannot be warmed will raise where it is used)
+        except Exception:  # a shape that cannot be warmed will raise where it is used
             logger.debug("warming a shape failed", exc_info=True)

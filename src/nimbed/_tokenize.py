@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbed.errors import InputError, InputTypeError, SpecError, TruncationError
+from nimbed._inputs import excerpt
+from nimbed.errors import InputError, SpecError, TruncationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,8 +144,8 @@ class TextTokenizer:
         if not too_long or self._truncate in {"chunk", "silent"}:
             return
         say = (
-            f"{len(too_long)} of the texts (first: item {too_long[0]}) have more than max_length={self.max_length} tokens, "
-            f"the longest {longest}"
+            f"{len(too_long)} of the texts (first: item {too_long[0]}) have more than "
+            f"max_length={self.max_length} tokens, the longest {longest}"
         )
         if self._truncate == "error":
             raise TruncationError(f'{say}; split them, or choose truncate="chunk", "warn" or "silent"')
@@ -171,25 +172,6 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (tokenizers has no type
         raise SpecError(f"{path} cannot be read: {err}; fetch it again") from err
 
 
-def check_texts(texts: object) -> Sequence[str]:
-    """The texts themselves, if they are a list-like of strings.
-
-    Raises:
-        InputTypeError: names the first item that is not a string, or says what the whole is.
-    """
-    if isinstance(texts, (str, bytes)):
-        raise InputTypeError(f"a list of strings is wanted, not one {type(texts).__name__}; put it in a list")
-    if isinstance(texts, (dict, set, frozenset)) or not (hasattr(texts, "__len__") and hasattr(texts, "__iter__")):
-        raise InputTypeError(
-            f"a list of strings is wanted, not {type(texts).__name__}; for an iterator, use Encoder.encode_iter"
-        )
-    items: list[str] = list(texts)
-    for index, item in enumerate(items):
-        if not isinstance(item, str):
-            raise InputTypeError(f"item {index} is {type(item).__name__}, not a string: {_short(item)}")
-    return items
-
-
 def _special_ids(tokenizer: Any) -> tuple[Int32Array, Int32Array]:  # noqa: ANN401
     """The special tokens before and after a text."""
     bare = tokenizer.encode("a", add_special_tokens=False).ids
@@ -204,12 +186,7 @@ def _unencodable(texts: Sequence[str], cause: Exception) -> InputError:
             text.encode("utf-8")
         except UnicodeEncodeError as err:
             return InputError(
-                f"item {index} is not valid Unicode text ({err.reason} at character {err.start}): {_short(text)}; "
+                f"item {index} is not valid Unicode text ({err.reason} at character {err.start}): {excerpt(text)}; "
                 'mend it with text.encode("utf-8", "replace").decode()'
             )
     return InputError(f"the tokenizer refused the texts: {cause}")
-
-
-def _short(item: object) -> str:
-    text = ascii(item)
-    return text if len(text) <= 60 else f"{text[:57]}..."

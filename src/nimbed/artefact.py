@@ -128,7 +128,9 @@ def open_artefact(folder: Path) -> Artefact:
             raise ArtefactError(f"{path} is missing, but {MANIFEST} lists it; copy or build the artefact again")
         size = path.stat().st_size
         if size != record.bytes:
-            raise ArtefactError(f"{path} has {size} bytes, {MANIFEST} says {record.bytes}; copy or build the artefact again")
+            raise ArtefactError(
+                f"{path} has {size} bytes, {MANIFEST} says {record.bytes}; copy or build the artefact again"
+            )
         if sha256_of(path) != record.sha256:
             raise ArtefactError(f"{path} does not have the sha256 in {MANIFEST}; copy or build the artefact again")
     return Artefact(folder=folder, manifest=manifest)
@@ -197,7 +199,9 @@ def _read_manifest(path: Path) -> Manifest:
     if not isinstance(number, int) or number < 1:
         raise ArtefactError(f"{path}: format is missing: this is no nimbed artefact")
     if number > FORMAT:
-        raise ArtefactError(f"{path}: format {number} is newer than this nimbed reads ({FORMAT}); pip install -U nimbed")
+        raise ArtefactError(
+            f"{path}: format {number} is newer than this nimbed reads ({FORMAT}); pip install -U nimbed"
+        )
     try:
         parts = {
             "source": SourceRecord(**values["source"]),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sized
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from nimbed import _fork
-from nimbed._engine import Engine, EncoderInfo, Settings, open_engine
+from nimbed._engine import Engine, open_engine
+from nimbed._finish import finish
 from nimbed._hub import Source
+from nimbed._inputs import check_model, check_text, check_texts, text_blocks
 from nimbed._scheduler import Scheduler
-from nimbed._tokenize import check_texts
+from nimbed._settings import EncoderInfo, EncoderStats, Settings
 from nimbed.errors import ClosedError, InputError, InputTypeError
 from nimbed.spec import SpecOverrides
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
     from os import PathLike
 
     from nimbed._plan import PlannedBatch
@@ -32,32 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Encoder", "EncoderInfo", "EncoderStats"]
 
 _ROLES = ("document", "query")
-# encode_iter holds two blocks of at most this many texts and characters.
-_BLOCK_TEXTS, _BLOCK_CHARACTERS = 512, 4_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderStats:
-    """Counts since the encoder was made.
-
-    Attributes:
-        texts: embedded.
-        tokens: computed, without padding.
-        padded_tokens: computed, padding included.
-        batches: run.
-        truncated: texts that lost tokens.
-    """
-
-    texts: int = 0
-    tokens: int = 0
-    padded_tokens: int = 0
-    batches: int = 0
-    truncated: int = 0
-
-    @property
-    def padding_waste(self) -> float:
-        """Share of the computed tokens that were padding, 0 to 1."""
-        return 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0
 
 
 class Encoder:
@@ -94,7 +71,9 @@ class Encoder:
         (384,)
     """
 
-    def __init__(  # noqa: PLR0913 (public, keyword-only)
+    _running: _Running | None
+
+    def __init__(
         self,
         model: str | PathLike[str],
         *,
@@ -108,7 +87,7 @@ class Encoder:
         source: Source | None = None,
     ) -> None:
         self._settings = Settings(
-            model=_model_name(model),
+            model=check_model(model),
             backend=backend,
             precision=precision,
             max_length=max_length,
@@ -144,7 +123,8 @@ class Encoder:
 
     def encode_query(self, text: str) -> Float32Array:
         """Embed one query, with the query prompt: float32 ``[dim]``."""
-        return self._submit([_one_text(text)], "query")()[0]
+        vectors = self._submit([check_text(text)], "query")()
+        return vectors.reshape(-1)
 
     def encode_iter(
         self, texts: Iterable[str], *, role: Role = "document", progress: bool = False
@@ -212,7 +192,7 @@ class Encoder:
     def _reset(self) -> None:
         """The state of an encoder that has not been opened; also what a forked child starts from."""
         self._lock = threading.RLock()
-        self._running: _Running | None = None
+        self._running = None
         self._closed = False
         self._counts = {"texts": 0, "tokens": 0, "padded_tokens": 0, "batches": 0, "truncated": 0}
         _fork.reset_in_child(self, Encoder._reset)
@@ -230,7 +210,7 @@ class Encoder:
             return self._running
 
     def _submit(self, texts: Sequence[str], role: Role) -> _Pending:
-        """validate -> prompt -> tokenize -> plan and schedule; the rest happens when the vectors are there."""
+        """Validate, tokenize with the prompt, plan and schedule; the rest happens when the vectors are there."""
         if role not in _ROLES:
             raise InputError(f"role={role!r} is not one of {', '.join(_ROLES)}")
         items = check_texts(texts)
@@ -245,10 +225,10 @@ class Encoder:
     def _blocks_encoded(self, texts: Iterable[str], role: Role, *, progress: bool) -> Iterator[Float32Array]:
         from tqdm.auto import tqdm
 
-        total = len(texts) if hasattr(texts, "__len__") else None
+        total = len(texts) if isinstance(texts, Sized) else None
         with tqdm(total=total, unit="text", disable=not progress) as bar:
             waiting: _Pending | None = None
-            for pending in chain((self._submit(b, role) for b in _blocks(texts)), [None]):
+            for pending in chain((self._submit(b, role) for b in text_blocks(texts)), [None]):
                 if waiting is not None:
                     block = waiting()
                     bar.update(len(block))
@@ -294,48 +274,7 @@ class _Pending:
     engine: Engine
 
     def __call__(self) -> Float32Array:
-        vectors = self.future.result()
-        if self.tokens.windowed:
-            vectors = _joined(vectors, self.tokens)
-        dim = self.engine.info.dim
-        cut = dim < vectors.shape[1]
-        if self.engine.info.normalize and (cut or self.tokens.windowed or self.engine.normalize_after):
-            vectors = vectors[:, :dim]
-            return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
-        return vectors[:, :dim].copy() if cut else vectors
-
-
-def _joined(vectors: Float32Array, tokens: TokenizedTexts) -> Float32Array:
-    """Windows of one text averaged by their token counts: float32 ``[texts, dim]``."""
-    joined = np.zeros((tokens.texts, vectors.shape[1]), np.float32)
-    np.add.at(joined, tokens.owners, vectors * tokens.weights[:, None])
-    return joined
-
-
-def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    block: list[str] = []
-    characters = 0
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputTypeError(f"item {index} is {type(text).__name__}, not a string")
-        block.append(text)
-        characters += len(text)
-        if len(block) == _BLOCK_TEXTS or characters >= _BLOCK_CHARACTERS:
-            yield block
-            block, characters = [], 0
-    if block:
-        yield block
-
-
-def _one_text(text: object) -> str:
-    if not isinstance(text, str):
-        raise InputTypeError(f"one string is wanted, not {type(text).__name__}; for a list, use encode(texts, role='query')")
-    return text
-
-
-def _model_name(model: object) -> str:
-    if isinstance(model, str):
-        return model
-    if hasattr(model, "__fspath__"):
-        return str(model.__fspath__())
-    raise InputTypeError(f"model must be a hub id or a folder, not {type(model).__name__}")
+        info = self.engine.info
+        # The engine's vectors have norm 1 already, unless they were joined or cut.
+        again = self.tokens.windowed or info.dim < self.engine.spec.dim or self.engine.normalize_after
+        return finish(self.future.result(), self.tokens, dim=info.dim, normalize=info.normalize and again)

@@ -35,9 +35,7 @@ def tokenizer() -> Any:  # noqa: ANN401 (tokenizers has no types)
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     made.normalizer = normalizers.Lowercase()
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
-    )
+    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
     return made
 
 

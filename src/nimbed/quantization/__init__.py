@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nimbed._build import find_or_build, make_request
 from nimbed._hub import Source, resolve
-from nimbed._tokenize import check_texts
+from nimbed._inputs import check_texts
 from nimbed.artefact import is_artefact
 from nimbed.errors import InputError
 from nimbed.spec import SpecOverrides, read_spec
@@ -48,7 +48,7 @@ class Calibration:
             raise InputError(f"Calibration(count={self.count}): at least one text is needed")
 
 
-def quantize(  # noqa: PLR0913 (public, keyword-only)
+def quantize(
     model: str | PathLike[str],
     out: str | PathLike[str] | None = None,
     *,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nimbed._inputs import read_lines
 from nimbed._types import TokenBatch
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from nimbed._types import Int32Array
 
@@ -34,42 +33,24 @@ class CalibrationSet:
 
 
 def read_texts(path: Path | None) -> list[str]:
-    """Texts of a ``.jsonl`` (field "text") or ``.txt`` (one a line) file, ``.gz`` too; None: the shipped extract.
+    """The user's texts, or for None the extract that nimbed ships.
 
     Raises:
-        InputError: names file and line where something else stands.
+        InputError: names file and line where no text stands.
     """
-    if path is None:
-        shipped = resources.files("nimbed.quantization") / "data" / "calibration.jsonl.gz"
-        return _parse(gzip.decompress(shipped.read_bytes()).decode("utf-8").splitlines(), "calibration.jsonl.gz", jsonl=True)
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as err:
-        raise InputError(f"calibration file {path} cannot be read: {err}") from err
-    texts = _parse(lines, str(path), jsonl=".jsonl" in path.suffixes)
-    if not texts:
-        raise InputError(f"calibration file {path} holds no texts")
-    return texts
+    if path is not None:
+        texts = list(read_lines(path))
+        if not texts:
+            raise InputError(f"calibration file {path} holds no texts")
+        return texts
+    shipped = resources.files("nimbed.quantization") / "data" / "calibration.jsonl.gz"
+    with resources.as_file(shipped) as file:
+        return list(read_lines(file))
 
 
-def _parse(lines: Iterable[str], name: str, *, jsonl: bool) -> list[str]:
-    if not jsonl:
-        return [line for line in lines if line.strip()]
-    texts: list[str] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            text = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError) as err:
-            raise InputError(f'{name}, line {number}: not a JSON object with "text" ({err})') from err
-        if not isinstance(text, str):
-            raise InputError(f'{name}, line {number}: "text" is {type(text).__name__}, not a string')
-        texts.append(text)
-    return texts
-
-
-def choose(sequences: Sequence[Int32Array], *, count: int, seed: int, origin: str, texts: Sequence[str]) -> CalibrationSet:
+def choose(
+    sequences: Sequence[Int32Array], *, count: int, seed: int, origin: str, texts: Sequence[str]
+) -> CalibrationSet:
     """A seeded choice stratified by length: one text from each of ``count`` equal slices of the sorted lengths.
 
     Real lengths, no padding. Held-out texts are chosen alike from those that are left; where none is left,
@@ -94,12 +75,12 @@ def choose(sequences: Sequence[Int32Array], *, count: int, seed: int, origin: st
     )
 
 
-def _one_of_each_slice(order: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+def _one_of_each_slice(order: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     slices = np.array_split(order, min(count, len(order)))
     return np.array([rng.choice(s) for s in slices], np.int64)
 
 
-def one_row(sequence: Int32Array, input_names: Iterable[str]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def one_row(sequence: Int32Array, input_names: Iterable[str]) -> dict[str, np.ndarray]:
     """A network's inputs for a single text, ``[1, tokens]``."""
     ids = TokenBatch.from_sequences([sequence]).ids.astype(np.int64)[None]
     values = {

@@ -57,7 +57,7 @@ def _export(request: BuildRequest) -> ov.Model:
     except ImportError as err:
         raise MissingExtraError(
             f"{request.folder} holds safetensors only, and exporting them needs torch and optimum-intel: "
-            'pip install "nimbed[export]" (a folder with openvino/*.xml or onnx/model.onnx needs "nimbed[quantize]" only)'
+            'pip install "nimbed[export]" (a folder with openvino/*.xml or onnx/model.onnx needs no torch)'
         ) from err
     try:
         model = OVModelForFeatureExtraction.from_pretrained(

@@ -52,7 +52,9 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
     network = load_network(request)
     ready = is_quantised(network)
     if ready and request.precision != "int8":
-        raise InputError(f"{source / request.graph} is quantised already; it cannot become an {request.precision} artefact")
+        raise InputError(
+            f"{source / request.graph} is quantised already; it cannot become an {request.precision} artefact"
+        )
     quality = None
     if request.precision == "int8" and not ready:
         reference = _vectors_of(network.clone(), request, calibration, folder)
@@ -69,9 +71,7 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
         Manifest(
             engine="openvino",
             precision=request.precision,
-            source=SourceRecord(
-                id=request.name, revision=request.revision, file=request.graph, sha256=request.sha256
-            ),
+            source=SourceRecord(id=request.name, revision=request.revision, file=request.graph, sha256=request.sha256),
             spec=request.spec,
             key=request.key,
             calibration=record if request.precision == "int8" else None,

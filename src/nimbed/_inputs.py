@@ -1,0 +1,105 @@
+"""What users hand in, checked: every error names the item, what it is, and what would do."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING
+
+from nimbed.errors import InputError, InputTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+# encode_iter holds two blocks of at most this many texts and characters.
+_BLOCK_TEXTS, _BLOCK_CHARACTERS = 512, 4_000_000
+
+
+def check_texts(texts: object) -> Sequence[str]:
+    """The texts themselves, if they are a list-like of strings.
+
+    Raises:
+        InputTypeError: names the first item that is not a string, or says what the whole is.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise InputTypeError(f"a list of strings is wanted, not one {type(texts).__name__}; put it in a list")
+    if isinstance(texts, (dict, set, frozenset)) or not (hasattr(texts, "__len__") and hasattr(texts, "__iter__")):
+        raise InputTypeError(
+            f"a list of strings is wanted, not {type(texts).__name__}; for an iterator, use Encoder.encode_iter"
+        )
+    items: list[str] = list(texts)
+    for index, item in enumerate(items):
+        if not isinstance(item, str):
+            raise InputTypeError(f"item {index} is {type(item).__name__}, not a string: {excerpt(item)}")
+    return items
+
+
+def text_blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of bounded size, read from the iterable as they are needed."""
+    block: list[str] = []
+    characters = 0
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputTypeError(f"item {index} is {type(text).__name__}, not a string")
+        block.append(text)
+        characters += len(text)
+        if len(block) == _BLOCK_TEXTS or characters >= _BLOCK_CHARACTERS:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block
+
+
+def check_text(text: object) -> str:
+    """The text itself, if it is a string."""
+    if not isinstance(text, str):
+        raise InputTypeError(
+            f"one string is wanted, not {type(text).__name__}; for a list, use encode(texts, role='query')"
+        )
+    return text
+
+
+def check_model(model: object) -> str:
+    """A hub id or folder as a string."""
+    if isinstance(model, str):
+        return model
+    if hasattr(model, "__fspath__"):
+        return str(model.__fspath__())
+    raise InputTypeError(f"model must be a hub id or a folder, not {type(model).__name__}")
+
+
+def read_lines(path: Path, field: str = "text") -> Iterator[str]:
+    """Texts of a ``.jsonl`` file, or the lines of any other, ``.gz`` too; blank lines are passed over.
+
+    Raises:
+        InputError: names file and line where something else stands.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield (
+                        _parse(line, field, f"{path}, line {number}")
+                        if ".jsonl" in path.suffixes
+                        else line.rstrip("\n")
+                    )
+    except (OSError, EOFError, UnicodeDecodeError) as err:
+        raise InputError(f"{path} cannot be read: {err}") from err
+
+
+def _parse(line: str, field: str, place: str) -> str:
+    try:
+        text = json.loads(line)[field]
+    except (ValueError, KeyError, TypeError) as err:
+        raise InputError(f'{place}: not a JSON object with "{field}" ({err})') from err
+    if not isinstance(text, str):
+        raise InputError(f'{place}: "{field}" is {type(text).__name__}, not a string')
+    return text
+
+
+def excerpt(item: object) -> str:
+    """The beginning of an item, in ASCII, for an error message."""
+    text = ascii(item)
+    return text if len(text) <= 60 else f"{text[:57]}..."

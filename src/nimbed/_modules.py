@@ -1,0 +1,128 @@
+"""The module list of a sentence-transformers folder, in the old form and in that of release 6."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from nimbed._types import DenseSpec, Pooling
+from nimbed.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+POOLINGS: tuple[str, ...] = get_args(Pooling)
+_LEGACY_POOLING = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_ACTIVATIONS = {"GELU": "gelu", "Identity": "identity", "ReLU": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
+
+
+class ModuleReader:
+    """Reads ``modules.json``: a Transformer, a Pooling, then any Dense layers, then perhaps Normalize."""
+
+    def __init__(self, folder: Path, hidden_size: int) -> None:
+        self.folder = folder
+        self.hidden_size = hidden_size
+        self.pooling: str | None = None
+        self.dense: list[DenseSpec] = []
+        self.normalize = False
+        self.listed = False
+
+    def read(self) -> None:
+        path = self.folder / "modules.json"
+        modules = read_json(path, missing=None, kind=list)
+        if modules is None:
+            return
+        self.listed = True
+        for module in modules:
+            kind = str(module.get("type", ""))
+            handler = getattr(self, f"_read_{kind.rpartition('.')[2].lower()}", None)
+            if not kind.startswith("sentence_transformers.") or handler is None:
+                raise SpecError(
+                    f"{path}: type {kind!r} is a module that nimbed cannot honour (it knows Transformer, Pooling, "
+                    "Dense and Normalize, and never runs a folder's own code); use another model"
+                )
+            if self.normalize:
+                raise SpecError(f"{path}: {kind!r} after Normalize; nimbed normalises last")
+            handler(self.folder / str(module.get("path", "")))
+
+    def _read_transformer(self, folder: Path) -> None:
+        if folder.resolve() != self.folder.resolve():
+            raise SpecError(
+                f"{self.folder / 'modules.json'}: path: the transformer lies in {folder.name!r}, not beside it"
+            )
+
+    def _read_pooling(self, folder: Path) -> None:
+        path = folder / "config.json"
+        config = read_json(path)
+        if config.get("include_prompt", True) is False:
+            raise SpecError(f"{path}: include_prompt: false (pooling without the prompt) is not supported")
+        modes = config.get("pooling_mode") or [m for key, m in _LEGACY_POOLING.items() if config.get(key)]
+        modes = [modes] if isinstance(modes, str) else list(modes)
+        if len(modes) != 1 or modes[0] not in POOLINGS:
+            raise SpecError(f"{path}: pooling_mode: {modes} is not supported; one of {', '.join(POOLINGS)} is")
+        width = config.get("embedding_dimension", config.get("word_embedding_dimension", self.hidden_size))
+        if width != self.hidden_size:
+            raise SpecError(f"{path}: embedding_dimension: {width}, but config.json has hidden_size {self.hidden_size}")
+        self.pooling = modes[0]
+
+    def _read_dense(self, folder: Path) -> None:
+        path = folder / "config.json"
+        config = read_json(path)
+        name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+        activation = _ACTIVATIONS.get(name.rpartition(".")[2]) if name.startswith("torch.nn.") else None
+        if activation is None:
+            raise SpecError(
+                f"{path}: activation_function: {name!r} is not one of {', '.join(_ACTIVATIONS)} of torch.nn"
+            )
+        if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
+            raise SpecError(
+                f"{path}: use_residual / module_input_name: only a plain layer on the sentence vector is known"
+            )
+        if not (folder / "model.safetensors").is_file():
+            raise SpecError(f"{folder}: model.safetensors is missing; weights are read from safetensors only")
+        self.dense.append(
+            DenseSpec(
+                weights=(folder / "model.safetensors").relative_to(self.folder).as_posix(),
+                in_features=whole_number(config, "in_features", path),
+                out_features=whole_number(config, "out_features", path),
+                bias=bool(config.get("bias", True)),
+                activation=cast(Any, activation),
+            )
+        )
+
+    def _read_normalize(self, folder: Path) -> None:  # noqa: ARG002 (it has no settings)
+        self.normalize = True
+
+
+def whole_number(config: Mapping[str, Any], key: str, path: Path, fallback: str | None = None) -> int:
+    """A setting that must be a whole number."""
+    value = config.get(key, config.get(fallback) if fallback else None)
+    if not isinstance(value, int):
+        raise SpecError(f"{path}: {key} is missing or not a whole number")
+    return value
+
+
+_REQUIRED: Any = object()
+
+
+def read_json(path: Path, *, missing: Any = _REQUIRED, kind: type = dict) -> Any:  # noqa: ANN401 (JSON)
+    """A JSON file's content, an object unless ``kind`` is list; ``missing`` where there is no such file."""
+    if missing is not _REQUIRED and not path.is_file():
+        return missing
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise SpecError(f"{path} is missing") from err
+    except (OSError, ValueError) as err:
+        raise SpecError(f"{path} cannot be read as JSON: {err}; fetch the folder again") from err
+    if not isinstance(content, kind):
+        raise SpecError(f"{path} holds a {type(content).__name__}, not a {kind.__name__}")
+    return content

@@ -1,0 +1,207 @@
+"""The command `nimbed`: argument parsing, and what a person reads."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+import nimbed
+from nimbed import _machine
+from nimbed._engine import choose_backend, choose_precision
+from nimbed._inputs import read_lines
+from nimbed.artefact import home
+from nimbed.backends import BACKENDS
+from nimbed.errors import InputError, NimbedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nimbed._types import Float32Array
+    from nimbed.artefact import Artefact
+
+# extra -> the packages that it brings
+_EXTRAS = {
+    "quantize": ("nncf", "safetensors"),
+    "export": ("nncf", "optimum-intel", "torch", "transformers"),
+    "torch": ("torch", "transformers"),
+    "langchain": ("langchain-core",),
+    "llama-index": ("llama-index-core",),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; an error that nimbed raises on purpose becomes one line and status 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    chosen = _parser().parse_args(arguments)
+    try:
+        status: int = chosen.run(chosen)
+    except NimbedError as err:
+        print(f"nimbed: {err}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nimbed", description=nimbed.__doc__.splitlines()[0] if nimbed.__doc__ else ""
+    )
+    parser.add_argument("--version", action="version", version=f"nimbed {nimbed.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _quantize_parser(commands)
+    _embed_parser(commands)
+    doctor = commands.add_parser("doctor", help="what this machine can do, and what nimbed would choose")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("quantize", help="turn a model into an artefact")
+    parser.add_argument("model", help="hub id or model folder")
+    parser.add_argument("-o", "--out", type=Path, help="the artefact's folder (default: its place in the cache)")
+    parser.add_argument("--precision", choices=("int8", "fp32"), default="int8")
+    parser.add_argument("--calibrate", metavar="FILE", help='your own texts: .jsonl (field "text") or .txt, also .gz')
+    parser.add_argument("--count", type=int, default=128, help="how many texts calibrate (default: 128)")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice among the texts (default: 0)")
+    parser.add_argument("--pooling", help="cls, lasttoken, max, mean or weightedmean, instead of the folder's word")
+    _source_arguments(parser)
+    parser.set_defaults(run=_quantize)
+
+
+def _embed_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("embed", help='texts of a .jsonl file (field "text") to a .npy file')
+    parser.add_argument("input", type=Path, help="JSON lines")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="float32 [texts, dim], for numpy.load")
+    parser.add_argument("-m", "--model", required=True, help="hub id, model folder or artefact folder")
+    parser.add_argument("--field", default="text", help='the field that holds the text (default: "text")')
+    parser.add_argument("--role", choices=("document", "query"), default="document")
+    parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto")
+    parser.add_argument("--precision", choices=("auto", "int8", "fp32", "bf16"), default="auto")
+    parser.add_argument("--truncate", choices=("warn", "error", "silent", "chunk"), default="warn")
+    parser.add_argument("--threads", type=int)
+    _source_arguments(parser)
+    parser.set_defaults(run=_embed)
+
+
+def _source_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--revision", help="branch, tag or commit of a hub model")
+    parser.add_argument("--file", help="the graph within the model folder, such as openvino/openvino_model.xml")
+    parser.add_argument("--offline", action="store_true", help="never touch the network")
+
+
+def _source(chosen: argparse.Namespace) -> nimbed.Source:
+    return nimbed.Source(revision=chosen.revision, local_files_only=chosen.offline, file=chosen.file)
+
+
+def _quantize(chosen: argparse.Namespace) -> int:
+    artefact = nimbed.quantize(
+        chosen.model,
+        chosen.out,
+        precision=chosen.precision,
+        calibration=nimbed.Calibration(texts=chosen.calibrate, count=chosen.count, seed=chosen.seed),
+        spec=nimbed.SpecOverrides(pooling=chosen.pooling),
+        source=_source(chosen),
+    )
+    print(_describe(artefact))
+    return 0
+
+
+def _describe(artefact: Artefact) -> str:
+    manifest = artefact.manifest
+    size = sum(record.bytes for record in manifest.files.values())
+    lines = [f"{artefact.folder}", f"  {manifest.precision} for {manifest.engine}, {size / 1e6:.1f} MB"]
+    lines.append(f"  from {manifest.source.id} ({manifest.source.file})")
+    lines.append(
+        f"  {manifest.spec.pooling} pooling, normalize={manifest.spec.normalize}, {manifest.spec.dim} dimensions"
+    )
+    if manifest.quality is not None:
+        quality = manifest.quality
+        lines.append(
+            f"  cosine to fp32 on {quality['texts']} held-out texts: mean {quality['mean_cosine']:.4f}, "
+            f"worst {quality['min_cosine']:.4f}"
+        )
+    return "\n".join(lines)
+
+
+def _embed(chosen: argparse.Namespace) -> int:
+    """Stream the texts through the encoder; the output file appears when it is complete."""
+    rows = sum(1 for _ in read_lines(chosen.input, chosen.field))
+    with nimbed.Encoder(
+        chosen.model,
+        backend=chosen.backend,
+        precision=chosen.precision,
+        truncate=chosen.truncate,
+        threads=chosen.threads,
+        source=_source(chosen),
+    ) as encoder:
+        bar = tqdm(read_lines(chosen.input, chosen.field), total=rows, unit="text")
+        _write_npy(chosen.out, encoder.encode_iter(bar, role=chosen.role), (rows, encoder.dim))
+        print(f"{chosen.out}: {rows} x {encoder.dim}, {encoder.stats().truncated} texts truncated")
+    return 0
+
+
+def _write_npy(path: Path, blocks: Iterator[Float32Array], shape: tuple[int, int]) -> None:
+    """Write blocks of rows as they come, without holding them all."""
+    import numpy as np
+
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+        start = 0
+        for block in blocks:
+            array[start : start + len(block)] = block
+            start += len(block)
+        array.flush()
+        temporary.replace(path)
+    except OSError as err:
+        raise InputError(f"{path} cannot be written: {err}") from err
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _doctor(chosen: argparse.Namespace) -> int:  # noqa: ARG001 (it has no arguments)
+    for name, value in _diagnosis().items():
+        print(f"{name:<16} {value}")
+    return 0
+
+
+def _diagnosis() -> dict[str, str]:
+    """What a person needs to know when something is slow, missing or surprising."""
+    cpu, plan = _machine.cpu(), _machine.thread_plan()
+    backend, backend_reason = choose_backend("auto")
+    precision, reason = choose_precision("auto")
+    python = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
+    return {
+        "nimbed": f"{nimbed.__version__}, {python}",
+        "cpu": f"{cpu.model} ({cpu.architecture})",
+        "instructions": " ".join(cpu.features) or "not detected on this system",
+        "threads": f"{plan.threads}: {plan.reason}",
+        "engines": ", ".join(f"{name} ({_engine_state(name)})" for name in BACKENDS),
+        "extras": ", ".join(f"{extra} ({_extra_state(extra)})" for extra in _EXTRAS),
+        "artefacts": f"{home() / 'artefacts'} (NIMBED_HOME moves it)",
+        "auto backend": f"{backend}: {backend_reason}",
+        "auto precision": f"{precision}: {reason}",
+    }
+
+
+def _engine_state(name: str) -> str:
+    module = {"openvino": "openvino", "torch": "torch"}.get(name)
+    return "built in" if module is None else _version(module) or "not installed"
+
+
+def _extra_state(extra: str) -> str:
+    missing = [package for package in _EXTRAS[extra] if _version(package) is None]
+    return f'pip install "nimbed[{extra}]"' if missing else "installed"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
