@@ -1,0 +1,124 @@
+"""Batches: each text exactly once, within the budget, with little padding."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nimbed._plan import plan
+from nimbed._types import ShapePolicy
+
+relaxed = settings(deadline=None, max_examples=200)
+
+ragged = st.builds(ShapePolicy, token_budget=st.integers(1, 3000))
+bucketed = st.builds(ShapePolicy.bucketed, max_length=st.integers(1, 600), token_budget=st.integers(1, 3000))
+policies = ragged | bucketed
+lengths_of_texts = st.lists(st.integers(0, 700), max_size=150)
+
+
+@given(lengths=lengths_of_texts, shapes=policies)
+@relaxed
+def test_every_text_exactly_once(lengths, shapes):
+    planned = [int(i) for batch in plan(lengths, shapes) for i in batch.indices]
+    assert sorted(planned) == list(range(len(lengths)))
+
+
+@given(lengths=lengths_of_texts, shapes=policies)
+@relaxed
+def test_no_batch_over_the_budget_unless_one_text_alone_is(lengths, shapes):
+    for batch in plan(lengths, shapes):
+        assert len(batch.indices) == 1 or batch.padded_tokens <= shapes.token_budget
+
+
+@given(lengths=lengths_of_texts, shapes=policies)
+@relaxed
+def test_rows_hold_their_texts(lengths, shapes):
+    for batch in plan(lengths, shapes):
+        sizes = [lengths[i] for i in batch.indices]
+        assert batch.length >= max(1, *sizes)
+        assert batch.tokens == sum(sizes)
+        assert batch.padded_tokens == len(sizes) * batch.length
+
+
+@given(lengths=lengths_of_texts, shapes=policies)
+@relaxed
+def test_longest_first_and_equal_lengths_keep_their_order(lengths, shapes):
+    order = [int(i) for batch in plan(lengths, shapes) for i in batch.indices]
+    assert order == sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+
+
+@given(lengths=lengths_of_texts, shapes=bucketed)
+@relaxed
+def test_an_engine_that_compiles_sees_few_shapes(lengths, shapes):
+    for batch in plan(lengths, shapes):
+        most = 2 ** int(math.log2(max(1, shapes.token_budget // batch.length)))
+        allowed = {4**n for n in range(12) if 4**n < most} | {most}
+        assert len(batch.indices) in allowed
+        assert batch.length in shapes.lengths or batch.length > shapes.lengths[-1]
+
+
+@given(lengths=st.lists(st.integers(1, 512), min_size=1, max_size=300), budget=st.integers(512, 4096))
+@relaxed
+def test_waste_does_not_grow_with_the_number_of_texts(lengths, budget):
+    # Sorted, a full batch wastes at most budget * (1 - shortest / longest) <= budget * ln(longest / shortest),
+    # and what one batch spans the next one does not: the sum telescopes.
+    shapes = ShapePolicy.bucketed(max_length=512, token_budget=budget)
+    padded = [shapes.pad_to(n) for n in lengths]
+    wasted = sum(batch.padded_tokens for batch in plan(lengths, shapes)) - sum(padded)
+    assert 0 <= wasted <= budget * math.log(max(padded) / min(padded)) + 1e-6
+
+
+@given(lengths=st.lists(st.integers(1, 512), min_size=1, max_size=300))
+@relaxed
+def test_equal_lengths_waste_nothing(lengths):
+    length = lengths[0]
+    batches = plan([length] * len(lengths), ShapePolicy(token_budget=2048))
+    assert sum(b.padded_tokens for b in batches) == length * len(lengths)
+
+
+@given(max_length=st.integers(1, 9000), budget=st.integers(1, 9000))
+@relaxed
+def test_bucket_lengths_ascend_to_the_maximum(max_length, budget):
+    shapes = ShapePolicy.bucketed(max_length=max_length, token_budget=budget)
+    assert list(shapes.lengths) == sorted(set(shapes.lengths))
+    assert shapes.lengths[-1] == max_length
+    assert shapes.token_budget >= max_length
+
+
+@given(max_length=st.integers(64, 512), data=st.data())
+@relaxed
+def test_a_bucket_is_the_next_longer_one_and_at_most_a_fifth_of_it_is_padding(max_length, data):
+    shapes = ShapePolicy.bucketed(max_length=max_length, token_budget=2048)
+    tokens = data.draw(st.integers(64, max_length))
+    length = shapes.pad_to(tokens)
+    assert length == min(b for b in shapes.lengths if b >= tokens)
+    assert (length - tokens) / length <= 0.2
+
+
+@given(tokens=st.integers(0, 5000), shapes=policies)
+@relaxed
+def test_pad_to_never_cuts_and_settles_at_once(tokens, shapes):
+    length = shapes.pad_to(tokens)
+    assert length >= max(tokens, 1)
+    assert shapes.pad_to(length) == length
+
+
+@given(available=st.integers(1, 500), length=st.integers(1, 800), shapes=policies)
+@relaxed
+def test_rows_take_some_but_not_more_than_there_are(available, length, shapes):
+    rows = shapes.rows(available, length)
+    assert 1 <= rows <= available
+    assert rows == 1 or rows * length <= shapes.token_budget
+
+
+def test_without_row_steps_the_budget_is_filled():
+    assert [len(b.indices) for b in plan([100] * 25, ShapePolicy(token_budget=1000))] == [10, 10, 5]
+
+
+@pytest.mark.parametrize("lengths", [[], np.zeros(0, np.int32)])
+def test_nothing_gives_no_batch(lengths):
+    assert plan(lengths, ShapePolicy(token_budget=10)) == []
