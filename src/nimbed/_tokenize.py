@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,11 +123,12 @@ class TextTokenizer:
 
     def _windows(self, text: str, prompt: str) -> tuple[list[Int32Array], list[float]]:
         """Overlapping windows over the text's tokens, each with the prompt's tokens and the special tokens."""
-        text = text.lower() if self._lowercase else text
+        if self._lowercase:
+            text, prompt = text.lower(), prompt.lower()
         encoding = self._tokenizer.encode_batch([text], add_special_tokens=False)[0]
         body = np.array(encoding.ids, np.int32)
-        # A token belongs to the prompt where it ends within it.
-        split = sum(1 for _, end in encoding.offsets[: len(prompt) + 1] if end <= len(prompt)) if prompt else 0
+        # A token belongs to the prompt where it ends within it; one character may be several tokens.
+        split = sum(1 for _ in takewhile(lambda span: span[1] <= len(prompt), encoding.offsets)) if prompt else 0
         head, body = body[:split], body[split:]
         room = self._room - len(head)
         if room < 1:
