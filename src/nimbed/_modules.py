@@ -21,6 +21,9 @@ _LEGACY_POOLING = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+# Where sentence-transformers looks for the transformer's settings, in this order.
+_SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+_ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 _ACTIVATIONS = {"GELU": "gelu", "Identity": "identity", "ReLU": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 
 
@@ -41,23 +44,33 @@ class ModuleReader:
         if modules is None:
             return
         self.listed = True
+        before = ""
         for module in modules:
+            if not isinstance(module, dict):
+                raise SpecError(f"{path}: a module is described by {module!r}, not by an object with type and path")
             kind = str(module.get("type", ""))
-            handler = getattr(self, f"_read_{kind.rpartition('.')[2].lower()}", None)
-            if not kind.startswith("sentence_transformers.") or handler is None:
+            name = kind.rpartition(".")[2]
+            if not kind.startswith("sentence_transformers.") or name not in _ORDER:
                 raise SpecError(
-                    f"{path}: type {kind!r} is a module that nimbed cannot honour (it knows Transformer, Pooling, "
-                    "Dense and Normalize, and never runs a folder's own code); use another model"
+                    f"{path}: type {kind!r} is a module that nimbed cannot honour (it knows {', '.join(_ORDER)}, "
+                    "and never runs a folder's own code); use another model"
                 )
-            if self.normalize:
-                raise SpecError(f"{path}: {kind!r} after Normalize; nimbed normalises last")
-            handler(self.folder / str(module.get("path", "")))
+            if before and (_ORDER.index(name) < _ORDER.index(before) or name == before != "Dense"):
+                raise SpecError(f"{path}: type {kind!r} after {before}; the order known is {', '.join(_ORDER)}")
+            folder = self.folder / str(module.get("path", ""))
+            if not folder.resolve().is_relative_to(self.folder.resolve()):
+                raise SpecError(f"{path}: path: {module['path']!r} leads out of the model folder")
+            getattr(self, f"_read_{name.lower()}")(folder)
+            before = name
 
     def _read_transformer(self, folder: Path) -> None:
         if folder.resolve() != self.folder.resolve():
             raise SpecError(
                 f"{self.folder / 'modules.json'}: path: the transformer lies in {folder.name!r}, not beside it"
             )
+        path, config = transformer_settings(self.folder)
+        _require(path, config, "transformer_task", "feature-extraction")
+        _require(path, config, "module_output_name", "token_embeddings")
 
     def _read_pooling(self, folder: Path) -> None:
         path = folder / "config.json"
@@ -65,7 +78,7 @@ class ModuleReader:
         if config.get("include_prompt", True) is False:
             raise SpecError(f"{path}: include_prompt: false (pooling without the prompt) is not supported")
         modes = config.get("pooling_mode") or [m for key, m in _LEGACY_POOLING.items() if config.get(key)]
-        modes = [modes] if isinstance(modes, str) else list(modes)
+        modes = modes if isinstance(modes, list) else [modes]
         if len(modes) != 1 or modes[0] not in POOLINGS:
             raise SpecError(f"{path}: pooling_mode: {modes} is not supported; one of {', '.join(POOLINGS)} is")
         width = config.get("embedding_dimension", config.get("word_embedding_dimension", self.hidden_size))
@@ -82,30 +95,49 @@ class ModuleReader:
             raise SpecError(
                 f"{path}: activation_function: {name!r} is not one of {', '.join(_ACTIVATIONS)} of torch.nn"
             )
-        if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
-            raise SpecError(
-                f"{path}: use_residual / module_input_name: only a plain layer on the sentence vector is known"
-            )
+        _require(path, config, "use_residual", False)
+        _require(path, config, "module_input_name", "sentence_embedding")
+        _require(path, config, "module_output_name", "sentence_embedding")
+        width = self.dense[-1].out_features if self.dense else self.hidden_size
+        if whole_number(config, "in_features", path) != width:
+            raise SpecError(f"{path}: in_features: {config['in_features']}, but the vectors before it have {width}")
         if not (folder / "model.safetensors").is_file():
             raise SpecError(f"{folder}: model.safetensors is missing; weights are read from safetensors only")
         self.dense.append(
             DenseSpec(
                 weights=(folder / "model.safetensors").relative_to(self.folder).as_posix(),
-                in_features=whole_number(config, "in_features", path),
+                in_features=width,
                 out_features=whole_number(config, "out_features", path),
                 bias=bool(config.get("bias", True)),
                 activation=cast(Any, activation),
             )
         )
 
-    def _read_normalize(self, folder: Path) -> None:  # noqa: ARG002 (it has no settings)
+    def _read_normalize(self, folder: Path) -> None:
+        path = folder / "config.json"
+        config = read_json(path, missing={})
+        _require(path, config, "module_input_name", "sentence_embedding")
+        _require(path, config, "module_output_name", "sentence_embedding")
         self.normalize = True
+
+
+def transformer_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The file that holds ``max_seq_length`` and the like, and its content; empty where there is none."""
+    paths = [folder / f"sentence_{name}_config.json" for name in _SETTINGS]
+    path = next((p for p in paths if p.is_file()), paths[0])
+    return path, read_json(path, missing={})
+
+
+def _require(path: Path, config: Mapping[str, Any], key: str, known: object) -> None:
+    value = config.get(key)
+    if value is not None and value != known:
+        raise SpecError(f"{path}: {key}: {value!r} is not supported; {known!r} is")
 
 
 def whole_number(config: Mapping[str, Any], key: str, path: Path, fallback: str | None = None) -> int:
     """A setting that must be a whole number."""
     value = config.get(key, config.get(fallback) if fallback else None)
-    if not isinstance(value, int):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise SpecError(f"{path}: {key} is missing or not a whole number")
     return value
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from nimbed import _families
-from nimbed._modules import POOLINGS, ModuleReader, read_json, whole_number
+from nimbed._modules import POOLINGS, ModuleReader, read_json, transformer_settings, whole_number
 from nimbed._types import DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
 
@@ -90,7 +90,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
         prompts=prompts,
         similarity=str(_sentence_config(folder).get("similarity_fn_name") or "cosine"),
         truncation_side="left" if tokenizer_config.get("truncation_side") == "left" else "right",
-        lowercase=bool(read_json(folder / "sentence_bert_config.json", missing={}).get("do_lower_case", False)),
+        lowercase=bool(transformer_settings(folder)[1].get("do_lower_case", False)),
         origins=origins,
     )
     return overrides.apply_prompts(spec)
@@ -150,16 +150,20 @@ def _choose_normalize(
 def _max_length(folder: Path, config: Mapping[str, Any]) -> tuple[int, str]:
     """The folder's own limit, but never more positions than the network has."""
     positions = _positions(config)
-    for name, key in (
-        ("sentence_bert_config.json", "max_seq_length"),
-        ("tokenizer_config.json", "model_max_length"),
+    tokenizer = folder / "tokenizer_config.json"
+    for path, values, key in (
+        (*transformer_settings(folder), "max_seq_length"),
+        (tokenizer, read_json(tokenizer, missing={}), "model_max_length"),
     ):
-        value = read_json(folder / name, missing={}).get(key)
+        value = values.get(key)
         # Tokenizers without a limit say 1e30.
-        if isinstance(value, (int, float)) and 0 < value < 1e9:
-            if positions is not None and value > positions:
-                return positions, f"config.json: max_position_embeddings (below {name}: {key})"
-            return int(value), f"{name}: {key}"
+        if value is None or (isinstance(value, (int, float)) and value >= 1e9):
+            continue
+        if not isinstance(value, (int, float)) or value < 1:
+            raise SpecError(f"{path}: {key}: {value!r} is no number of tokens")
+        if positions is not None and value > positions:
+            return positions, f"config.json: max_position_embeddings (below {path.name}: {key})"
+        return int(value), f"{path.name}: {key}"
     if positions is None:
         raise SpecError(f"{folder}: no max_seq_length, model_max_length or max_position_embeddings in its files")
     return positions, "config.json: max_position_embeddings"
@@ -167,7 +171,8 @@ def _max_length(folder: Path, config: Mapping[str, Any]) -> tuple[int, str]:
 
 def _positions(config: Mapping[str, Any]) -> int | None:
     value = config.get("max_position_embeddings", config.get("n_positions"))
-    if not isinstance(value, int):
+    # XLNet says -1: it has no limit.
+    if not isinstance(value, int) or value < 1:
         return None
     # RoBERTa and its kin count positions from pad_token_id + 1.
     offset = int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in _families.OFFSET_POSITIONS else 0
@@ -177,7 +182,7 @@ def _positions(config: Mapping[str, Any]) -> int | None:
 def _prompts(folder: Path, family: _families.Family | None) -> tuple[dict[str, str], dict[str, str]]:
     """The folder's prompts; for a role that it leaves out (or empty, as sentence-transformers does), the family's."""
     config = _sentence_config(folder)
-    given = {str(k): str(v) for k, v in (config.get("prompts") or {}).items() if v}
+    given = _given_prompts(folder / "config_sentence_transformers.json", config)
     document = next((given[name] for name in _DOCUMENT_NAMES if name in given), None)
     default = given.get(str(config.get("default_prompt_name")))
     roles = {"query": given.get("query", default), "document": document if document is not None else default}
@@ -188,6 +193,17 @@ def _prompts(folder: Path, family: _families.Family | None) -> tuple[dict[str, s
         elif family is not None and (own := getattr(family, role)):
             prompts[role], origins[f"prompt {role}"] = own, f"family table: {family.name}"
     return prompts, origins
+
+
+def _given_prompts(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """The prompts that are not empty."""
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(text, (str, type(None))) for text in prompts.values()):
+        raise SpecError(f"{path}: prompts: names with strings are wanted, not {prompts!r}")
+    default = config.get("default_prompt_name")
+    if default is not None and default not in {*prompts, "query", "document"}:
+        raise SpecError(f"{path}: default_prompt_name: {default!r} is none of the prompts ({', '.join(prompts)})")
+    return {name: text for name, text in prompts.items() if text}
 
 
 def _sentence_config(folder: Path) -> dict[str, Any]:
