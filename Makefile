@@ -31,7 +31,8 @@ demo: $(VENV)/.ready  ## quantise a real model, search real documents with LangC
 
 test: $(VENV)/.ready $(LEAN)/.ready  ## all tests, then those without torch in an environment that has none
 	$(BIN)/python -m pytest tests
-	$(LEAN)/bin/python -m pytest tests/without_torch -c tests/without_torch/pytest.ini
+	$(BIN)/python -m tests.graphs build/graphs
+	$(LEAN)/bin/python -m pytest tests/without_torch -c tests/without_torch/pytest.ini --rootdir .
 
 check: $(VENV)/.ready  ## style, types, import rules
 	$(BIN)/ruff check .

