@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from typing import TYPE_CHECKING
 
 from nimbed.errors import InputError, InputTypeError
@@ -28,7 +29,10 @@ def check_texts(texts: object) -> Sequence[str]:
         raise InputTypeError(
             f"a list of strings is wanted, not {type(texts).__name__}; for an iterator, use Encoder.encode_iter"
         )
-    items: list[str] = list(texts)
+    try:
+        items: list[str] = list(texts)
+    except TypeError as err:  # an array of no dimension has a length, but only in name
+        raise InputTypeError(f"a list of strings is wanted, not this {type(texts).__name__}: {err}") from err
     for index, item in enumerate(items):
         if not isinstance(item, str):
             raise InputTypeError(f"item {index} is {type(item).__name__}, not a string: {excerpt(item)}")
@@ -77,16 +81,23 @@ def read_lines(path: Path, field: str = "text") -> Iterator[str]:
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
+        # Bytes that are no UTF-8 become surrogates, so that their line can be named.
+        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape") as file:
             for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield (
-                        _parse(line, field, f"{path}, line {number}")
-                        if ".jsonl" in path.suffixes
-                        else line.rstrip("\n")
-                    )
-    except (OSError, EOFError, UnicodeDecodeError) as err:
+                if not line.strip():
+                    continue
+                place = f"{path}, line {number}"
+                _check_decoded(line, place)
+                yield _parse(line, field, place) if ".jsonl" in path.suffixes else line.rstrip("\n")
+    except (OSError, EOFError, zlib.error) as err:
         raise InputError(f"{path} cannot be read: {err}") from err
+
+
+def _check_decoded(line: str, place: str) -> None:
+    try:
+        line.encode()
+    except UnicodeEncodeError as err:
+        raise InputError(f"{place}: not UTF-8 at character {err.start + 1}; convert the file") from err
 
 
 def _parse(line: str, field: str, place: str) -> str:
