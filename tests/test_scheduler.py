@@ -1,0 +1,287 @@
+"""One worker before the engine: order, priority, failure, cancellation and the end."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError, wait
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nimbed._scheduler import Scheduler
+from nimbed._types import ShapePolicy
+from nimbed.errors import BackendError, ClosedError
+
+WAIT_S = 20
+POISON = 666
+
+
+class Engine:
+    """A session whose vector of a sequence is (its first id, its length); it can be held before a batch."""
+
+    def __init__(self) -> None:
+        self.log: list[list[int]] = []
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def hold(self) -> None:
+        self.reached.clear()
+        self.go_on.clear()
+
+    def run(self, batch):
+        self.reached.set()
+        assert self.go_on.wait(WAIT_S)
+        firsts = [int(batch.ids[start]) for start in batch.offsets[:-1]]
+        self.log.append(firsts)
+        if POISON in firsts:
+            raise BackendError("poisoned")
+        return np.array([[f, n] for f, n in zip(firsts, batch.lengths, strict=True)], np.float32).reshape(-1, 2)
+
+
+class Running:
+    """A scheduler over an engine, with what it told about batches."""
+
+    def __init__(self, token_budget: int = 4) -> None:
+        self.engine = Engine()
+        self.batches: list[int] = []
+        shapes = ShapePolicy(token_budget=token_budget)
+        self.scheduler = Scheduler(
+            self.engine, shapes, 2, on_batch=lambda batch: self.batches.append(len(batch.indices))
+        )
+
+    def held(self):
+        """The worker is in the middle of a batch, until ``engine.go_on`` is set."""
+        self.engine.hold()
+        first = self.submit([1], "document")
+        assert self.engine.reached.wait(WAIT_S)
+        return first
+
+    def submit(self, firsts, role="document", length=1):
+        return self.scheduler.submit([np.full(length, f, np.int32) for f in firsts], role)
+
+
+@pytest.fixture
+def running():
+    made = Running()
+    yield made
+    made.engine.go_on.set()
+    made.scheduler.close()
+
+
+def firsts_of(future) -> list[int]:
+    return future.result(WAIT_S)[:, 0].astype(int).tolist()
+
+
+def test_vectors_come_in_the_order_of_the_texts(running):
+    sequences = [np.full(n, 10 + n, np.int32) for n in (1, 3, 2, 4, 1, 2)]
+    vectors = running.scheduler.submit(sequences, "document").result(WAIT_S)
+    assert vectors.tolist() == [[10 + len(s), len(s)] for s in sequences]
+    assert vectors.dtype == np.float32
+    assert sum(running.batches) == 6
+    assert len(running.batches) > 1
+
+
+def test_a_query_runs_before_bulk_work_that_waits(running):
+    first = running.held()
+    bulk = running.submit(range(20, 32))
+    query = running.submit([99], "query")
+    running.engine.go_on.set()
+    wait([first, bulk, query], WAIT_S)
+    assert running.engine.log[:2] == [[1], [99]]
+    assert [len(batch) for batch in running.engine.log[2:]] == [4, 4, 4]
+
+
+def test_a_query_runs_between_two_batches_of_one_call(running):
+    running.engine.hold()
+    bulk = running.submit(range(20, 32))
+    assert running.engine.reached.wait(WAIT_S)
+    query = running.submit([99], "query")
+    running.engine.go_on.set()
+    assert firsts_of(query) == [99]
+    assert firsts_of(bulk) == list(range(20, 32))
+    assert running.engine.log[1] == [99]
+
+
+def test_calls_of_one_kind_run_as_they_came(running):
+    running.held()
+    futures = [running.submit([n], role) for n in (11, 12, 13) for role in ("document", "query")]
+    running.engine.go_on.set()
+    wait(futures, WAIT_S)
+    assert running.engine.log[1:] == [[n] for n in (11, 12, 13, 11, 12, 13)]
+
+
+def test_an_error_belongs_to_its_own_call(running):
+    running.held()
+    before, bad, after = running.submit([2]), running.submit([POISON] * 12), running.submit([3])
+    running.engine.go_on.set()
+    with pytest.raises(BackendError, match="poisoned"):
+        bad.result(WAIT_S)
+    assert (firsts_of(before), firsts_of(after)) == ([2], [3])
+    assert sum(POISON in batch for batch in running.engine.log) == 1
+
+
+def test_an_answer_of_the_wrong_shape_is_an_error_too(running):
+    running.engine.run = lambda batch: np.zeros((len(batch), 3), np.float32)
+    with pytest.raises(ValueError, match="shape"):
+        running.submit([1]).result(WAIT_S)
+    del running.engine.run
+    assert firsts_of(running.submit([2])) == [2]
+
+
+def test_cancelling_takes_out_what_has_not_started(running):
+    running.held()
+    gone, kept = running.submit(range(20, 32)), running.submit([3])
+    assert gone.cancel()
+    running.engine.go_on.set()
+    assert firsts_of(kept) == [3]
+    assert running.engine.log == [[1], [3]]
+    with pytest.raises(CancelledError):
+        gone.result(WAIT_S)
+
+
+def test_cancelling_in_the_middle_stops_at_the_next_batch(running):
+    running.engine.hold()
+    gone = running.submit(range(20, 32))
+    assert running.engine.reached.wait(WAIT_S)
+    assert gone.cancel()
+    running.engine.go_on.set()
+    assert firsts_of(running.submit([3])) == [3]
+    assert running.engine.log == [[20, 21, 22, 23], [3]]
+
+
+def test_a_finished_call_cannot_be_cancelled(running):
+    future = running.submit([1])
+    assert firsts_of(future) == [1]
+    assert not future.cancel()
+
+
+@pytest.mark.parametrize("role", ["document", "query"])
+def test_no_texts(running, role):
+    future = running.scheduler.submit([], role)
+    assert future.done()
+    assert future.result().shape == (0, 2)
+    assert running.engine.log == []
+
+
+def test_close_fails_the_calls_that_wait(running):
+    first = running.held()
+    waiting = [running.submit([n], role) for n, role in ((2, "document"), (3, "query"), (4, "document"))]
+    running.scheduler.warm([np.zeros(2, np.int32)])
+    closer = threading.Thread(target=running.scheduler.close)
+    closer.start()
+    wait_for(lambda: running.scheduler._closed)
+    running.engine.go_on.set()
+    closer.join(WAIT_S)
+    assert not closer.is_alive()
+    assert firsts_of(first) == [1]
+    for future in waiting:
+        with pytest.raises(ClosedError, match="closed"):
+            future.result(WAIT_S)
+    assert running.engine.log == [[1]]
+
+
+def test_after_close(running):
+    running.scheduler.close()
+    running.scheduler.close()
+    for texts in ([1], []):
+        with pytest.raises(ClosedError):
+            running.submit(texts)
+    assert not any(t.name == "nimbed-worker" and t is running.scheduler._thread for t in threading.enumerate())
+
+
+def test_close_on_the_workers_own_thread_does_not_wait_for_itself(running):
+    done = threading.Event()
+
+    def close(_) -> None:
+        running.scheduler.close()
+        done.set()
+
+    running.held().add_done_callback(close)
+    running.engine.go_on.set()
+    assert done.wait(WAIT_S)
+    running.scheduler._thread.join(WAIT_S)
+    assert not running.scheduler._thread.is_alive()
+
+
+def test_shapes_are_warmed_when_nothing_else_waits(running):
+    running.held()
+    running.scheduler.warm([np.full(n, 70 + n, np.int32) for n in (1, 2, 3)])
+    later = running.submit([5])
+    running.engine.go_on.set()
+    assert firsts_of(later) == [5]
+    wait_for(lambda: len(running.engine.log) == 5)
+    assert running.engine.log == [[1], [5], [71], [72], [73]]
+    assert running.batches == [1, 1]
+
+
+def test_work_that_comes_goes_before_the_shapes_still_to_be_warmed(running):
+    running.engine.hold()
+    running.scheduler.warm([np.full(1, 70 + n, np.int32) for n in (1, 2, 3)])
+    assert running.engine.reached.wait(WAIT_S)
+    query = running.submit([5], "query")
+    running.engine.go_on.set()
+    assert firsts_of(query) == [5]
+    assert running.engine.log[:2] == [[71], [5]]
+
+
+def test_a_shape_that_cannot_be_warmed_stops_nothing(running):
+    running.scheduler.warm([np.full(1, POISON, np.int32)])
+    wait_for(lambda: running.engine.log == [[POISON]])
+    assert firsts_of(running.submit([2])) == [2]
+
+
+calls = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from([*range(1, 50), POISON]), max_size=12), st.sampled_from(["document", "query"]),
+        st.integers(1, 6), st.booleans(),
+    ),
+    max_size=25,
+)  # fmt: skip
+
+
+@given(calls=calls, budget=st.integers(1, 12))
+@settings(deadline=None, max_examples=100)
+def test_many_mixed_calls(calls, budget):
+    running = Running(budget)
+    running.held()
+    futures = [(running.submit(firsts, role, length), firsts) for firsts, role, length, _ in calls]
+    gone = [i for i, call in enumerate(calls) if call[3] and futures[i][0].cancel()]
+    running.engine.go_on.set()
+    wait([future for i, (future, _) in enumerate(futures) if i not in gone], WAIT_S)
+    running.scheduler.close()
+    for i, (future, firsts) in enumerate(futures):
+        if i in gone:
+            assert future.cancelled()
+        elif POISON in firsts:
+            assert isinstance(future.exception(), BackendError)
+        else:
+            assert firsts_of(future) == firsts
+    assert all(len(batch) <= max(1, budget) for batch in running.engine.log)
+
+
+def test_many_threads_submit_at_once(running):
+    results: dict[int, list[list[int]]] = {}
+
+    def work(n: int) -> None:
+        role = "query" if n % 2 else "document"
+        results[n] = [firsts_of(running.submit([n * 100 + i, n], role)) for i in range(50)]
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert results == {n: [[n * 100 + i, n] for i in range(50)] for n in range(1, 9)}
+
+
+def wait_for(condition) -> None:
+    """Until another thread has come so far, where nothing tells of it."""
+    pause = threading.Event()
+    for _ in range(WAIT_S * 100):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("the other thread did not come so far")
