@@ -46,7 +46,7 @@ def test_public_names():
 
 
 def test_the_build_package_does_not_hide_the_function():
-    import nimbed.quantization  # noqa: F401
+    import nimbed.quantization
 
     assert callable(nimbed.quantize)
 

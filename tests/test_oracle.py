@@ -34,7 +34,10 @@ def test_int8_is_near_and_ranks_alike(oracle, texts, minilm_int8):
     cosines = (fast * exact).sum(1)
     assert cosines.mean() >= 0.99
     assert cosines.min() >= 0.95
-    top = [len(set(np.argsort(-a)[:10]) & set(np.argsort(-b)[:10])) / 10 for a, b in zip(fast_scores, exact_scores)]
+    top = [
+        len(set(np.argsort(-a)[:10]) & set(np.argsort(-b)[:10])) / 10
+        for a, b in zip(fast_scores, exact_scores, strict=True)
+    ]
     assert np.mean(top) >= 0.85
 
 
@@ -51,6 +54,6 @@ def test_int8_finds_what_torch_finds_in_scifact(oracle, minilm_int8):
             documents = model.encode(list(texts.values()))
             scores = model.encode([queries[q] for q, _ in pairs], role="query") @ documents.T
             order = [list(texts)[i] for i in scores.argmax(1)]
-            found.append(np.mean([got == want for got, (_, want) in zip(order, pairs)]))
+            found.append(np.mean([got == want for got, (_, want) in zip(order, pairs, strict=True)]))
     assert found[1] > 0.5
     assert abs(found[0] - found[1]) <= 0.05

@@ -230,7 +230,7 @@ def test_two_processes_build_one_artefact(tiny_onnx, tmp_path, nimbed_home):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "nimbed", "quantize", str(tiny_onnx), "--out", str(out), "--count", "8"]
     with ThreadPoolExecutor(3) as pool:
-        runs = list(pool.map(lambda _: subprocess.run(command, capture_output=True, text=True), range(3)))
+        runs = list(pool.map(lambda _: subprocess.run(command, capture_output=True, text=True, check=False), range(3)))
     assert [run.returncode for run in runs] == [0, 0, 0], runs[0].stderr
     assert is_artefact(out)
     open_artefact(out)

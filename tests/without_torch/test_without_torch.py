@@ -1,4 +1,4 @@
-"""Run in an environment that has no torch: `make test` makes it. Graphs and oracle vectors come from tests/graphs.py."""
+"""For an environment without torch, which `make test` makes; graphs and the oracle's vectors: tests/graphs.py."""
 
 from __future__ import annotations
 

@@ -1,0 +1,53 @@
+"""The README's code runs as it is printed, and its promises about commands are true."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+MODEL = '"sentence-transformers/all-MiniLM-L6-v2"'
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.strip().splitlines()[0] for block in BLOCKS])
+def test_readme_code_runs(block, minilm_folder, minilm_int8, capsys):
+    assert MODEL in block
+    # The hub's name stands for the same files on this machine.
+    exec(compile(block.replace(MODEL, repr(str(minilm_folder))), "README.md", "exec"), {})
+    said = capsys.readouterr().out
+    if "isolate the packages" in block:
+        assert said.strip() == "A virtual environment has its own site directories."
+
+
+def test_readme_has_ten_lines_for_each_framework():
+    for framework in ("langchain", "llama_index"):
+        assert any(f"from nimbed.{framework} import" in block for block in BLOCKS)
+
+
+def test_make_targets_and_links_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_extras_in_the_readme_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {name for group in re.findall(r'"nimbed\[([\w,-]+)\]"', README) for name in group.split(",")}
+    assert named
+    assert named <= set(extras)
+
+
+@pytest.mark.parametrize("name", ["nimbed", "nimbed.encoder", "nimbed.langchain", "nimbed.llama_index"])
+def test_docstring_examples(name):
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
