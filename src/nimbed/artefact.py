@@ -6,6 +6,7 @@ and sha256. It is written to a temporary folder beside its place and renamed, so
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nimbed.errors import ArtefactError
+from nimbed.errors import ArtefactError, NimbedError
 from nimbed.spec import spec_from_dict
 
 if TYPE_CHECKING:
@@ -123,17 +124,22 @@ def open_artefact(folder: Path) -> Artefact:
     """
     manifest = _read_manifest(folder / MANIFEST)
     for name, record in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise ArtefactError(f"{path} is missing, but {MANIFEST} lists it; copy or build the artefact again")
-        size = path.stat().st_size
-        if size != record.bytes:
-            raise ArtefactError(
-                f"{path} has {size} bytes, {MANIFEST} says {record.bytes}; copy or build the artefact again"
-            )
-        if sha256_of(path) != record.sha256:
-            raise ArtefactError(f"{path} does not have the sha256 in {MANIFEST}; copy or build the artefact again")
+        try:
+            fault = _fault(folder / name, record)
+        except OSError as err:
+            raise ArtefactError(f"{folder / name} cannot be read: {err}") from err
+        if fault is not None:
+            raise ArtefactError(f"{folder / name} {fault}; copy or build the artefact again")
     return Artefact(folder=folder, manifest=manifest)
+
+
+def _fault(path: Path, record: FileRecord) -> str | None:
+    """What is wrong with a file, or None."""
+    if not path.is_file():
+        return f"is missing, but {MANIFEST} lists it"
+    if (size := path.stat().st_size) != record.bytes:
+        return f"has {size} bytes, {MANIFEST} says {record.bytes}"
+    return None if sha256_of(path) == record.sha256 else f"does not have the sha256 in {MANIFEST}"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -158,7 +164,8 @@ def staging(target: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for left in target.parent.glob(f".{target.name}.*.tmp"):
+        # mkdtemp's names have eight characters; more would belong to a target like "name.v2".
+        for left in target.parent.glob(f".{glob.escape(target.name)}.????????.tmp"):
             shutil.rmtree(left, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
         # mkdtemp makes it for this user alone; an artefact may be read by all whom the umask allows.
@@ -168,7 +175,7 @@ def staging(target: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(target)
     except OSError as err:
-        if isinstance(err, ArtefactError):
+        if isinstance(err, NimbedError):
             raise
         raise ArtefactError(
             f"{target}: the artefact cannot be stored: {err}; free or choose another place (out=..., or NIMBED_HOME)"
