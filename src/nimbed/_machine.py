@@ -108,7 +108,7 @@ def _cgroup_folders() -> list[Path]:
     """The process's own cgroup and all above it: any of them may hold the limit."""
     folders: list[Path] = []
     for line in _read(_PROC / "self" / "cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
         root = _CGROUP / controllers if controllers else _CGROUP
@@ -118,13 +118,13 @@ def _cgroup_folders() -> list[Path]:
 
 
 def _folder_quota(folder: Path) -> float | None:
-    v2 = _read(folder / "cpu.max").split()
-    if len(v2) == 2:
-        return None if v2[0] == "max" else int(v2[0]) / int(v2[1])
-    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-    if quota and period and int(quota) > 0:
-        return int(quota) / int(period)
-    return None
+    quota, _, period = _read(folder / "cpu.max").partition(" ")
+    if not quota:
+        quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+    # "max" and -1 mean none; sandboxes that imitate Linux may say anything.
+    if not (quota.isdecimal() and period.isdecimal() and int(period)):
+        return None
+    return int(quota) / int(period)
 
 
 def _cpuinfo_value(text: str, key: str) -> str:
