@@ -9,6 +9,8 @@ from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 from pydantic import ValidationError
 from tests.adapters.conftest import ANSWERS
 
+from nimbed import Source, SpecOverrides
+from nimbed._settings import Settings
 from nimbed.errors import InputError
 from nimbed.langchain import NimbedEmbeddings
 from nimbed.llama_index import NimbedEmbedding
@@ -30,7 +32,7 @@ def fake_langchain(**options):
 
 
 def fake_llama_index(**options):
-    return NimbedEmbedding("any-name", backend="fake", **options)
+    return NimbedEmbedding(**{"model_name": "any-name", "backend": "fake", **options})
 
 
 def cosines(ours, theirs):
@@ -85,6 +87,19 @@ def test_from_llama_index_huggingface(folders, precision, options):
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     for question in questions:
         assert cosines(ours.get_query_embedding(question), theirs.get_query_embedding(question)) >= LEAST[precision]
+
+
+@pytest.mark.parametrize("make", [fake_langchain, fake_llama_index])
+def test_every_option_reaches_the_core(make):
+    place = {"revision": "v1", "local_files_only": True, "cache_folder": "somewhere"}
+    plain = {"precision": "fp32", "max_length": 9, "truncate": "chunk", "dim": 8, "threads": 3, "backend": "fake"}
+    made = make(**place, **plain, pooling="max", normalize=True, query_instruction="q", text_instruction="")
+    assert made.encoder._settings == Settings(
+        model="any-name",
+        spec=SpecOverrides(pooling="max", normalize=True, prompts={"query": "q", "document": ""}),
+        source=Source(**place),
+        **plain,
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,6 +215,7 @@ QUERY, PASSAGE = {"query": "q: "}, {"passage": "p: "}
         ({"encode_kwargs": {"prompt": "p: "}}, "p: ", "p: "),
         ({"encode_kwargs": {"prompt": "p: "}, "query_instruction": "q: "}, "q: ", "p: "),
         ({"encode_kwargs": {"prompt": "p: "}, "query_encode_kwargs": {"batch_size": 1}}, "", "p: "),
+        ({"encode_kwargs": {"prompt_name": "document"}, "query_encode_kwargs": {"prompt_name": "query"}}, "", ""),
         ({"model_kwargs": {"prompts": {**QUERY, **PASSAGE}}}, "q: ", "p: "),
         ({"model_kwargs": {"prompts": QUERY, "default_prompt_name": "query"}}, "q: ", "q: "),
         ({"model_kwargs": {"prompts": {"a": "x: ", **QUERY}}, "encode_kwargs": {"prompt_name": "a"}}, "x: ", "x: "),
