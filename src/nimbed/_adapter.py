@@ -70,6 +70,11 @@ class ModelOptions(BaseModel):
         default=None, frozen=True, description='Put before documents; None is the model\'s own prompt, "" is none.'
     )
     revision: str | None = Field(default=None, frozen=True, description="Branch, tag or commit of a hub repository.")
+    file_name: str | None = Field(
+        default=None,
+        frozen=True,
+        description="The graph within the model folder, such as a ready int8 OpenVINO file; None chooses.",
+    )
     local_files_only: bool = Field(default=False, frozen=True, description="Never touch the network.")
     cache_folder: TextPath | None = Field(
         default=None, frozen=True, description="The hub's download cache; None is the hub's own default."
@@ -110,7 +115,10 @@ class ModelOptions(BaseModel):
             threads=self.threads,
             spec=SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize),
             source=Source(
-                revision=self.revision, local_files_only=self.local_files_only, cache_folder=self.cache_folder
+                revision=self.revision,
+                local_files_only=self.local_files_only,
+                cache_folder=self.cache_folder,
+                file=self.file_name,
             ),
         )
 

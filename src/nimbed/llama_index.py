@@ -68,7 +68,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         max_length, backend, precision, truncate, dim, threads: as in :class:`nimbed.Encoder`.
         query_instruction, text_instruction: put before queries and documents, as they are.
         pooling, normalize: as in :class:`nimbed.SpecOverrides`.
-        revision, local_files_only, cache_folder: as in :class:`nimbed.Source`.
+        revision, local_files_only, cache_folder, file_name (its ``file``): as in :class:`nimbed.Source`.
         embed_batch_size: texts that LlamaIndex hands over at once; batches are planned over all of them.
         callback_manager, num_workers, embeddings_cache, rate_limiter: LlamaIndex's own.
         show_progress_bar: show a progress bar while documents are embedded.
@@ -118,6 +118,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         threads: int | None = None,
         pooling: Pooling | None = None,
         revision: str | None = None,
+        file_name: str | None = None,
         local_files_only: bool = False,
         **model_kwargs: Any,  # noqa: ANN401 (what those who move over bring)
     ) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tests.adapters.conftest import ANSWERS
 
 from nimbed import Encoder, _adapter
-from nimbed.errors import InputTypeError, MissingExtraError
+from nimbed.errors import InputError, InputTypeError, MissingExtraError
 from nimbed.langchain import NimbedEmbeddings
 
 
@@ -181,3 +181,10 @@ def test_missing_langchain_is_named_with_its_remedy(monkeypatch):
     monkeypatch.delitem(sys.modules, "nimbed.langchain")
     with pytest.raises(MissingExtraError, match=r'pip install "nimbed\[langchain\]"'):
         importlib.import_module("nimbed.langchain")
+
+
+def test_file_name_chooses_the_graph(tiny_onnx):
+    embeddings = NimbedEmbeddings(model=tiny_onnx, file_name="onnx/model.onnx", precision="fp32")
+    assert embeddings.encoder.info.reasons["artefact"] == "built from onnx/model.onnx"
+    with pytest.raises(InputError, match=r"file='onnx/other.onnx'.*no such file"):
+        NimbedEmbeddings(model=tiny_onnx, file_name="onnx/other.onnx", precision="fp32")
