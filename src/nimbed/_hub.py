@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nimbed.artefact import MANIFEST
-from nimbed.errors import DownloadError, InputError, ModelNotFoundError
+from nimbed.errors import DownloadError, InputError, ModelNotFoundError, NimbedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +29,10 @@ _GRAPHS = (
     "onnx/model.onnx",
     "model.onnx",
     "model.safetensors",
+    "model.safetensors.index.json",
 )
-_SHARDS = "model.safetensors.index.json"
+_SUFFIXES = (".xml", ".onnx", ".safetensors", ".safetensors.index.json")
+_PICKLE = "pytorch_model.bin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +75,11 @@ def resolve(model: str | PathLike[str], source: Source) -> ModelSource:
         ModelNotFoundError: there is no such folder or repository.
         DownloadError: the hub could not be reached after bounded retries, or refused.
     """
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    folder, name = Path(model).expanduser(), str(model)
+    if name and folder.is_dir():
         return ModelSource(name=_local_name(folder), folder=folder.resolve())
-    name = str(model)
-    if folder.exists() or not _HUB_ID.fullmatch(name) or name.startswith("."):
-        raise ModelNotFoundError(f"{name}: neither a folder nor a hub id (owner/name)")
+    if folder.exists() or not _HUB_ID.fullmatch(name) or name.startswith(".") or re.search(r"--|\.\.|[.-]$", name):
+        raise ModelNotFoundError(f"{name or '(no name)'}: neither a folder nor a hub id (owner/name)")
     if "/" not in name:
         # The short names that sentence-transformers' documentation uses.
         name = f"sentence-transformers/{name}"
@@ -89,23 +90,31 @@ def graph_file(folder: Path, source: Source) -> Path:
     """The file that holds the network: the user's choice, or the first of OpenVINO, ONNX, safetensors.
 
     Raises:
-        InputError: ``source.file`` does not exist.
+        InputError: ``source.file`` does not exist, or is of a kind that is not read.
         ModelNotFoundError: the folder holds none of them.
     """
     if source.file is not None:
-        chosen = folder / source.file
-        if not chosen.is_file():
+        if not (folder / source.file).is_file():
             raise InputError(f"Source(file={source.file!r}): no such file in {folder}")
-        return chosen
-    for name in (*_GRAPHS, _SHARDS):
-        if (folder / name).is_file():
-            return folder / name
-    pickled = " (pytorch_model.bin is a pickle, which may run code: it is not read)" if _has_pickle(folder) else ""
-    raise ModelNotFoundError(f"{folder}: found none of {', '.join(_GRAPHS)}{pickled}")
+        return folder / _readable(source.file)
+    graph = next((name for name in _GRAPHS if (folder / name).is_file()), None)
+    if graph is None:
+        raise _no_graph(folder, pickled=(folder / _PICKLE).is_file())
+    return folder / graph
 
 
-def _has_pickle(folder: Path) -> bool:
-    return (folder / "pytorch_model.bin").is_file()
+def _readable(file: str) -> str:
+    """The user's choice, if it is of a kind that is read."""
+    if Path(file).is_absolute() or ".." in Path(file).parts:
+        raise InputError(f"Source(file={file!r}) must be relative to the model folder, and within it")
+    if not file.endswith(_SUFFIXES):
+        raise InputError(f"Source(file={file!r}) is not of a kind that is read: {', '.join(_SUFFIXES)}")
+    return file
+
+
+def _no_graph(place: object, *, pickled: bool) -> ModelNotFoundError:
+    why = f" ({_PICKLE} is a pickle, which may run code: it is not read)" if pickled else ""
+    return ModelNotFoundError(f"{place}: found none of {', '.join(_GRAPHS)}{why}")
 
 
 def _local_name(folder: Path) -> str:
@@ -118,49 +127,58 @@ def _local_name(folder: Path) -> str:
 
 def _from_hub(name: str, source: Source) -> ModelSource:
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    options: dict[str, Any] = {"repo_id": name, "cache_dir": source.cache_folder}
+    options: dict[str, Any] = {"repo_id": name, "revision": source.revision, "cache_dir": source.cache_folder}
     if source.local_files_only or constants.HF_HUB_OFFLINE:
-        try:
-            folder = Path(snapshot_download(revision=source.revision, local_files_only=True, **options))
-        except LocalEntryNotFoundError as err:
-            raise ModelNotFoundError(
-                f"{name} is not in the download cache, and offline mode forbids the network; "
-                f"fetch it once online: hf download {name}"
-            ) from err
-        return ModelSource(name=name, folder=folder, revision=folder.name)
+        return _from_cache(name, options)
     try:
-        commit, files = _retrying(lambda: _repository(name, source.revision))
-        wanted = _wanted(files, source)
-        folder = Path(_retrying(lambda: snapshot_download(revision=commit, allow_patterns=wanted, **options)))
-    except HfHubHTTPError as err:
-        raise _refused(name, source, err) from err
-    except OSError as err:
-        raise DownloadError(
-            f"{name}: the hub could not be reached: {err}; a cached copy needs local_files_only=True"
+        files = _retrying(lambda: _files(name, source.revision))
+        wanted = _wanted(name, files, source)
+        # By the user's name for the revision, not by its commit: only so is the name found again offline.
+        folder = Path(_retrying(lambda: snapshot_download(allow_patterns=wanted, **options)))
+    except NimbedError:
+        raise
+    except Exception as err:
+        if (known := _explained(name, source, err)) is None:
+            raise
+        raise known from err
+    return ModelSource(name=name, folder=folder, revision=folder.name)
+
+
+def _from_cache(name: str, options: dict[str, Any]) -> ModelSource:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(local_files_only=True, **options))
+    except LocalEntryNotFoundError as err:
+        raise ModelNotFoundError(
+            f"{name} is not in the download cache, and offline mode forbids the network; "
+            f"fetch it once online: hf download {name}"
         ) from err
-    return ModelSource(name=name, folder=folder, revision=commit)
+    return ModelSource(name=name, folder=folder, revision=folder.name)
 
 
-def _repository(name: str, revision: str | None) -> tuple[str, list[str]]:
-    """A repository's commit and file names."""
+def _files(name: str, revision: str | None) -> list[str]:
     from huggingface_hub import HfApi
 
     info = HfApi().model_info(name, revision=revision, timeout=30)
-    return str(info.sha), [sibling.rfilename for sibling in info.siblings or ()]
+    return [sibling.rfilename for sibling in info.siblings or ()]
 
 
-def _wanted(files: list[str], source: Source) -> list[str]:
+def _wanted(name: str, files: list[str], source: Source) -> list[str]:
     """Of a repository's files those that are needed: settings, tokenizer, and one form of the network."""
     if MANIFEST in files:
         return files
-    graph = source.file or next((g for g in (*_GRAPHS, _SHARDS) if g in files), None)
-    patterns = [*_CONFIG_FILES]
-    if graph is not None:
-        # An OpenVINO graph has a .bin, an ONNX one may have *_data, shards have numbers.
-        stem = graph.removesuffix(".index.json").rpartition(".")[0]
-        patterns += [graph, f"{stem}.bin", f"{graph}_data", f"{graph}.data", f"{stem}-*-of-*.safetensors"]
+    graph = _readable(source.file) if source.file else next((g for g in _GRAPHS if g in files), None)
+    if graph is None:
+        raise _no_graph(name, pickled=_PICKLE in files)
+    if graph not in files:
+        there = ", ".join(f for f in files if f.endswith(_SUFFIXES))
+        raise InputError(f"Source(file={graph!r}): no such file in {name}, which has {there or 'none of that kind'}")
+    # An OpenVINO graph has a .bin, an ONNX one may have *_data, shards have numbers.
+    stem = graph.removesuffix(".index.json").rpartition(".")[0]
+    patterns = [*_CONFIG_FILES, graph, f"{stem}.bin", f"{graph}_data", f"{graph}.data", f"{stem}-*-of-*.safetensors"]
     return [f for f in files if any(fnmatch.fnmatch(f, p) and f.count("/") == p.count("/") for p in patterns)]
 
 
@@ -184,20 +202,50 @@ def _retrying(call: Callable[[], Any]) -> Any:  # noqa: ANN401 (what the call re
 
 
 def _transient(error: BaseException) -> bool:
-    import httpx
+    error = _root(error)
+    if (status := _status(error)) is not None:
+        return status in {408, 429} or status >= 500
+    # huggingface_hub speaks through httpx from 1.0 on, through requests before; after a fault it closes the client
+    # that its other threads still use, which is a bare RuntimeError.
+    of_client = type(error).__module__.partition(".")[0] in {"httpx", "requests"}
+    return of_client or isinstance(error, (ConnectionError, TimeoutError)) or "client has been closed" in str(error)
 
-    if isinstance(error, (httpx.TransportError, ConnectionError, TimeoutError)):
-        return True
+
+def _root(error: BaseException) -> BaseException:
+    """Why the hub could not be asked, where huggingface_hub complains that there is no copy on disk either."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return error.__cause__ or error if isinstance(error, LocalEntryNotFoundError) else error
+
+
+def _status(error: BaseException) -> int | None:
     status = getattr(getattr(error, "response", None), "status_code", None)
-    return status is not None and (status == 429 or status >= 500)
+    return status if isinstance(status, int) else None
 
 
-def _refused(name: str, source: Source, error: Exception) -> Exception:
+def _explained(name: str, source: Source, error: BaseException) -> NimbedError | None:
+    """An error of huggingface_hub in nimbed's words, or None for one that is not the network's or the disk's."""
+    error = _root(error)
+    if _status(error) is not None:
+        return _refused(name, source, error)
+    if _transient(error):
+        return DownloadError(
+            f"{name}: the hub could not be reached: {error}; a copy in its cache is used with local_files_only=True"
+        )
+    if isinstance(error, OSError):
+        return DownloadError(
+            f"{name}: the download could not be stored: {error}; free its place or choose another "
+            "(Source(cache_folder=...), or HF_HOME)"
+        )
+    return None
+
+
+def _refused(name: str, source: Source, error: BaseException) -> NimbedError:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     if isinstance(error, GatedRepoError):
         return DownloadError(f"{name} is gated: accept its terms on the hub, then run: hf auth login")
-    if isinstance(error, RepositoryNotFoundError):
+    if isinstance(error, RepositoryNotFoundError) or _status(error) == 401:
         return ModelNotFoundError(
             f"{name}: neither a local folder nor a repository of the hub (private ones need: hf auth login)"
         )
