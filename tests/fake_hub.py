@@ -12,6 +12,10 @@ from urllib.parse import unquote, urlsplit
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 64  # files come over parallel connections; one too many would wait a second
+
+
 class FakeHub:
     """Serves ``repositories`` (id -> file name -> content), all at one commit, and remembers what was asked.
 
@@ -27,7 +31,7 @@ class FakeHub:
         self.faults: dict[str, list[int]] = {}
         self.persistent: set[str] = set()
         self.error_code: str | None = None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 

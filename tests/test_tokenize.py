@@ -45,8 +45,8 @@ def body_ids(text: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def minilm(minilm_folder):
-    def make(truncate: str = "warn", max_length: int = 256) -> TextTokenizer:
-        spec = read_spec(minilm_folder)
+    def make(truncate: str = "warn", max_length: int = 256, side: str = "right") -> TextTokenizer:
+        spec = replace(read_spec(minilm_folder), truncation_side=side)
         return TextTokenizer(load_tokenizer(minilm_folder), spec, max_length=max_length, truncate=truncate)
 
     return make
@@ -56,7 +56,7 @@ def minilm(minilm_folder):
 def reference(minilm_folder):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(minilm_folder)
+    return AutoTokenizer.from_pretrained(minilm_folder)  # its padding and truncation are set by each call
 
 
 @pytest.mark.parametrize("prompt", ["", "query: ", PROMPT_ZH])
@@ -69,10 +69,15 @@ def test_ids_are_those_of_transformers(minilm, reference, prompt):
     assert not tokens.windowed
 
 
-@given(texts=st.lists(st.text(max_size=80), min_size=1, max_size=5), max_length=st.integers(3, 40))
-@settings(deadline=None, max_examples=60)
-def test_cut_ids_are_those_of_transformers(minilm, reference, texts, max_length):
-    tokens = minilm("silent", max_length)(texts)
+@given(
+    texts=st.lists(st.text(max_size=80), min_size=1, max_size=5),
+    max_length=st.integers(3, 40),
+    side=st.sampled_from(["left", "right"]),
+)
+@settings(deadline=None, max_examples=40)
+def test_cut_ids_are_those_of_transformers(minilm, reference, texts, max_length, side):
+    tokens = minilm("silent", max_length, side)(texts)
+    reference.truncation_side = side
     expected = reference(texts, padding=False, truncation=True, max_length=max_length)["input_ids"]
     assert [s.tolist() for s in tokens.sequences] == expected
 
