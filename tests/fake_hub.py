@@ -9,7 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+COMMIT, OLDER = "0123456789abcdef0123456789abcdef01234567", "fedcba9876543210fedcba9876543210fedcba98"
+REVISIONS = {"": COMMIT, "/revision/main": COMMIT, f"/revision/{COMMIT}": COMMIT}
+REVISIONS |= {"/revision/v1": OLDER, f"/revision/{OLDER}": OLDER}
 
 
 class _Server(ThreadingHTTPServer):
@@ -17,7 +19,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class FakeHub:
-    """Serves ``repositories`` (id -> file name -> content), all at one commit, and remembers what was asked.
+    """Serves ``repositories`` (id -> file name -> content), alike at both commits, and remembers what was asked.
 
     Attributes:
         requests: method and path, in the order in which they came.
@@ -58,7 +60,9 @@ class FakeHub:
         return sum(path.startswith(beginning) for _, path in self.requests)
 
     def downloaded(self) -> set[str]:
-        return {path.partition(f"/resolve/{COMMIT}/")[2] for method, path in self.requests if method == "GET"} - {""}
+        """Names of the files that were fetched, of whatever commit."""
+        gets = [path.partition("/resolve/")[2] for method, path in self.requests if method == "GET"]
+        return {path.partition("/")[2] for path in gets if path}
 
     def fault(self, path: str) -> int | None:
         for beginning, statuses in self.faults.items():
@@ -70,15 +74,15 @@ class FakeHub:
         if (status := self.fault(path)) is not None:
             return status, b"{}", {"X-Error-Code": self.error_code} if self.error_code else {}
         for name, files in self.repositories.items():
-            if path in {f"/api/models/{name}", *(f"/api/models/{name}/revision/{r}" for r in ("main", "v1", COMMIT))}:
+            if (commit := REVISIONS.get(path.removeprefix(f"/api/models/{name}"))) is not None:
                 siblings = [{"rfilename": file} for file in files]
-                return 200, json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode(), {}
+                return 200, json.dumps({"id": name, "sha": commit, "siblings": siblings}).encode(), {}
             if path.startswith(f"/api/models/{name}/revision/"):
                 return 404, b"{}", {"X-Error-Code": "RevisionNotFound"}
-            file = path.removeprefix(f"/{name}/resolve/{COMMIT}/")
-            if file in files:
+            commit, _, file = path.removeprefix(f"/{name}/resolve/").partition("/")
+            if commit in REVISIONS.values() and file in files:
                 etag = hashlib.sha256(files[file]).hexdigest()
-                return 200, files[file], {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
+                return 200, files[file], {"ETag": f'"{etag}"', "X-Repo-Commit": commit}
         return 404, b"{}", {"X-Error-Code": "RepoNotFound"}
 
 

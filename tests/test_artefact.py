@@ -171,6 +171,8 @@ def test_staging_publishes_at_the_end(place):
         assert folder.parent == target.parent
         made(folder)
         assert not target.exists()
+        itself = folder.stat().st_ino
+    assert target.stat().st_ino == itself  # renamed, not copied: nobody sees half of it
     assert open_artefact(target).manifest.spec == SPEC
     assert [p.name for p in target.parent.iterdir()] == ["model"]
 

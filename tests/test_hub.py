@@ -11,7 +11,7 @@ import pytest
 
 from nimbed._hub import Source, graph_file, resolve
 from nimbed.errors import DownloadError, InputError, ModelNotFoundError
-from tests.fake_hub import COMMIT, FakeHub
+from tests.fake_hub import COMMIT, OLDER, FakeHub
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,8 @@ NEEDLESS = {
     "rust_model.ot": b"rust",
     "2_Dense/pytorch_model.bin": b"pickle",
     "train_script.py": b"code",
+    "onnx/ort_config.json": b"ort",
+    "checkpoints/1/config.json": b"checkpoint",
     "onnx/model_O4.onnx": b"other",
     "openvino/openvino_model_qint8_quantized.xml": b"<q/>",
     "openvino/openvino_model_qint8_quantized.bin": b"q",
@@ -107,9 +109,9 @@ def test_only_what_is_needed_is_downloaded(hub, name, file, network):
 
 
 def test_the_commit_is_recorded(hub):
-    for revision in (None, "main", "v1", COMMIT):
+    for revision, commit in ((None, COMMIT), ("v1", OLDER), (COMMIT, COMMIT), (OLDER, OLDER), ("main", COMMIT)):
         found = resolve("some/safetensors", Source(revision=revision))
-        assert (found.name, found.revision) == ("some/safetensors", COMMIT)
+        assert (found.name, found.revision) == ("some/safetensors", commit)
 
 
 def test_nothing_is_downloaded_twice(hub):
@@ -225,7 +227,7 @@ def test_a_cache_folder_that_cannot_be_written(hub, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("revision", [None, "v1", COMMIT])
+@pytest.mark.parametrize("revision", [None, "v1", OLDER])
 @pytest.mark.parametrize("switch", ["setting", "environment"])
 def test_offline_finds_what_was_fetched_and_asks_nobody(hub, monkeypatch, revision, switch):
     fetched = resolve("some/openvino", Source(revision=revision))

@@ -84,6 +84,16 @@ def test_vectors_come_in_the_order_of_the_texts(running):
     assert len(running.batches) > 1
 
 
+@given(lengths=st.lists(st.integers(1, 9), max_size=40), budget=st.integers(1, 60))
+@settings(deadline=None, max_examples=50)
+def test_vectors_of_ragged_texts_come_in_their_order(lengths, budget):
+    running = Running(budget)
+    sequences = [np.full(n, i + 1, np.int32) for i, n in enumerate(lengths)]
+    vectors = running.scheduler.submit(sequences, "query").result(WAIT_S)
+    running.scheduler.close()
+    assert vectors.tolist() == [[i + 1, n] for i, n in enumerate(lengths)]
+
+
 def test_a_query_runs_before_bulk_work_that_waits(running):
     first = running.held()
     bulk = running.submit(range(20, 32))
