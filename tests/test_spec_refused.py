@@ -133,11 +133,11 @@ def test_missing_files(tmp_path):
     refused(write(tmp_path / "no-pooling", files={"1_Pooling/config.json": None}), "1_Pooling/config.json", "missing")
 
 
-def test_no_limit_anywhere(tmp_path):
+@pytest.mark.parametrize("limit", [None, 10**30])
+def test_no_limit_anywhere(tmp_path, limit):
     config = {"model_type": "bert", "hidden_size": 32}
-    refused(
-        write(tmp_path, files={"config.json": config}), "max_seq_length", "model_max_length", "max_position_embeddings"
-    )
+    folder = write(tmp_path, files={"config.json": config, "tokenizer_config.json": {"model_max_length": limit}})
+    refused(folder, "max_seq_length", "model_max_length", "max_position_embeddings")
 
 
 @pytest.mark.parametrize(
