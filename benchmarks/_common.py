@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
+# Spinning threads that lose their core in the middle of a batch slow torch by up to ten times.
+MAX_BUSY_PERCENT = 10
 _PACKAGES = (
     "nimbed", "openvino", "numpy", "tokenizers", "torch", "transformers", "sentence-transformers", "langchain-core",
     "langchain-huggingface", "scipy",
@@ -138,14 +141,16 @@ def conditions(**more: object) -> dict[str, Any]:
     from nimbed import _machine
 
     cpu, plan = _machine.cpu(), _machine.thread_plan()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    busy = psutil.cpu_percent(interval=1)
+    if busy > MAX_BUSY_PERCENT:
+        print(f"Other processes take {busy:.0f} % of the CPU: do not trust these figures.", file=sys.stderr)
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": cpu.model,
         "instruction_sets": list(cpu.features),
         "threads": plan.threads,
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "load_average_before": load,
+        "cpu_busy_before_percent": busy,
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},
         **more,
     }

@@ -39,6 +39,7 @@ def need(*packages: str) -> None:
 
 @pytest.fixture
 def quality(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    need("psutil")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module("quality")
 
@@ -91,7 +92,7 @@ def test_quantize_and_compare_with_the_users_own_texts(minilm_fp32: Path, minilm
 
 
 def test_demo_answers_and_compares(minilm_int8: Path, minilm_folder: Path) -> None:
-    need("langchain_huggingface", "llama_index.core")
+    need("langchain_huggingface", "llama_index.core", "psutil")
     small = ("--peps", 6, "--questions", 3, "--texts", 16, "--pairs", 1)
     printed = run("examples/demo.py", "--model", minilm_folder, *small)
     assert "LangChain: expected PEP in the top 3 for 3 of 3 questions" in printed
@@ -114,7 +115,7 @@ def test_questions_name_shipped_peps() -> None:
 
 
 def test_quality_benchmark_runs_on_small_sets(minilm_fp32: Path, minilm_folder: Path, data: Path) -> None:
-    need("torch", "scipy")
+    need("psutil", "scipy", "torch")
     run("benchmarks/quality.py", "--model", minilm_folder, "--data", data, "--out", data, "--quick")
     record = json.loads((data / "quality-quick.json").read_text())
     assert record["scores"]["openvino fp32"]["ndcg_10"] > 0.9
