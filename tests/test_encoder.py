@@ -264,3 +264,43 @@ def test_stats_count(minilm_int8):
     assert 0 <= stats.padding_waste < 1
     with pytest.raises(AttributeError):
         stats.texts = 0
+
+
+def test_encode_iter_counts_items_over_all_blocks(fake):
+    texts = ["fine"] * 600 + ["broken \ud800"]
+    with pytest.raises(InputError, match="item 600"):
+        list(fake.encode_iter(texts))
+    with Encoder("m", backend="fake", max_length=32) as short, pytest.warns(UserWarning, match="first: item 700"):
+        list(short.encode_iter(["fine"] * 700 + ["word " * 50]))
+
+
+@pytest.mark.parametrize("change", [{"hidden_act": "relu"}, {"layer_norm_eps": 0.1}])
+def test_settings_of_the_network_change_key_and_fingerprint(change, tiny_folder, tmp_path):
+    import json
+    import shutil
+
+    from nimbed._build import make_request
+    from nimbed._hub import resolve
+    from nimbed.spec import read_spec
+
+    other = shutil.copytree(tiny_folder, tmp_path / tiny_folder.name)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, **change}))
+    keys = {
+        make_request(resolve(folder, Source()), read_spec(folder), "fp32", source=Source()).target
+        for folder in (tiny_folder, other)
+    }
+    assert len(keys) == 2
+    with Encoder(tiny_folder, backend="torch") as one, Encoder(other, backend="torch") as two:
+        assert one.fingerprint != two.fingerprint
+
+
+def test_truncation_side_and_case_change_the_fingerprint(tiny_folder, tmp_path):
+    import json
+    import shutil
+
+    other = shutil.copytree(tiny_folder, tmp_path / "left")
+    config = json.loads((other / "tokenizer_config.json").read_text())
+    (other / "tokenizer_config.json").write_text(json.dumps({**config, "truncation_side": "left"}))
+    with Encoder(tiny_folder, backend="torch") as right, Encoder(other, backend="torch") as left:
+        assert right.fingerprint != left.fingerprint

@@ -107,8 +107,9 @@ def test_blocks_hold_all_texts_in_bounded_lists(texts, count, characters):
         patch.setattr(_inputs, "_BLOCK_TEXTS", count)
         patch.setattr(_inputs, "_BLOCK_CHARACTERS", characters)
         blocks = list(text_blocks(iter(texts)))
-    assert [text for block in blocks for text in block] == texts
-    for block in blocks:
+    assert [text for _, block in blocks for text in block] == texts
+    for first, block in blocks:
+        assert block[0] is texts[first]
         assert 1 <= len(block) <= count
         assert sum(map(len, block[:-1])) < characters
 

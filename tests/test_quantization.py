@@ -17,6 +17,7 @@ from nimbed.artefact import is_artefact, open_artefact
 from nimbed.errors import ArtefactError, BuildError, InputError, SpecError
 from nimbed.quantization._calibrate import choose, read_texts
 from nimbed.quantization._head import PREFIX, append_head
+from nimbed.quantization._quantise import first_narrowing_layer
 from nimbed.spec import read_spec
 from tests.conftest import write_modules
 
@@ -50,7 +51,16 @@ def test_nothing_in_the_head_is_quantised(minilm_int8):
         for source in op.input_values():
             assert source.get_node().get_type_name() != "FakeQuantize", f"{op} reads quantised values"
     # It is the encoder that is quantised.
-    assert sum(op.get_type_name() == "FakeQuantize" for op in model.get_ops()) >= 6 * 6
+    assert sum(op.get_type_name() == "FakeQuantize" for op in model.get_ops()) >= 6 * 6 - 1
+
+
+def test_only_the_first_narrowing_layer_stays_fp32(minilm_fp32, tiny_onnx):
+    for path in (minilm_fp32 / "model.xml", tiny_onnx / "onnx" / "model.onnx"):
+        network = ov.Core().read_model(path)
+        matmuls = [op for op in network.get_ordered_ops() if op.get_type_name() == "MatMul"]
+        linear = [op.get_friendly_name() for op in matmuls if len(op.input_value(1).get_partial_shape()) == 2]
+        # Query, key, value, the attention's output and the widening layer come before it.
+        assert first_narrowing_layer(network) == [linear[5]]
 
 
 def test_int8_is_smaller_than_a_third(minilm_int8, minilm_fp32):

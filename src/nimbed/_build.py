@@ -83,9 +83,7 @@ def make_request(
     relevant = {
         "recipe": _RECIPE,
         "weights": sha256,
-        "tokenizer": sha256_of(model.folder / "tokenizer.json")
-        if (model.folder / "tokenizer.json").is_file()
-        else None,
+        "settings": sha256_of(*(f for n in ("config.json", "tokenizer.json") if (f := model.folder / n).is_file())),
         "graph": [spec.pooling, spec.normalize, [asdict(d) for d in spec.dense]],
         "max_length": spec.max_length,
         "precision": precision,

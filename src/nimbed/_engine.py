@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nimbed import _machine
 from nimbed._build import find_or_build, make_request
-from nimbed._hub import ModelSource, graph_file, resolve
+from nimbed._hub import ModelSource, Source, graph_file, resolve
 from nimbed._settings import EncoderInfo, Settings
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed._types import OpenRequest
@@ -90,7 +90,7 @@ def open_engine(settings: Settings) -> Engine:
         fingerprint="",
         reasons={**spec.origins, "backend": backend_reason, "threads": plan.reason, **located.reasons},
     )
-    info = replace(info, fingerprint=_fingerprint(info, located.digest))
+    info = replace(info, fingerprint=_fingerprint(info, spec, located.digest))
     return Engine(
         backend=opened, tokenizer=tokenizer, spec=spec, info=info, normalize_after=normalize and not spec.normalize
     )
@@ -112,20 +112,26 @@ def choose_precision(requested: Precision | Literal["auto"]) -> tuple[Precision,
         return "int8", f"{cpu.instruction_set} multiplies int8 fast and without overflow"
     return (
         "fp32",
-        "no VNNI, AMX or dot-product instructions found: int8 could overflow there and would gain little",
+        "no VNNI, AMX or dot-product instructions found (Linux alone tells): without them int8 could overflow",
     )
 
 
 def _locate(settings: Settings, backend: str) -> _Located:
     if backend == "fake" and not Path(settings.model).expanduser().is_dir():
         return _built_in(settings)
-    source = resolve(settings.model, settings.source)
+    source = resolve(settings.model, _wanted_of_a_hub(settings, backend))
     if is_artefact(source.folder):
         return _from_artefact(settings, backend, source)
     spec = read_spec(source.folder, name=source.name, overrides=settings.spec)
     if backend == "openvino":
         return _from_build(settings, source, spec)
     return _from_model_folder(settings, source, spec)
+
+
+def _wanted_of_a_hub(settings: Settings, backend: str) -> Source:
+    """An engine that reads weights itself must not be given a repository's graph in their place."""
+    reads_graphs = backend != "torch" or settings.source.file is not None
+    return settings.source if reads_graphs else replace(settings.source, file="model.safetensors")
 
 
 def _built_in(settings: Settings) -> _Located:
@@ -185,7 +191,8 @@ def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec)
         weights = source.folder / "model.safetensors"
     if not weights.is_file():
         raise ModelNotFoundError(f"{weights} is missing, and backend={settings.backend!r} reads nothing else")
-    files = [weights, source.folder / "tokenizer.json", *(source.folder / d.weights for d in spec.dense)]
+    settings_files = [source.folder / name for name in ("config.json", "tokenizer.json")]
+    files = [weights, *settings_files, *(source.folder / d.weights for d in spec.dense)]
     chosen = "fp32" if settings.precision == "auto" else settings.precision
     return _Located(
         source=source,
@@ -221,13 +228,19 @@ def _dim(settings: Settings, spec: ModelSpec) -> int:
     return settings.dim or spec.dim
 
 
-def _fingerprint(info: EncoderInfo, digest: str) -> str:
+def _fingerprint(info: EncoderInfo, spec: ModelSpec, digest: str) -> str:
     """Hash over all that can change a vector, and nothing else: not the path, the threads or the model's name."""
     names = (
         "backend", "backend_version", "precision", "instruction_set", "dim", "max_length", "pooling", "normalize",
         "prompts",
     )  # fmt: skip
     # "warn", "error" and "silent" give the same vectors.
-    values = {**asdict(info), "windows": info.truncate == "chunk"}
-    content = json.dumps({"artefact": digest, **{n: values[n] for n in (*names, "windows")}}, sort_keys=True)
-    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+    content = {
+        "artefact": digest,
+        "windows": info.truncate == "chunk",
+        "side": spec.truncation_side,
+        "lowercase": spec.lowercase,
+        "dense": [asdict(dense) for dense in spec.dense],
+        **{name: getattr(info, name) for name in names},
+    }
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -39,20 +39,20 @@ def check_texts(texts: object) -> Sequence[str]:
     return items
 
 
-def text_blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Lists of bounded size, read from the iterable as they are needed."""
+def text_blocks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Lists of bounded size, read from the iterable as they are needed, each with the number of its first item."""
     block: list[str] = []
-    characters = 0
+    characters = first = 0
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputTypeError(f"item {index} is {type(text).__name__}, not a string")
         block.append(text)
         characters += len(text)
         if len(block) == _BLOCK_TEXTS or characters >= _BLOCK_CHARACTERS:
-            yield block
-            block, characters = [], 0
+            yield first, block
+            block, characters, first = [], 0, index + 1
     if block:
-        yield block
+        yield first, block
 
 
 def check_text(text: object) -> str:

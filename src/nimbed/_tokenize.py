@@ -69,17 +69,17 @@ class TextTokenizer:
             special = len(self._prefix) + len(self._suffix)
             raise InputError(f"max_length={max_length} leaves no room beside {special} special tokens")
 
-    def __call__(self, texts: Sequence[str], prompt: str = "") -> TokenizedTexts:
-        """Tokenize texts with the prompt before each.
+    def __call__(self, texts: Sequence[str], prompt: str = "", *, first: int = 0) -> TokenizedTexts:
+        """Tokenize texts with the prompt before each; messages count the items from ``first``.
 
         Raises:
             InputError: a text cannot be encoded as UTF-8 (lone surrogates).
             TruncationError: a text is too long and the policy is "error".
         """
-        ids = [np.array(encoding.ids, np.int32) for encoding in self._encode(texts, prompt)]
+        ids = [np.array(encoding.ids, np.int32) for encoding in self._encode(texts, prompt, first)]
         too_long = [index for index, sequence in enumerate(ids) if len(sequence) > self.max_length]
         longest = max(map(len, ids), default=0)
-        self._report(too_long, longest)
+        self._report(too_long, longest, first)
         shortened = {index: self._shorten(ids[index], prompt + texts[index], prompt) for index in too_long}
         pieces = [shortened.get(index, ([sequence], [1.0])) for index, sequence in enumerate(ids)]
         return TokenizedTexts(
@@ -91,7 +91,7 @@ class TextTokenizer:
             longest=longest,
         )
 
-    def _encode(self, texts: Sequence[str], prompt: str) -> list[Any]:
+    def _encode(self, texts: Sequence[str], prompt: str, first: int) -> list[Any]:
         full = [prompt + text for text in texts] if prompt else list(texts)
         if self._lowercase:
             full = [text.lower() for text in full]
@@ -99,7 +99,7 @@ class TextTokenizer:
             # The batch call gives up the GIL, the single one does not.
             encodings: list[Any] = self._tokenizer.encode_batch_fast(full, add_special_tokens=True)
         except (TypeError, UnicodeEncodeError) as err:
-            raise _unencodable(texts, err) from err
+            raise _unencodable(texts, first, err) from err
         return encodings
 
     def _shorten(self, ids: Int32Array, text: str, prompt: str) -> tuple[list[Int32Array], list[float]]:
@@ -130,11 +130,11 @@ class TextTokenizer:
     def _framed(self, body: Int32Array) -> Int32Array:
         return np.concatenate([self._prefix, body, self._suffix])
 
-    def _report(self, too_long: list[int], longest: int) -> None:
+    def _report(self, too_long: list[int], longest: int, first: int) -> None:
         if not too_long or self._truncate in {"chunk", "silent"}:
             return
         say = (
-            f"{len(too_long)} of the texts (first: item {too_long[0]}) have more than "
+            f"{len(too_long)} of the texts (first: item {first + too_long[0]}) have more than "
             f"max_length={self.max_length} tokens, the longest {longest}"
         )
         if self._truncate == "error":
@@ -170,8 +170,8 @@ def _special_ids(tokenizer: Any) -> tuple[Int32Array, Int32Array]:  # noqa: ANN4
     return np.array(framed[:at], np.int32), np.array(framed[at + len(bare) :], np.int32)
 
 
-def _unencodable(texts: Sequence[str], cause: Exception) -> InputError:
-    for index, text in enumerate(texts):
+def _unencodable(texts: Sequence[str], first: int, cause: Exception) -> InputError:
+    for index, text in enumerate(texts, first):
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as err:

@@ -141,13 +141,13 @@ class ShapePolicy:
     def bucketed(cls, *, max_length: int, token_budget: int) -> ShapePolicy:
         """For engines that compile per shape: few shapes, and from 64 tokens on at most a fifth of padding.
 
-        Lengths in steps of 8 up to 32 tokens, of 16 to 128, of 32 to 256, of 64 to 512, of 256 beyond; the last is
-        ``max_length``. Rows are 1, 4, 16, ... or what the budget holds.
+        Lengths in steps of 8 up to 32 tokens, of 16 to 128, then four to each doubling; the last is ``max_length``.
+        Rows are 1, 4, 16, ... or what the budget holds.
         """
         lengths: list[int] = []
         while not lengths or lengths[-1] < max_length:
             at = lengths[-1] if lengths else 0
-            step = next((s for limit, s in ((32, 8), (128, 16), (256, 32), (512, 64)) if at < limit), 256)
+            step = 8 if at < 32 else max(16, 1 << (at.bit_length() - 3))
             lengths.append(min(at + step, max_length))
         return cls(token_budget=max(token_budget, max_length), lengths=tuple(lengths), row_step=4)
 

@@ -213,14 +213,14 @@ class Encoder:
                 self._finalizer = weakref.finalize(self, self._running.close)
             return self._running
 
-    def _submit(self, texts: Sequence[str], role: Role) -> _Pending:
+    def _submit(self, texts: Sequence[str], role: Role, first: int = 0) -> _Pending:
         """Validate, tokenize with the prompt, plan and schedule; the rest happens when the vectors are there."""
         if role not in _ROLES:
             raise InputError(f"role={role!r} is not one of {', '.join(_ROLES)}")
         items = check_texts(texts)
         running = self._opened()
         engine = running.engine
-        tokens = engine.tokenizer(items, engine.spec.prompt(role))
+        tokens = engine.tokenizer(items, engine.spec.prompt(role), first=first)
         # The cache takes its place here: only what it lacks goes on.
         future = running.scheduler.submit(tokens.sequences, role)
         self._count(texts=len(items), truncated=tokens.truncated)
@@ -232,11 +232,11 @@ class Encoder:
         total = len(texts) if isinstance(texts, Sized) else None
         with tqdm(total=total, unit="text", disable=not progress) as bar:
             waiting: _Pending | None = None
-            for pending in chain((self._submit(b, role) for b in text_blocks(texts)), [None]):
+            for pending in chain((self._submit(block, role, first) for first, block in text_blocks(texts)), [None]):
                 if waiting is not None:
-                    block = waiting()
-                    bar.update(len(block))
-                    yield block
+                    vectors = waiting()
+                    bar.update(len(vectors))
+                    yield vectors
                 waiting = pending
 
     def _count_batch(self, batch: PlannedBatch) -> None:

@@ -16,10 +16,11 @@ from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed._types import OpenRequest, TokenBatch
 from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
 from nimbed.backends import open_backend
-from nimbed.errors import BuildError, InputError, MissingExtraError
-from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, one_row, read_texts
+from nimbed.errors import BuildError, InputError
+from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, read_texts
 from nimbed.quantization._head import append_head
 from nimbed.quantization._network import is_quantised, load_network
+from nimbed.quantization._quantise import quantise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +47,8 @@ def build(request: BuildRequest, report: Callable[[int], None]) -> None:
 def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]) -> None:
     source = Path(request.folder)
     # Settings and tokenizer first: they fail in milliseconds.
+    calibration = _calibration(request)
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
-    calibration = _calibration(request, folder)
     report(0)
     network = load_network(request)
     ready = is_quantised(network)
@@ -59,7 +60,7 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
     if request.precision == "int8" and not ready:
         reference = _vectors_of(network.clone(), request, calibration, folder)
         report(1)
-        network = _quantise(network, calibration)
+        network = quantise(network, calibration.calibrate)
     report(2)
     _save(append_head(network, request.spec, source), folder)
     if request.precision == "int8" and not ready:
@@ -82,9 +83,9 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
     )
 
 
-def _calibration(request: BuildRequest, folder: Path) -> CalibrationSet:
+def _calibration(request: BuildRequest) -> CalibrationSet:
     tokenizer = TextTokenizer(
-        load_tokenizer(folder), request.spec, max_length=request.spec.max_length, truncate="silent"
+        load_tokenizer(Path(request.folder)), request.spec, max_length=request.spec.max_length, truncate="silent"
     )
     path = Path(request.calibration_file) if request.calibration_file else None
     texts = read_texts(path)
@@ -96,20 +97,6 @@ def _calibration(request: BuildRequest, folder: Path) -> CalibrationSet:
         origin="the user's texts" if path else SHIPPED,
         texts=texts,
     )
-
-
-def _quantise(network: ov.Model, calibration: CalibrationSet) -> ov.Model:
-    """Static int8: every linear layer's weights by output channel, activations by tensor, SmoothQuant before."""
-    try:
-        import nncf
-    except ImportError as err:
-        raise MissingExtraError('quantising needs NNCF: pip install "nimbed[quantize]"') from err
-    names = [port.get_any_name() for port in network.inputs]
-    dataset = nncf.Dataset(calibration.calibrate, lambda sequence: one_row(sequence, names))
-    quantised: ov.Model = nncf.quantize(
-        network, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration.calibrate)
-    )
-    return quantised
 
 
 def _save(model: ov.Model, folder: Path) -> None:
