@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Windows of a long text share an eighth of their tokens, so that no sentence is seen only in halves.
 _OVERLAP = 8
+# So few are tokenized in well under a millisecond.
+_FEW_CHARACTERS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,9 @@ class TextTokenizer:
         if self._lowercase:
             full = [text.lower() for text in full]
         try:
-            # The batch call gives up the GIL, the single one does not.
+            if sum(map(len, full)) <= _FEW_CHARACTERS:
+                return [self._tokenizer.encode(text) for text in full]
+            # The batch call gives up the GIL, the single one does not; but it wakes a thread pool.
             encodings: list[Any] = self._tokenizer.encode_batch_fast(full, add_special_tokens=True)
         except (TypeError, UnicodeEncodeError) as err:
             raise _unencodable(texts, first, err) from err
