@@ -41,9 +41,8 @@ check: $(VENV)/.ready  ## style, types, import rules
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.ready  ## speed beside HuggingFaceEmbeddings, start, memory
-	$(BIN)/python benchmarks/compare_huggingface.py --data $(DATA)
-	$(BIN)/python benchmarks/coldstart.py
-	$(BIN)/python benchmarks/memory.py --data $(DATA)
+	@failed=0; for script in "compare_huggingface.py --data $(DATA)" coldstart.py "memory.py --data $(DATA)"; do \
+		$(BIN)/python benchmarks/$$script || failed=1; done; exit $$failed
 
 quality: $(VENV)/.ready  ## SciFact and STS-B: int8 and fp32 against torch (long)
 	$(BIN)/python benchmarks/quality.py --data $(DATA)
