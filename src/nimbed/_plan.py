@@ -52,8 +52,10 @@ def plan(lengths: Sequence[int], shapes: ShapePolicy) -> list[PlannedBatch]:
     batches: list[PlannedBatch] = []
     start = 0
     while start < len(order):
-        length = shapes.pad_to(int(sizes[order[start]]))
-        indices = order[start : start + shapes.rows(len(order) - start, length)]
+        longest, left = int(sizes[order[start]]), len(order) - start
+        rows = shapes.rows(left, shapes.pad_to(longest, rows=left))
+        indices = order[start : start + rows]
+        length = shapes.pad_to(longest, rows=rows)
         batches.append(PlannedBatch(indices=indices, length=length, tokens=int(sizes[indices].sum())))
-        start += len(indices)
+        start += rows
     return batches

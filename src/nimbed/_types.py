@@ -131,30 +131,39 @@ class ShapePolicy:
         token_budget: most tokens in a batch, padding included.
         lengths: padded lengths in tokens, ascending; empty means any.
         row_step: numbers of rows are powers of this, or the most that the budget holds; 1 means any.
+        least_alone: padded length that a row alone has at least. Queries come one by one, each of another length, and
+            a change of shape costs more than the padding.
     """
 
     token_budget: int
     lengths: tuple[int, ...] = ()
     row_step: int = 1
+    least_alone: int = 1
 
     @classmethod
     def bucketed(cls, *, max_length: int, token_budget: int) -> ShapePolicy:
         """For engines that compile per shape: few shapes, and from 64 tokens on at most a fifth of padding.
 
         Lengths in steps of 8 up to 32 tokens, of 16 to 128, then four to each doubling; the last is ``max_length``.
-        Rows are 1, 4, 16, ... or what the budget holds.
+        Rows are 1, 4, 16, ... or what the budget holds; a row alone has 32 tokens at least.
         """
         lengths: list[int] = []
         while not lengths or lengths[-1] < max_length:
             at = lengths[-1] if lengths else 0
             step = 8 if at < 32 else max(16, 1 << (at.bit_length() - 3))
             lengths.append(min(at + step, max_length))
-        return cls(token_budget=max(token_budget, max_length), lengths=tuple(lengths), row_step=4)
+        return cls(
+            token_budget=max(token_budget, max_length),
+            lengths=tuple(lengths),
+            row_step=4,
+            least_alone=min(32, max_length),
+        )
 
-    def pad_to(self, tokens: int) -> int:
-        """The padded length for a text of ``tokens`` tokens."""
+    def pad_to(self, tokens: int, *, rows: int = 1) -> int:
+        """The padded length of ``rows`` rows, the longest of ``tokens`` tokens."""
+        tokens = max(tokens, self.least_alone if rows == 1 else 1)
         if not self.lengths:
-            return max(tokens, 1)
+            return tokens
         at = bisect_left(self.lengths, tokens)
         return self.lengths[at] if at < len(self.lengths) else tokens
 

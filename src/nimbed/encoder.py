@@ -261,7 +261,8 @@ class _Running:
 
         self.scheduler = Scheduler(engine.backend.session(), engine.backend.shapes, engine.spec.dim, on_batch=tell)
         # Queries run alone: every length that one can have is compiled while nothing else waits.
-        self.scheduler.warm([np.zeros(n, np.int32) for n in engine.backend.shapes.lengths])
+        shapes = engine.backend.shapes
+        self.scheduler.warm([np.zeros(n, np.int32) for n in shapes.lengths if n >= shapes.least_alone])
 
     def close(self) -> None:
         self.scheduler.close()

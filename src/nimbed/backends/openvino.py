@@ -66,7 +66,7 @@ class OpenVinoSession:
 
     def run(self, batch: TokenBatch) -> Float32Array:
         """Sentence vectors, float32 ``[B, dim]``."""
-        length = self._shapes.pad_to(int(batch.lengths.max()))
+        length = self._shapes.pad_to(int(batch.lengths.max()), rows=len(batch))
         inputs = batch.padded(length)
         try:
             self._request.infer({name: inputs[name] for name in self._names}, share_inputs=True)
