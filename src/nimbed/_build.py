@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("nimbed")
 
 # Raised when the same inputs give another artefact, so that those in the cache are not found any more.
-_RECIPE = 1
-_PROGRESS, _ERROR = "progress", "error"
+_RECIPE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +184,7 @@ def _talk(child: subprocess.Popen[str], request: BuildRequest, *, progress: bool
     with tqdm(total=None, desc=f"{request.name} {request.precision}", unit="step", disable=not progress) as bar:
         for line in child.stdout:
             event = json.loads(line)
-            if event["kind"] == _ERROR:
+            if event["kind"] == "error":
                 failure = event
             else:
                 logger.info("%s: %s", request.name, event["stage"])

@@ -35,7 +35,7 @@ class Calibration:
     Attributes:
         texts: the user's own texts, or a ``.jsonl`` (field "text") or ``.txt`` file of them; None: those that
             nimbed ships. Texts like those to be embedded serve best.
-        count: how many are used, chosen by length.
+        count: how many are used, chosen by length; each whole and as a short excerpt.
         seed: of that choice.
     """
 

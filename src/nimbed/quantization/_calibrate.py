@@ -14,7 +14,7 @@ from nimbed._types import TokenBatch
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from nimbed._types import Int32Array
@@ -49,30 +49,52 @@ def read_texts(path: Path | None) -> list[str]:
 
 
 def choose(
-    sequences: Sequence[Int32Array], *, count: int, seed: int, origin: str, texts: Sequence[str]
+    texts: Sequence[str],
+    tokenize: Callable[[Sequence[str]], Sequence[Int32Array]],
+    *,
+    count: int,
+    seed: int,
+    origin: str,
 ) -> CalibrationSet:
     """A seeded choice stratified by length: one text from each of ``count`` equal slices of the sorted lengths.
 
-    Real lengths, no padding. Held-out texts are chosen alike from those that are left; where none is left,
+    Real lengths, no padding. Each chosen text comes once whole and once as an excerpt of a query's length, since short
+    texts have ranges of their own. Held-out texts are chosen alike from those that are left; where none is left,
     the calibration texts measure, and the record says so.
     """
     rng = np.random.default_rng(seed)
+    sequences = tokenize(texts)
     by_length = np.argsort([len(s) for s in sequences], kind="stable")
     chosen = _one_of_each_slice(by_length, count, rng)
     left = np.array([i for i in by_length if i not in set(chosen.tolist())], np.int64)
     held_out = _one_of_each_slice(left, _HELD_OUT, rng) if len(left) else chosen
+
+    def with_excerpts(indices: np.ndarray) -> list[Int32Array]:
+        return [*(sequences[i] for i in indices), *tokenize([_excerpt(texts[i], rng) for i in indices])]
+
+    calibrate, measure = with_excerpts(chosen), with_excerpts(held_out)
     digest = hashlib.sha256("\0".join(texts[i] for i in chosen).encode("utf-8", "surrogatepass")).hexdigest()
     record = {
         "origin": origin,
         "sha256": digest,
         "count": len(chosen),
         "seed": seed,
-        "tokens": int(sum(len(sequences[i]) for i in chosen)),
+        "tokens": sum(map(len, calibrate)),
         "held_out": len(held_out) if len(left) else 0,
     }
-    return CalibrationSet(
-        calibrate=[sequences[i] for i in chosen], held_out=[sequences[i] for i in held_out], record=record
-    )
+    return CalibrationSet(calibrate=calibrate, held_out=measure, record=record)
+
+
+def _excerpt(text: str, rng: np.random.Generator) -> str:
+    """A stretch of 20 to 160 characters, of whole words where there are spaces."""
+    size = int(rng.integers(20, 161))
+    start = int(rng.integers(0, max(1, len(text) - size + 1)))
+    stretch = text[start : start + size]
+    if start:
+        stretch = stretch.partition(" ")[2] or stretch
+    if start + size < len(text):
+        stretch = stretch.rpartition(" ")[0] or stretch
+    return stretch
 
 
 def _one_of_each_slice(order: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -88,14 +88,12 @@ def _calibration(request: BuildRequest) -> CalibrationSet:
         load_tokenizer(Path(request.folder)), request.spec, max_length=request.spec.max_length, truncate="silent"
     )
     path = Path(request.calibration_file) if request.calibration_file else None
-    texts = read_texts(path)
-    sequences = tokenizer(texts, request.spec.prompt("document")).sequences
     return choose(
-        sequences,
+        read_texts(path),
+        lambda texts: tokenizer(texts, request.spec.prompt("document")).sequences,
         count=request.calibration_count,
         seed=request.seed,
         origin="the user's texts" if path else SHIPPED,
-        texts=texts,
     )
 
 
