@@ -12,7 +12,7 @@ import gzip
 import sys
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import _common
@@ -45,12 +45,22 @@ class Retrieval:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """One engine's quality; ``seconds`` for the whole of it."""
+    """One engine's quality: nDCG@10 of each query; ``seconds`` for the whole of it."""
 
-    ndcg_10: float
+    by_query: npt.NDArray[np.float64]
     spearman: float
     truncated: int
     seconds: float
+
+    @property
+    def ndcg_10(self) -> float:
+        """Mean over the queries."""
+        return float(self.by_query.mean())
+
+    def record(self) -> dict[str, float]:
+        """For the results' file."""
+        values = {name: value for name, value in vars(self).items() if name != "by_query"}
+        return {"ndcg_10": self.ndcg_10, **values}
 
 
 def main() -> int:
@@ -66,10 +76,13 @@ def main() -> int:
     sample = real_texts(options.data, pairs, QUICK_AGAINST_TORCH if options.quick else AGAINST_TORCH)
     worst, mean = against_torch(options.model, sample)
     report(scores)
-    print(f"\nOpenVINO fp32 against torch, {len(sample)} texts: worst cosine {worst:.7f}, mean {mean:.7f}")
+    difference, error = paired(scores["openvino int8"].by_query, scores["openvino fp32"].by_query)
+    print(f"\nSciFact, int8 less fp32: {difference:+.4f}, standard error {error:.4f} (paired, by query)")
+    print(f"OpenVINO fp32 against torch, {len(sample)} texts: worst cosine {worst:.7f}, mean {mean:.7f}")
     record = {
         "conditions": conditions,
-        "scores": {name: asdict(score) for name, score in scores.items()},
+        "scores": {name: score.record() for name, score in scores.items()},
+        "scifact_int8_less_fp32": {"difference": difference, "standard_error": error},
         "fp32_against_torch": {"texts": len(sample), "worst_cosine": worst, "mean_cosine": mean},
     }
     return _common.finish(options, "quality", record, judge(scores, worst))
@@ -88,7 +101,7 @@ def measure(
         right = embed(encoder, [second for _, _, second in pairs])
         truncated = encoder.stats().truncated
     return Scores(
-        ndcg_10=ndcg_at_10(docs, queries, retrieval),
+        by_query=ndcg_at_10(docs, queries, retrieval),
         spearman=spearman((left * right).sum(axis=1), [score for score, _, _ in pairs]),
         truncated=truncated,
         seconds=time.perf_counter() - started,
@@ -100,8 +113,10 @@ def embed(encoder: Encoder, texts: list[str]) -> npt.NDArray[np.float32]:
     return np.concatenate(list(encoder.encode_iter(texts, progress=True)))
 
 
-def ndcg_at_10(docs: npt.NDArray[np.float32], queries: npt.NDArray[np.float32], retrieval: Retrieval) -> float:
-    """Mean over the queries that have a relevant document; vectors ``[n, dim]`` of length 1."""
+def ndcg_at_10(
+    docs: npt.NDArray[np.float32], queries: npt.NDArray[np.float32], retrieval: Retrieval
+) -> npt.NDArray[np.float64]:
+    """Of each query that has a relevant document; vectors ``[n, dim]`` of length 1."""
     names = list(retrieval.docs)
     results = []
     for query, row in zip(retrieval.queries, queries @ docs.T, strict=True):
@@ -110,7 +125,13 @@ def ndcg_at_10(docs: npt.NDArray[np.float32], queries: npt.NDArray[np.float32], 
         if ideal:
             best = np.argsort(-row, kind="stable")[:10]
             results.append(dcg([judged.get(names[i], 0) for i in best]) / ideal)
-    return float(np.mean(results))
+    return np.array(results)
+
+
+def paired(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Mean of the differences by query, and its standard error."""
+    differences = first - second
+    return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))
 
 
 def dcg(gains: Sequence[int]) -> float:

@@ -134,10 +134,15 @@ def test_ndcg_is_that_of_trec_eval(quality: ModuleType) -> None:
     judged = quality.Retrieval(docs={"a": "", "b": "", "c": ""}, queries={"q": ""}, qrels={"q": {"a": 1, "c": 2}})
     # ranks: a (gain 1), b (0), c (2); ideal: c, a
     expected = (1 / np.log2(2) + 2 / np.log2(4)) / (2 / np.log2(2) + 1 / np.log2(3))
-    assert quality.ndcg_at_10(docs, query, judged) == pytest.approx(expected)
+    assert quality.ndcg_at_10(docs, query, judged) == pytest.approx([expected])
 
 
 def test_queries_without_judgement_do_not_count(quality: ModuleType) -> None:
     docs, queries = np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)
     judged = quality.Retrieval(docs={"a": "", "b": ""}, queries={"q": "", "r": ""}, qrels={"q": {"a": 1}})
-    assert quality.ndcg_at_10(docs, queries, judged) == 1
+    assert quality.ndcg_at_10(docs, queries, judged).tolist() == [1]
+
+
+def test_paired_difference(quality: ModuleType) -> None:
+    difference, error = quality.paired(np.array([1.0, 0.5, 0.0]), np.array([0.5, 0.5, 0.5]))
+    assert (difference, error) == pytest.approx((0, 0.5 / 3**0.5))
