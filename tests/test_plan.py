@@ -81,12 +81,15 @@ def test_equal_lengths_waste_nothing(lengths):
     assert sum(b.padded_tokens for b in batches) == length * len(lengths)
 
 
-@given(max_length=st.integers(1, 9000), budget=st.integers(1, 9000))
+@given(max_length=st.integers(1, 9000), budget=st.integers(1, 9000), room=st.none() | st.integers(0, 40))
 @relaxed
-def test_bucket_lengths_ascend_to_the_maximum(max_length, budget):
-    shapes = ShapePolicy.bucketed(max_length=max_length, token_budget=budget)
+def test_bucket_lengths_ascend_to_the_maximum_in_full_vectors(max_length, budget, room):
+    positions = None if room is None else max_length + room
+    shapes = ShapePolicy.bucketed(max_length=max_length, token_budget=budget, positions=positions)
     assert list(shapes.lengths) == sorted(set(shapes.lengths))
-    assert shapes.lengths[-1] == max_length
+    assert max_length <= shapes.lengths[-1] < max_length + 16
+    assert positions is None or shapes.lengths[-1] <= positions
+    assert all(length % 16 == 0 for length in shapes.lengths if length != positions)
     assert shapes.token_budget >= max_length
 
 

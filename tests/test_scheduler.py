@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import CancelledError, wait
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from nimbed._scheduler import Scheduler
 from nimbed._types import ShapePolicy
-from nimbed.errors import BackendError, ClosedError
+from nimbed.errors import BackendError, ClosedError, OutOfMemoryError
 
 WAIT_S = 20
 POISON = 666
@@ -44,12 +46,12 @@ class Engine:
 class Running:
     """A scheduler over an engine, with what it told about batches."""
 
-    def __init__(self, token_budget: int = 4) -> None:
+    def __init__(self, token_budget: int = 4, clock=time.perf_counter) -> None:
         self.engine = Engine()
         self.batches: list[int] = []
         shapes = ShapePolicy(token_budget=token_budget)
         self.scheduler = Scheduler(
-            self.engine, shapes, 2, on_batch=lambda batch: self.batches.append(len(batch.indices))
+            self.engine, shapes, 2, on_batch=lambda record: self.batches.append(record.rows), clock=clock
         )
 
     def held(self):
@@ -101,7 +103,7 @@ def test_a_query_runs_before_bulk_work_that_waits(running):
     running.engine.go_on.set()
     wait([first, bulk, query], WAIT_S)
     assert running.engine.log[:2] == [[1], [99]]
-    assert [len(batch) for batch in running.engine.log[2:]] == [4, 4, 4]
+    assert sorted(n for batch in running.engine.log[2:] for n in batch) == list(range(20, 32))
 
 
 def test_a_query_runs_between_two_batches_of_one_call(running):
@@ -115,12 +117,77 @@ def test_a_query_runs_between_two_batches_of_one_call(running):
     assert running.engine.log[1] == [99]
 
 
-def test_calls_of_one_kind_run_as_they_came(running):
+def test_calls_of_one_kind_are_merged(running):
     running.held()
     futures = [running.submit([n], role) for n in (11, 12, 13) for role in ("document", "query")]
     running.engine.go_on.set()
     wait(futures, WAIT_S)
-    assert running.engine.log[1:] == [[n] for n in (11, 12, 13, 11, 12, 13)]
+    assert [firsts_of(future) for future in futures] == [[n] for n in (11, 12, 13) for _ in "dq"]
+    assert running.engine.log[1] == [11, 12, 13]
+    assert sorted(n for batch in running.engine.log[2:] for n in batch) == [11, 12, 13]
+
+
+def test_merged_batches_keep_to_the_budget(running):
+    running.held()
+    futures = [running.submit([n], "query", length=2) for n in range(20, 27)]
+    running.engine.go_on.set()
+    assert [firsts_of(future) for future in futures] == [[n] for n in range(20, 27)]
+    assert [len(batch) for batch in running.engine.log[1:]] == [2, 2, 2, 1]
+
+
+def test_the_query_that_waited_longest_is_in_the_next_batch(running):
+    running.held()
+    futures = [running.submit([n], "query", length) for n, length in ((11, 1), (12, 4), (13, 1), (14, 4))]
+    running.engine.go_on.set()
+    wait(futures, WAIT_S)
+    assert running.engine.log[1:] == [[11, 13], [12], [14]]
+
+
+def test_document_batches_are_small_while_queries_keep_coming():
+    now = [0.0]
+    running = Running(token_budget=16, clock=lambda: now[0])
+    running.submit([1], "query").result(WAIT_S)
+    bulk = running.submit(range(20, 52))
+    assert firsts_of(bulk) == list(range(20, 52))
+    assert {len(batch) for batch in running.engine.log[1:]} == {4}
+    now[0] = 5.0
+    assert firsts_of(running.submit(range(20, 52))) == list(range(20, 52))
+    assert [len(batch) for batch in running.engine.log[-2:]] == [16, 16]
+    running.scheduler.close()
+
+
+def test_documents_get_their_share_of_the_time_however_many_queries_come():
+    now = [0.0]
+    running = Running(token_budget=4, clock=lambda: now[0])
+    run = running.engine.run
+
+    def slow(batch):
+        now[0] += 1.0
+        if len(running.engine.log) < 60:
+            running.submit([7] * 4, "query")  # a query is always there
+        return run(batch)
+
+    running.engine.run = slow
+    running.engine.hold()
+    running.submit([7] * 4, "query")
+    bulk = running.submit(range(20, 30))
+    running.engine.go_on.set()
+    assert firsts_of(bulk) == list(range(20, 30))
+    bulk_batches = [n for n, batch in enumerate(running.engine.log) if batch[0] >= 20]
+    assert len(bulk_batches) == 10  # a row each: a quarter of the budget
+    assert bulk_batches[-1] < 60
+    assert all(later - earlier <= 6 for earlier, later in pairwise(bulk_batches))
+    running.scheduler.close()
+
+
+def test_a_long_call_does_not_keep_the_others_out(running):
+    running.held()
+    long, short = running.submit(list(range(1000, 1000 + 3000))), running.submit([50])
+    running.engine.go_on.set()
+    assert firsts_of(short) == [50]
+    assert firsts_of(long) == list(range(1000, 1000 + 3000))
+    at = next(n for n, batch in enumerate(running.engine.log) if 50 in batch)
+    assert at < 300 < len(running.engine.log)
 
 
 def test_an_error_belongs_to_its_own_call(running):
@@ -130,12 +197,50 @@ def test_an_error_belongs_to_its_own_call(running):
     with pytest.raises(BackendError, match="poisoned"):
         bad.result(WAIT_S)
     assert (firsts_of(before), firsts_of(after)) == ([2], [3])
-    assert sum(POISON in batch for batch in running.engine.log) == 1
+    assert isinstance(bad.exception(), BackendError)
+
+
+def test_a_merged_batch_that_fails_fails_only_its_own_caller(running):
+    running.held()
+    calls = {n: running.submit([n], "query") for n in (2, POISON, 3)}
+    running.engine.go_on.set()
+    assert (firsts_of(calls[2]), firsts_of(calls[3])) == ([2], [3])
+    assert isinstance(calls[POISON].exception(WAIT_S), BackendError)
+    assert running.engine.log[1] == [2, POISON, 3]
+
+
+def test_out_of_memory_splits_the_batch_and_tries_again(running):
+    run = running.engine.run
+
+    def small(batch):
+        if len(batch) > 2:
+            running.engine.log.append([-len(batch)])
+            raise OutOfMemoryError("too much")
+        return run(batch)
+
+    running.engine.run = small
+    assert firsts_of(running.submit([1, 2, 3, 4])) == [1, 2, 3, 4]
+    assert running.engine.log == [[-4], [1, 2], [3, 4]]
+
+
+def test_the_second_failure_for_memory_is_reported(running):
+    tried = []
+
+    def none(batch):
+        tried.append(len(batch))
+        raise MemoryError("none left")
+
+    running.engine.run = none
+    with pytest.raises(MemoryError, match="none left"):
+        running.submit([1, 2, 3, 4]).result(WAIT_S)
+    assert tried[:2] == [4, 2]
+    del running.engine.run
+    assert firsts_of(running.submit([2])) == [2]
 
 
 def test_an_answer_of_the_wrong_shape_is_an_error_too(running):
     running.engine.run = lambda batch: np.zeros((len(batch), 3), np.float32)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(BackendError, match="shape"):
         running.submit([1]).result(WAIT_S)
     del running.engine.run
     assert firsts_of(running.submit([2])) == [2]
@@ -191,6 +296,26 @@ def test_close_fails_the_calls_that_wait(running):
         with pytest.raises(ClosedError, match="closed"):
             future.result(WAIT_S)
     assert running.engine.log == [[1]]
+
+
+def test_depth_and_finish(running):
+    running.held()
+    future = running.scheduler.submit([np.ones(1, np.int32)] * 6, "document", finish=len)
+    assert (running.scheduler.depth("document"), running.scheduler.depth("query")) == (6, 0)
+    broken = running.scheduler.submit([np.ones(1, np.int32)], "query", finish=lambda _: 1 / 0)
+    running.engine.go_on.set()
+    assert future.result(WAIT_S) == 6
+    with pytest.raises(ZeroDivisionError):
+        broken.result(WAIT_S)
+    assert running.scheduler.depth("document") == 0
+
+
+def test_a_cancelled_future_tells_those_who_wait_for_it(running):
+    running.held()
+    gone = running.submit([2])
+    gone.cancel()
+    running.engine.go_on.set()
+    assert wait([gone], WAIT_S).done == {gone}
 
 
 def test_after_close(running):

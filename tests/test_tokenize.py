@@ -65,7 +65,6 @@ def test_ids_are_those_of_transformers(minilm, reference, prompt):
     expected = reference([prompt + t for t in TEXTS], padding=False, truncation=True, max_length=256)["input_ids"]
     assert [s.tolist() for s in tokens.sequences] == expected
     assert tokens.owners.tolist() == list(range(len(TEXTS)))
-    assert tokens.longest == max(map(len, expected))
     assert not tokens.windowed
 
 
@@ -89,14 +88,16 @@ def test_truncation_side(side, kept):
 
 
 def test_warn_says_once_how_many_and_the_longest():
+    tokenizer = bytewise(8, "warn")
+    tokens = tokenizer(["short", "x" * 20, "y" * 50, "z" * 6])
     with pytest.warns(UserWarning, match="max_length") as caught:
-        tokens = bytewise(8, "warn")(["short", "x" * 20, "y" * 50, "z" * 6])
+        tokenizer.warn_cut(tokens.cut, range(4), stacklevel=2)
     assert len(caught) == 1
     message = str(caught[0].message)
     assert "2 of the texts" in message
     assert "item 1" in message
     assert "52" in message
-    assert (tokens.truncated, tokens.longest) == (2, 52)
+    assert tokens.cut.tolist() == [0, 22, 52, 0]
     assert [len(s) for s in tokens.sequences] == [7, 8, 8, 8]
 
 
@@ -110,14 +111,14 @@ def test_error_raises_before_anything_is_cut():
 def test_silent_and_chunk_do_not_warn(policy, truncated):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert bytewise(8, policy)(["x" * 20]).truncated == truncated
+        assert bytewise(8, policy)(["x" * 20]).cut.tolist() == [22 if truncated else 0]
 
 
 @pytest.mark.parametrize("policy", ["chunk", "error", "silent", "warn"])
 def test_a_text_of_exactly_max_length_is_left_alone(policy):
     tokens = bytewise(8, policy)(["abcdef"])
     assert tokens.sequences[0].tolist() == [START, *body_ids("abcdef"), END]
-    assert tokens.truncated == 0
+    assert not tokens.cut.any()
 
 
 @given(text=st.text(min_size=1, max_size=300), prompt=st.text(max_size=12), max_length=st.integers(3, 120))
@@ -213,7 +214,7 @@ def test_max_length_must_leave_room(max_length):
 def test_no_texts():
     tokens = bytewise(10)([])
     assert tokens.sequences == []
-    assert (tokens.texts, tokens.longest, len(tokens.owners)) == (0, 0, 0)
+    assert (tokens.texts, len(tokens.cut), len(tokens.owners)) == (0, 0, 0)
 
 
 def test_many_threads_share_one_tokenizer(minilm):

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nimbed._hub import Source
+    from nimbed._settings import CacheConfig
     from nimbed.encoder import Encoder
     from nimbed.errors import NimbedError
     from nimbed.quantization import Calibration, quantize
     from nimbed.spec import SpecOverrides
 
-__all__ = ["Calibration", "Encoder", "NimbedError", "Source", "SpecOverrides", "quantize"]
+__all__ = ["CacheConfig", "Calibration", "Encoder", "NimbedError", "Source", "SpecOverrides", "quantize"]
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CacheConfig": "nimbed._settings",
     "Calibration": "nimbed.quantization",
     "Encoder": "nimbed.encoder",
     "NimbedError": "nimbed.errors",

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer, PrivateAttr
 from pydantic.fields import FieldInfo
 
-from nimbed import Encoder, Source, SpecOverrides
+from nimbed import CacheConfig, Encoder, Source, SpecOverrides
 from nimbed._types import Float32Array, Pooling, Precision, Role, Truncate
 from nimbed.errors import InputError
 
@@ -17,6 +17,7 @@ __all__ = [
     "CPU",
     "MODEL_RULES",
     "ONE_PROCESS",
+    "CacheChoice",
     "ModelOptions",
     "Pooling",
     "Precision",
@@ -34,6 +35,12 @@ __all__ = [
 _ROWS = 64
 
 TextPath = Annotated[str, BeforeValidator(lambda p: os.fspath(p) if isinstance(p, os.PathLike) else p)]
+
+CacheChoice = Annotated[
+    InstanceOf[CacheConfig] | None,
+    BeforeValidator(lambda cache: CacheConfig(**cache) if isinstance(cache, dict) else CacheConfig.of(cache)),
+    PlainSerializer(lambda cache: None if cache is None else cache.public()),
+]
 
 
 class ModelOptions(BaseModel):
@@ -58,6 +65,11 @@ class ModelOptions(BaseModel):
     )
     threads: int | None = Field(
         default=None, frozen=True, description="For the engine; None takes all cores that this process may use."
+    )
+    cache: CacheChoice = Field(
+        default=CacheConfig(),
+        frozen=True,
+        description="Of vectors: a size in bytes, the URL of a shared tier, a CacheConfig, or None for no cache.",
     )
     pooling: Pooling | None = Field(default=None, frozen=True, description="None takes the model folder's word.")
     normalize: bool | None = Field(
@@ -113,6 +125,7 @@ class ModelOptions(BaseModel):
             truncate=self.truncate,
             dim=self.dim,
             threads=self.threads,
+            cache=self.cache,
             spec=SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize),
             source=Source(
                 revision=self.revision,

@@ -30,6 +30,7 @@ class Engine:
     """An opened backend with the tokenizer and the spec that go with it.
 
     ``normalize_after`` tells that vectors must still be normalised, since the graph does not do it.
+    ``vector_fingerprint`` is that of a vector of full width, whatever the prompt.
     """
 
     backend: Backend
@@ -37,6 +38,7 @@ class Engine:
     spec: ModelSpec
     info: EncoderInfo
     normalize_after: bool
+    vector_fingerprint: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,12 @@ def open_engine(settings: Settings) -> Engine:
     )
     info = replace(info, fingerprint=_fingerprint(info, spec, located.digest))
     return Engine(
-        backend=opened, tokenizer=tokenizer, spec=spec, info=info, normalize_after=normalize and not spec.normalize
+        backend=opened,
+        tokenizer=tokenizer,
+        spec=spec,
+        info=info,
+        normalize_after=normalize and not spec.normalize,
+        vector_fingerprint=_fingerprint(replace(info, dim=spec.dim, prompts={}), spec, located.digest),
     )
 
 

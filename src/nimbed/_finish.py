@@ -11,25 +11,27 @@ if TYPE_CHECKING:
     from nimbed._types import Float32Array
 
 
-def finish(vectors: Float32Array, tokens: TokenizedTexts, *, dim: int, normalize: bool) -> Float32Array:
-    """From one vector a sequence, ``[sequences, full_dim]``, to one a text, ``[texts, dim]``.
+def join_windows(vectors: Float32Array, tokens: TokenizedTexts) -> Float32Array:
+    """From one vector a sequence, ``[sequences, dim]``, to one a text, ``[texts, dim]``.
 
     Args:
         vectors: in the order of ``tokens.sequences``.
         tokens: tells which sequences belong to which text, and their weights.
-        dim: components to keep.
-        normalize: whether the result must be divided by its L2 norm (the engine's own vectors may be already).
     """
-    if tokens.windowed:
-        joined = np.zeros((tokens.texts, vectors.shape[1]), np.float32)
-        np.add.at(joined, tokens.owners, vectors * tokens.weights[:, None])
-        vectors = joined
-    if dim < vectors.shape[1]:
-        # A copy, so that the cut-off part does not stay in memory.
-        vectors = vectors[:, :dim].copy()
-    if normalize:
-        vectors = l2_normalized(vectors)
-    return vectors
+    if not tokens.windowed:
+        return vectors
+    joined = np.zeros((tokens.texts, vectors.shape[1]), np.float32)
+    np.add.at(joined, tokens.owners, vectors * tokens.weights[:, None])
+    return joined
+
+
+def cut_to(dim: int, vectors: Float32Array, *, normalize: bool) -> Float32Array:
+    """The first ``dim`` components, ``[n, dim]``, normalised again where they were."""
+    if dim == vectors.shape[1]:
+        return vectors
+    # A copy, so that the cut-off part does not stay in memory.
+    kept = vectors[:, :dim].copy()
+    return l2_normalized(kept) if normalize else kept
 
 
 def l2_normalized(vectors: Float32Array) -> Float32Array:

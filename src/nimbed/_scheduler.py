@@ -1,141 +1,197 @@
-"""One worker thread before the backend: batches of all callers, queries first at every batch boundary."""
+"""One worker thread before the backend: callers merged into batches, queries first at every batch boundary."""
 
 from __future__ import annotations
 
-import itertools
 import logging
-import queue
 import threading
+import time
+from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbed._plan import PlannedBatch, plan
-from nimbed._types import Float32Array, Int32Array, TokenBatch
-from nimbed.errors import ClosedError
+from nimbed._lanes import Batch, Lane, Request
+from nimbed._types import BatchRecord, TokenBatch
+from nimbed.errors import BackendError, ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nimbed._types import Role, Session, ShapePolicy
+    from nimbed._types import Float32Array, Int32Array, Role, Session, ShapePolicy
 
 logger = logging.getLogger("nimbed")
 
-_PRIORITY: dict[str, int] = {"query": 0, "document": 1}
-_WARM, _STOP = 2, -1
-
-
-@dataclass(eq=False, kw_only=True)
-class _Request:
-    """Sequences of one call, their vectors as they come, and the future that waits for the last."""
-
-    sequences: Sequence[Int32Array]
-    vectors: Float32Array
-    batches_left: int
-    future: Future[Float32Array] = field(default_factory=Future)
-
-    def fail(self, error: BaseException) -> None:
-        if not self.future.done() and self.future.set_running_or_notify_cancel():
-            self.future.set_exception(error)
-
-
-@dataclass(order=True)
-class _Job:
-    priority: int
-    number: int
-    request: _Request | None = field(default=None, compare=False)
-    batch: PlannedBatch | None = field(default=None, compare=False)
-    warm: Callable[[], object] | None = field(default=None, compare=False)
+# While queries keep coming, a document batch holds this share of the token budget: a query waits less for its end.
+_SLICE = 4
+_QUERIES_KEEP_COMING_S = 1.0
+# Documents that wait get at least this share of the engine's time, however many queries come.
+_DOCUMENTS_SHARE = 0.2
+# An engine that hangs must not hang the end of the process.
+_JOIN_S = 10.0
 
 
 class Scheduler:
     """Runs batches on one session, in a thread of its own.
+
+    No fixed wait: when the session is free, it takes what is there.
 
     Args:
         session: used by the worker thread alone.
         shapes: the backend's batch shapes.
         dim: width of the session's vectors.
         on_batch: called after each batch, on the worker thread.
+        clock: seconds.
     """
 
     def __init__(
-        self, session: Session, shapes: ShapePolicy, dim: int, *, on_batch: Callable[[PlannedBatch], None]
+        self,
+        session: Session,
+        shapes: ShapePolicy,
+        dim: int,
+        *,
+        on_batch: Callable[[BatchRecord], None],
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._session = session
+        self._slices = replace(shapes, token_budget=max(1, shapes.token_budget // _SLICE))
         self._shapes = shapes
         self._dim = dim
         self._on_batch = on_batch
-        self._jobs: queue.PriorityQueue[_Job] = queue.PriorityQueue()
-        self._numbers = itertools.count()
-        self._lock = threading.Lock()
+        self._clock = clock
+        self._lanes: dict[Role, Lane] = {
+            "query": Lane(shapes, ahead=False),
+            "document": Lane(shapes, ahead=True),
+        }
+        self._warm: deque[TokenBatch] = deque()
+        self._last_query = -np.inf
+        self._query_s = self._document_s = 0.0
+        self._wake = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="nimbed-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, sequences: Sequence[Int32Array], role: Role) -> Future[Float32Array]:
-        """Vectors of the sequences, float32 ``[len(sequences), dim]`` in their order, when the future is done.
+    def submit(
+        self,
+        sequences: Sequence[Int32Array],
+        role: Role,
+        *,
+        future: Future[Any] | None = None,
+        finish: Callable[[Float32Array], Any] = lambda vectors: vectors,
+    ) -> Future[Any]:
+        """A future of ``finish(vectors)``, float32 ``[len(sequences), dim]`` in the order of the sequences.
 
-        Cancelling the future takes the batches that have not started out of the queue.
+        Args:
+            sequences: token ids.
+            role: queries go first.
+            future: to be resolved; cancelling it takes the rows that have not started out of the queue.
+            finish: called on the worker thread.
 
         Raises:
             ClosedError: the scheduler was closed.
         """
-        batches = plan([len(s) for s in sequences], self._shapes)
         vectors = np.empty((len(sequences), self._dim), np.float32)
-        request = _Request(sequences=sequences, vectors=vectors, batches_left=len(batches))
-        if not batches:
-            request.future.set_result(vectors)
-        with self._lock:
+        request = Request(sequences=sequences, vectors=vectors, finish=finish, future=future or Future())
+        with self._wake:
             if self._closed:
                 raise ClosedError("this encoder is closed")
-            for batch in batches:
-                self._jobs.put(_Job(_PRIORITY[role], next(self._numbers), request, batch))
+            if role == "query":
+                self._last_query = self._clock()
+            if sequences:
+                self._lanes[role].put(request)
+                self._wake.notify()
+        if not sequences:
+            request.complete()
         return request.future
 
     def warm(self, sequences: Sequence[Int32Array]) -> None:
         """Run each sequence alone when nothing else waits, so that its shape is compiled before it is needed."""
-        for sequence in sequences:
-            batch = TokenBatch.from_sequences([sequence])
-            self._jobs.put(_Job(_WARM, next(self._numbers), warm=partial(self._session.run, batch)))
+        with self._wake:
+            self._warm.extend(TokenBatch.from_sequences([sequence]) for sequence in sequences)
+            self._wake.notify()
+
+    def depth(self, role: Role) -> int:
+        """Sequences of this role that wait."""
+        with self._wake:
+            return self._lanes[role].depth
 
     def close(self) -> None:
         """Stop after the batch that runs now; calls that wait fail with ClosedError."""
-        with self._lock:
-            if self._closed:
-                return
+        with self._wake:
             self._closed = True
-            self._jobs.put(_Job(_STOP, next(self._numbers)))
+            left = [request for lane in self._lanes.values() for request in lane.drain()]
+            self._wake.notify()
+        for request in left:
+            request.fail(ClosedError("this encoder was closed before the call was done"))
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(_JOIN_S)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()).priority != _STOP:
-            if job.warm is not None:
-                self._run_warm(job.warm)
-            elif job.request is not None and job.batch is not None and not job.request.future.done():
-                self._run_batch(job.request, job.batch)
-        while not self._jobs.empty():
-            if (left := self._jobs.get().request) is not None:
-                left.fail(ClosedError("this encoder was closed before the call was done"))
+        while (turn := self._next()) is not None:
+            if isinstance(turn, TokenBatch):
+                self._run_warm(turn)
+            else:
+                self._run(*turn)
+            del turn  # an idle worker must not keep the last caller's vectors
 
-    def _run_batch(self, request: _Request, batch: PlannedBatch) -> None:
+    def _next(self) -> tuple[Role, Batch] | TokenBatch | None:
+        with self._wake:
+            while not self._closed:
+                for role in self._order():
+                    shapes = self._slices if role == "document" and self._queries_keep_coming() else None
+                    if (batch := self._lanes[role].take(shapes)) is not None:
+                        return role, batch
+                if self._warm:
+                    return self._warm.popleft()
+                self._wake.wait()
+        return None
+
+    def _order(self) -> tuple[Role, Role]:
+        """Queries first, unless documents have waited for their share of the time."""
+        owed = self._query_s * _DOCUMENTS_SHARE / (1 - _DOCUMENTS_SHARE)
+        return ("document", "query") if self._lanes["document"] and owed > self._document_s else ("query", "document")
+
+    def _queries_keep_coming(self) -> bool:
+        return self._clock() - self._last_query < _QUERIES_KEEP_COMING_S
+
+    def _run(self, role: Role, batch: Batch) -> None:
+        started = self._clock()
+        self._attempt(batch, split=False)
+        seconds = self._clock() - started
+        if role == "document":
+            self._document_s, self._query_s = seconds, 0.0
+        elif self._lanes["document"]:
+            self._query_s += seconds
+        lengths = [len(sequence) for sequence in batch.sequences]
+        record = BatchRecord(
+            role=role,
+            rows=len(lengths),
+            tokens=sum(lengths),
+            padded_tokens=len(lengths) * self._shapes.pad_to(max(lengths), rows=len(lengths)),
+            seconds=seconds,
+        )
+        self._on_batch(record)
+
+    def _attempt(self, batch: Batch, *, split: bool) -> None:
         try:
-            tokens = TokenBatch.from_sequences([request.sequences[i] for i in batch.indices])
-            request.vectors[batch.indices] = self._session.run(tokens)
-        except Exception as err:  # noqa: BLE001 (whatever an engine raises belongs to the caller, not to this thread)
-            request.fail(err)
+            vectors = self._session.run(TokenBatch.from_sequences(batch.sequences))
+            if vectors.shape != (len(batch.rows), self._dim):
+                raise BackendError(f"the engine gave vectors of shape {vectors.shape} for {len(batch.rows)} texts")  # noqa: TRY301
+        except Exception as err:
+            parts = batch.halves() if isinstance(err, MemoryError) and not split else batch.by_request()
+            if len(parts) < 2:
+                batch.fail(err)
+                return
+            logger.debug("a batch of %d rows failed and is tried in parts", len(batch.rows), exc_info=err)
+            for part in parts:
+                self._attempt(part, split=True)
             return
-        self._on_batch(batch)
-        request.batches_left -= 1
-        if request.batches_left == 0 and request.future.set_running_or_notify_cancel():
-            request.future.set_result(request.vectors)
+        for (request, index), vector in zip(batch.rows, vectors, strict=True):
+            request.put(index, vector)
 
-    @staticmethod
-    def _run_warm(warm: Callable[[], object]) -> None:
+    def _run_warm(self, batch: TokenBatch) -> None:
         try:
-            warm()
+            self._session.run(batch)
         except Exception:  # a shape that cannot be warmed will raise where it is used
             logger.debug("warming a shape failed", exc_info=True)

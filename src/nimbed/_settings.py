@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nimbed._hub import Source
+from nimbed._stores import check_url, has_credentials, without_credentials
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError
 from nimbed.spec import SpecOverrides
@@ -13,10 +14,73 @@ from nimbed.spec import SpecOverrides
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nimbed._types import Pooling, Precision, Truncate
+    from nimbed._cache import CacheStats
+    from nimbed._types import Pooling, Precision, Role, Truncate
 
 _PRECISIONS = ("auto", "bf16", "fp32", "int8")
 _TRUNCATE = ("chunk", "error", "silent", "warn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """The cache of an Encoder.
+
+    A pickle, and so a child process, gets the URL without its user name and password: the child takes
+    ``NIMBED_REDIS_URL`` from its environment, or runs without the shared tier and says so in ``stats()``.
+
+    Attributes:
+        size_bytes: most memory for vectors in this process, in bytes.
+        url: of a second tier that processes share: ``redis://host:port/db``, or ``sqlite:///path/to/file``
+            (``sqlite:////absolute/path``); None has none. It may slow a call by ``2 * timeout_s`` at most, and an
+            embedding never fails for it.
+        ttl_s: seconds that the shared tier keeps a vector; None keeps it.
+        timeout_s: seconds; no attempt at the shared tier begins later than this.
+    """
+
+    size_bytes: int = 64 * 1024 * 1024
+    url: str | None = field(default=None, repr=False)
+    ttl_s: float | None = None
+    timeout_s: float = 0.25
+    credentials_dropped: bool = field(default=False, repr=False, init=False)
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.size_bytes, int) or self.size_bytes < 0:
+            raise InputError(f"cache: size_bytes={self.size_bytes!r} must be a whole number of bytes, not negative")
+        for name in ("ttl_s", "timeout_s"):
+            value = getattr(self, name)
+            if value is not None and (not _is_number(value, (int, float)) or not 0 < value < float("inf")):
+                raise InputError(f"cache: {name}={value!r} must be seconds above 0")
+        if self.url is not None:
+            check_url(self.url)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), **self.public(), "credentials_dropped": self._has_credentials()}
+
+    def public(self) -> dict[str, Any]:
+        """The arguments that make it again, without user name and password."""
+        url = without_credentials(self.url) if self.url and self._has_credentials() else self.url
+        return {"size_bytes": self.size_bytes, "url": url, "ttl_s": self.ttl_s, "timeout_s": self.timeout_s}
+
+    def _has_credentials(self) -> bool:
+        return self.credentials_dropped or (self.url is not None and has_credentials(self.url))
+
+    def __deepcopy__(self, memo: object) -> CacheConfig:
+        return self  # frozen; a copy in this process keeps its credentials
+
+    @classmethod
+    def of(cls, cache: CacheConfig | int | str | None) -> CacheConfig | None:
+        """From what a user may say: a configuration, a size in bytes, a URL, or None for no cache."""
+        if cache is None or isinstance(cache, CacheConfig):
+            return cache
+        if isinstance(cache, str):
+            return cls(url=cache)
+        if _is_number(cache, int):
+            return cls(size_bytes=cache)
+        raise InputError(f"cache must be a CacheConfig, a size in bytes, a URL or None, not {type(cache).__name__}")
+
+
+def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +94,7 @@ class Settings:
     truncate: Truncate = "warn"
     dim: int | None = None
     threads: int | None = None
+    cache: CacheConfig | None = field(default_factory=CacheConfig)
     spec: SpecOverrides = field(default_factory=SpecOverrides)
     source: Source = field(default_factory=Source)
 
@@ -43,7 +108,7 @@ class Settings:
                 raise InputError(f"{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}")
         for name in ("max_length", "dim", "threads"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            if value is not None and (not _is_number(value, int) or value < 1):
                 raise InputError(f"{name}={value!r} must be a whole number from 1 on")
 
 
@@ -91,16 +156,26 @@ class EncoderInfo:
     reasons: Mapping[str, str]
 
 
+class Latency(NamedTuple):
+    """Milliseconds from call to vectors: the median and the 99th percentile of the latest calls (2048 at most)."""
+
+    p50: float
+    p99: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderStats:
     """Counts since the encoder was made.
 
     Attributes:
-        texts: embedded.
+        texts: asked for, also those that the cache had.
         tokens: computed, without padding.
         padded_tokens: computed, padding included.
         batches: run.
         truncated: texts that lost tokens.
+        queue_depth: sequences that wait for the engine now.
+        latency_ms: by role, of the latest calls.
+        cache: what the cache did, or None where there is none.
     """
 
     texts: int = 0
@@ -108,6 +183,9 @@ class EncoderStats:
     padded_tokens: int = 0
     batches: int = 0
     truncated: int = 0
+    queue_depth: int = 0
+    latency_ms: Mapping[Role, Latency] = field(default_factory=dict)
+    cache: CacheStats | None = None
 
     @property
     def padding_waste(self) -> float:

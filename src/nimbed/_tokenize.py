@@ -37,16 +37,14 @@ class TokenizedTexts:
         owners: int32 ``[len(sequences)]``, the index of the text that a sequence belongs to.
         weights: float32 ``[len(sequences)]``, a window's share of its text; 1 for a text in one piece.
         texts: how many texts there were.
-        truncated: how many of them lost tokens.
-        longest: tokens of the longest text before any cut, special tokens included.
+        cut: int32 ``[texts]``, for a text that lost tokens how many it had, special tokens included; else 0.
     """
 
     sequences: list[Int32Array]
     owners: Int32Array
     weights: Float32Array
     texts: int
-    truncated: int
-    longest: int
+    cut: Int32Array
 
     @property
     def windowed(self) -> bool:
@@ -63,7 +61,7 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self._lowercase = spec.lowercase
         self._side = spec.truncation_side
-        self._truncate = truncate
+        self.truncate = truncate
         self.max_length = max_length
         self._prefix, self._suffix = _special_ids(tokenizer)
         self._room = max_length - len(self._prefix) - len(self._suffix)
@@ -71,17 +69,20 @@ class TextTokenizer:
             special = len(self._prefix) + len(self._suffix)
             raise InputError(f"max_length={max_length} leaves no room beside {special} special tokens")
 
-    def __call__(self, texts: Sequence[str], prompt: str = "", *, first: int = 0) -> TokenizedTexts:
-        """Tokenize texts with the prompt before each; messages count the items from ``first``.
+    def __call__(self, texts: Sequence[str], prompt: str = "", *, items: Sequence[int] | None = None) -> TokenizedTexts:
+        """Tokenize texts with the prompt before each; ``items`` are their numbers in messages, else from 0 on.
 
         Raises:
             InputError: a text cannot be encoded as UTF-8 (lone surrogates).
             TruncationError: a text is too long and the policy is "error".
         """
-        ids = [np.array(encoding.ids, np.int32) for encoding in self._encode(texts, prompt, first)]
+        numbers = range(len(texts)) if items is None else items
+        ids = [np.array(encoding.ids, np.int32) for encoding in self._encode(texts, prompt, numbers)]
         too_long = [index for index, sequence in enumerate(ids) if len(sequence) > self.max_length]
-        longest = max(map(len, ids), default=0)
-        self._report(too_long, longest, first)
+        cut = np.zeros(len(ids), np.int32)
+        if self.truncate != "chunk":
+            cut[too_long] = [len(ids[index]) for index in too_long]
+        self.refuse_cut(cut, numbers)
         shortened = {index: self._shorten(ids[index], prompt + texts[index], prompt) for index in too_long}
         pieces = [shortened.get(index, ([sequence], [1.0])) for index, sequence in enumerate(ids)]
         return TokenizedTexts(
@@ -89,11 +90,35 @@ class TextTokenizer:
             owners=np.repeat(np.arange(len(pieces), dtype=np.int32), [len(weights) for _, weights in pieces]),
             weights=np.array([weight for _, weights in pieces for weight in weights], np.float32),
             texts=len(texts),
-            truncated=0 if self._truncate == "chunk" else len(too_long),
-            longest=longest,
+            cut=cut,
         )
 
-    def _encode(self, texts: Sequence[str], prompt: str, first: int) -> list[Any]:
+    def refuse_cut(self, cut: Int32Array, items: Sequence[int]) -> None:
+        """Raise where a text lost tokens and the policy is "error".
+
+        Raises:
+            TruncationError: names the first such item.
+        """
+        if self.truncate == "error" and cut.any():
+            say = self._describe(cut, items)
+            raise TruncationError(f'{say}; split them, or choose truncate="chunk", "warn" or "silent"')
+
+    def warn_cut(self, cut: Int32Array, items: Sequence[int], *, stacklevel: int) -> None:
+        """Say once for all of them that texts lost tokens, if the policy is "warn"."""
+        if self.truncate == "warn" and cut.any():
+            say = self._describe(cut, items)
+            warnings.warn(
+                f'{say}; the rest was cut off. truncate="chunk" keeps it, "silent" says nothing', stacklevel=stacklevel
+            )
+
+    def _describe(self, cut: Int32Array, items: Sequence[int]) -> str:
+        where = np.flatnonzero(cut)
+        return (
+            f"{len(where)} of the texts (first: item {items[int(where[0])]}) have more than "
+            f"max_length={self.max_length} tokens, the longest {cut.max()}"
+        )
+
+    def _encode(self, texts: Sequence[str], prompt: str, items: Sequence[int]) -> list[Any]:
         full = [prompt + text for text in texts] if prompt else list(texts)
         if self._lowercase:
             full = [text.lower() for text in full]
@@ -103,11 +128,11 @@ class TextTokenizer:
             # The batch call gives up the GIL, the single one does not; but it wakes a thread pool.
             encodings: list[Any] = self._tokenizer.encode_batch_fast(full, add_special_tokens=True)
         except (TypeError, UnicodeEncodeError) as err:
-            raise _unencodable(texts, first, err) from err
+            raise _unencodable(texts, items, err) from err
         return encodings
 
     def _shorten(self, ids: Int32Array, text: str, prompt: str) -> tuple[list[Int32Array], list[float]]:
-        if self._truncate == "chunk":
+        if self.truncate == "chunk":
             return self._windows(text, prompt)
         body = ids[len(self._prefix) : len(ids) - len(self._suffix)]
         body = body[: self._room] if self._side == "right" else body[-self._room :]
@@ -133,17 +158,6 @@ class TextTokenizer:
 
     def _framed(self, body: Int32Array) -> Int32Array:
         return np.concatenate([self._prefix, body, self._suffix])
-
-    def _report(self, too_long: list[int], longest: int, first: int) -> None:
-        if not too_long or self._truncate in {"chunk", "silent"}:
-            return
-        say = (
-            f"{len(too_long)} of the texts (first: item {first + too_long[0]}) have more than "
-            f"max_length={self.max_length} tokens, the longest {longest}"
-        )
-        if self._truncate == "error":
-            raise TruncationError(f'{say}; split them, or choose truncate="chunk", "warn" or "silent"')
-        warnings.warn(f'{say}; the rest was cut off. truncate="chunk" keeps it, "silent" says nothing', stacklevel=5)
 
 
 def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (tokenizers has no types)
@@ -174,8 +188,8 @@ def _special_ids(tokenizer: Any) -> tuple[Int32Array, Int32Array]:  # noqa: ANN4
     return np.array(framed[:at], np.int32), np.array(framed[at + len(bare) :], np.int32)
 
 
-def _unencodable(texts: Sequence[str], first: int, cause: Exception) -> InputError:
-    for index, text in enumerate(texts, first):
+def _unencodable(texts: Sequence[str], items: Sequence[int], cause: Exception) -> InputError:
+    for index, text in zip(items, texts, strict=True):
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as err:

@@ -21,6 +21,9 @@ Pooling = Literal["cls", "lasttoken", "max", "mean", "weightedmean"]
 Truncate = Literal["chunk", "error", "silent", "warn"]
 Precision = Literal["bf16", "fp32", "int8"]
 
+# Numbers of 4 bytes in the widest vector registers (AVX-512).
+_LANES = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenBatch:
@@ -65,6 +68,25 @@ class TokenBatch:
             "token_type_ids": types,
             "position_ids": np.tile(np.arange(length), (len(self), 1)),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRecord:
+    """One batch that the engine ran.
+
+    Attributes:
+        role: whose texts it held.
+        rows: sequences in it.
+        tokens: computed, without padding.
+        padded_tokens: computed, padding included.
+        seconds: that it took.
+    """
+
+    role: Role
+    rows: int
+    tokens: int
+    padded_tokens: int
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,22 +163,25 @@ class ShapePolicy:
     least_alone: int = 1
 
     @classmethod
-    def bucketed(cls, *, max_length: int, token_budget: int) -> ShapePolicy:
+    def bucketed(cls, *, max_length: int, token_budget: int, positions: int | None = None) -> ShapePolicy:
         """For engines that compile per shape: few shapes, and from 64 tokens on at most a fifth of padding.
 
-        Lengths in steps of 8 up to 32 tokens, of 16 to 128, then four to each doubling; the last is ``max_length``.
+        Lengths in steps of 16 up to 128 tokens, then four to each doubling, to ``max_length`` at least. All are
+        multiples of 16, as far as ``positions`` (the network's own limit) allows: the last lanes of a vector that is
+        not full are computed another way, and a text would get another vector where it ends in them.
         Rows are 1, 4, 16, ... or what the budget holds; a row alone has 32 tokens at least.
         """
+        longest = -(-max_length // _LANES) * _LANES
+        longest = longest if positions is None else max(max_length, min(longest, positions))
         lengths: list[int] = []
-        while not lengths or lengths[-1] < max_length:
+        while not lengths or lengths[-1] < longest:
             at = lengths[-1] if lengths else 0
-            step = 8 if at < 32 else max(16, 1 << (at.bit_length() - 3))
-            lengths.append(min(at + step, max_length))
+            lengths.append(min(at + max(_LANES, 1 << max(0, at.bit_length() - 3)), longest))
         return cls(
-            token_budget=max(token_budget, max_length),
+            token_budget=max(token_budget, longest),
             lengths=tuple(lengths),
             row_step=4,
-            least_alone=min(32, max_length),
+            least_alone=min(32, longest),
         )
 
     def pad_to(self, tokens: int, *, rows: int = 1) -> int:

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Sized
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from nimbed import _fork
-from nimbed._engine import Engine, open_engine
-from nimbed._finish import finish
+from nimbed._call import Call
+from nimbed._core import Core
+from nimbed._engine import open_engine
 from nimbed._hub import Source
 from nimbed._inputs import check_model, check_text, check_texts, text_blocks
-from nimbed._scheduler import Scheduler
-from nimbed._settings import EncoderInfo, EncoderStats, Settings
+from nimbed._meter import Meter
+from nimbed._settings import CacheConfig, EncoderInfo, EncoderStats, Settings
 from nimbed.errors import ClosedError, InputError, InputTypeError
 from nimbed.spec import SpecOverrides
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from os import PathLike
 
-    from nimbed._plan import PlannedBatch
-    from nimbed._tokenize import TokenizedTexts
-    from nimbed._types import Float32Array, Precision, Role, Truncate
+    from nimbed._cache import Vectors
+    from nimbed._types import BatchRecord, Float32Array, Precision, Role, Truncate
 
 __all__ = ["Encoder", "EncoderInfo", "EncoderStats"]
 
 _ROLES = ("document", "query")
+# So few are looked up in the cache on the event loop itself: it takes microseconds.
+_FEW_CHARACTERS = 2000
 
 
 class Encoder:
@@ -52,6 +53,8 @@ class Encoder:
             overlapping windows and average them by token count.
         dim: keep the first ``dim`` components, then normalise again (Matryoshka); None keeps all.
         threads: for the engine; None takes what affinity and cgroup quota allow.
+        cache: of vectors, by all that can change them: a size in bytes, the URL of a tier that processes share
+            (``redis://...`` or ``sqlite:///...``), a :class:`nimbed.CacheConfig`, or None for no cache.
         spec: what to say instead of the model folder (pooling, prompts, normalize).
         source: revision, file, cache and offline settings.
 
@@ -71,7 +74,8 @@ class Encoder:
         (384,)
     """
 
-    _running: _Running | None
+    _core: Core | None
+    _meter: Meter
     _finalizer: weakref.finalize[Any, Encoder] | None
 
     def __init__(
@@ -84,6 +88,7 @@ class Encoder:
         truncate: Truncate = "warn",
         dim: int | None = None,
         threads: int | None = None,
+        cache: CacheConfig | int | str | None = CacheConfig(),  # noqa: B008 (frozen)
         spec: SpecOverrides | None = None,
         source: Source | None = None,
     ) -> None:
@@ -95,14 +100,20 @@ class Encoder:
             truncate=truncate,
             dim=dim,
             threads=threads,
+            cache=CacheConfig.of(cache),
             spec=spec or SpecOverrides(),
             source=source or Source(),
         )
         self._reset()
         self._opened()
 
-    def encode(self, texts: Sequence[str], *, role: Role = "document") -> Float32Array:
+    def encode(self, texts: Sequence[str], *, role: Role = "document", timeout_s: float | None = None) -> Float32Array:
         """Embed texts, with the prompt that the role has.
+
+        Args:
+            texts: any number.
+            role: "document" or "query": queries go before documents, and have a prompt of their own.
+            timeout_s: seconds to wait for the vectors, a full queue included; None waits as long as it takes.
 
         Returns:
             float32 ``[len(texts), dim]``, in the order of the texts; ``(0, dim)`` for an empty list.
@@ -111,21 +122,29 @@ class Encoder:
             InputTypeError: something is not a string; names the index.
             InputError: a text is not valid Unicode, or the role is unknown.
             TruncationError: a text is too long and the policy is "error".
+            EncodeTimeoutError: it took longer than ``timeout_s``.
         """
-        return self._submit(texts, role)()
+        items, core, started = check_texts(texts), self._ready(role), time.perf_counter()
+        if (vectors := core.cached(items, role)) is None:
+            call = Call(core, items, role)
+            call.begin(timeout_s=timeout_s)
+            left = None if timeout_s is None else timeout_s - (time.perf_counter() - started)
+            vectors = call.end(timeout_s=left)
+        return self._answer(vectors, role, started)
 
     async def aencode(self, texts: Sequence[str], *, role: Role = "document") -> Float32Array:
         """As :meth:`encode`; the event loop stays free. Cancelling takes out what has not started."""
-        loop = asyncio.get_running_loop()
-        running = self._opened()
-        pending = await loop.run_in_executor(running.helper, self._submit, check_texts(texts), role)
-        await asyncio.wrap_future(pending.future)
-        return await loop.run_in_executor(running.helper, pending)
+        items, started = check_texts(texts), time.perf_counter()
+        if self._core is None:  # a copy that has not opened the model
+            await asyncio.to_thread(self._opened)
+        core = self._ready(role)
+        few = sum(map(len, items)) <= _FEW_CHARACTERS
+        vectors = core.cached(items, role) if few else None
+        return self._answer(vectors or await Call(core, items, role).aresult(), role, started)
 
-    def encode_query(self, text: str) -> Float32Array:
-        """Embed one query, with the query prompt: float32 ``[dim]``."""
-        vectors = self._submit([check_text(text)], "query")()
-        return vectors.reshape(-1)
+    def encode_query(self, text: str, *, timeout_s: float | None = None) -> Float32Array:
+        """Embed one query, with the query prompt: float32 ``[dim]``. Raises as :meth:`encode`."""
+        return self.encode([check_text(text)], role="query", timeout_s=timeout_s).reshape(-1)
 
     def encode_iter(
         self, texts: Iterable[str], *, role: Role = "document", progress: bool = False
@@ -148,8 +167,22 @@ class Encoder:
 
     def stats(self) -> EncoderStats:
         """Counts since the encoder was made (in this process)."""
-        with self._lock:
-            return EncoderStats(**self._counts)
+        core, meter = self._core, self._meter
+        return EncoderStats(
+            **meter.counts,
+            queue_depth=0 if core is None else core.scheduler.depth("query") + core.scheduler.depth("document"),
+            latency_ms=meter.latency_ms,
+            cache=None if core is None or core.cache is None else core.cache.stats(),
+        )
+
+    def on_batch(self, hook: Callable[[BatchRecord], None]) -> Callable[[], None]:
+        """Let ``hook`` hear of each batch, on the engine's thread: it must be quick and not raise.
+
+        Returns:
+            a function that takes the hook away.
+        """
+        self._meter.hooks.append(hook)
+        return lambda: self._meter.hooks.remove(hook)
 
     @property
     def info(self) -> EncoderInfo:
@@ -169,7 +202,7 @@ class Encoder:
     def close(self) -> None:
         """Stop the worker and give the model's memory back; later calls raise ClosedError."""
         with self._lock:
-            self._running, self._closed = None, True
+            self._core, self._closed = None, True
         if self._finalizer is not None:
             self._finalizer()
 
@@ -196,90 +229,55 @@ class Encoder:
             inherited.detach()  # what it would close belongs to the parent process
         self._lock = threading.RLock()
         self._finalizer = None
-        self._running = None
+        self._core = None
         self._closed = False
-        self._counts = {"texts": 0, "tokens": 0, "padded_tokens": 0, "batches": 0, "truncated": 0}
+        self._meter = Meter(self._meter.hooks if hasattr(self, "_meter") else [])
         _fork.reset_in_child(self, Encoder._reset)
 
-    def _opened(self) -> _Running:
-        running = self._running
-        if running is not None:
-            return running
+    def _opened(self) -> Core:
+        core = self._core
+        if core is not None:
+            return core
         with self._lock:
             if self._closed:
                 raise ClosedError("this encoder is closed")
-            if self._running is None:
-                self._running = _Running(open_engine(self._settings), weakref.WeakMethod(self._count_batch))
-                self._finalizer = weakref.finalize(self, self._running.close)
-            return self._running
+            if self._core is None:
+                engine = open_engine(self._settings)
+                self._core = Core(engine, self._settings.cache, weakref.WeakMethod(self._meter.batch))
+                self._finalizer = weakref.finalize(self, self._core.close)
+            return self._core
 
-    def _submit(self, texts: Sequence[str], role: Role, first: int = 0) -> _Pending:
-        """Validate, tokenize with the prompt, plan and schedule; the rest happens when the vectors are there."""
+    def _ready(self, role: Role) -> Core:
         if role not in _ROLES:
             raise InputError(f"role={role!r} is not one of {', '.join(_ROLES)}")
-        items = check_texts(texts)
-        running = self._opened()
-        engine = running.engine
-        tokens = engine.tokenizer(items, engine.spec.prompt(role), first=first)
-        # The cache takes its place here: only what it lacks goes on.
-        future = running.scheduler.submit(tokens.sequences, role)
-        self._count(texts=len(items), truncated=tokens.truncated)
-        return _Pending(future, tokens, engine)
+        return self._opened()
+
+    def _answer(self, vectors: Vectors, role: Role, started: float, first: int = 0) -> Float32Array:
+        rows, cut = vectors
+        lost = int(np.count_nonzero(cut))
+        self._meter.call(role, texts=len(rows), truncated=lost, seconds=time.perf_counter() - started)
+        if lost:
+            self._opened().engine.tokenizer.warn_cut(cut, range(first, first + len(cut)), stacklevel=4)
+        return rows
+
+    def _ended(self, call: Call, role: Role, started: float, first: int) -> Float32Array:
+        return self._answer(call.end(), role, started, first)
 
     def _blocks_encoded(self, texts: Iterable[str], role: Role, *, progress: bool) -> Iterator[Float32Array]:
         from tqdm.auto import tqdm
 
+        core = self._ready(role)
+        waiting: Callable[[], Float32Array] | None = None
         total = len(texts) if isinstance(texts, Sized) else None
         with tqdm(total=total, unit="text", disable=not progress) as bar:
-            waiting: _Pending | None = None
-            for pending in chain((self._submit(block, role, first) for first, block in text_blocks(texts)), [None]):
+            for first, block in chain(text_blocks(texts), [(0, None)]):
+                call, started = None, time.perf_counter()
+                if block is not None:
+                    # A stream of any length does not drive out of the cache what calls will ask for again.
+                    call = Call(core, block, role, first=first, keep=False)
+                    call.begin()
                 if waiting is not None:
                     vectors = waiting()
                     bar.update(len(vectors))
                     yield vectors
-                waiting = pending
-
-    def _count_batch(self, batch: PlannedBatch) -> None:
-        self._count(batches=1, tokens=batch.tokens, padded_tokens=batch.padded_tokens)
-
-    def _count(self, **more: int) -> None:
-        with self._lock:
-            for name, number in more.items():
-                self._counts[name] += number
-
-
-class _Running:
-    """What an open encoder holds: the engine, the worker before it, and a thread for what async calls prepare."""
-
-    def __init__(self, engine: Engine, on_batch: weakref.WeakMethod[Any]) -> None:
-        self.engine = engine
-        self.helper = ThreadPoolExecutor(1, thread_name_prefix="nimbed-prepare")
-
-        def tell(batch: PlannedBatch) -> None:
-            if (alive := on_batch()) is not None:
-                alive(batch)
-
-        self.scheduler = Scheduler(engine.backend.session(), engine.backend.shapes, engine.spec.dim, on_batch=tell)
-        # Queries run alone: every length that one can have is compiled while nothing else waits.
-        shapes = engine.backend.shapes
-        self.scheduler.warm([np.zeros(n, np.int32) for n in shapes.lengths if n >= shapes.least_alone])
-
-    def close(self) -> None:
-        self.scheduler.close()
-        self.helper.shutdown(wait=False)  # it may be the helper that drops the last reference
-        self.engine.backend.close()
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """Vectors that are being computed; calling it waits for them and finishes them."""
-
-    future: Future[Float32Array]
-    tokens: TokenizedTexts
-    engine: Engine
-
-    def __call__(self) -> Float32Array:
-        info = self.engine.info
-        # The engine's vectors have norm 1 already, unless they were joined or cut.
-        again = self.tokens.windowed or info.dim < self.engine.spec.dim or self.engine.normalize_after
-        return finish(self.future.result(), self.tokens, dim=info.dim, normalize=info.normalize and again)
+                waiting = None if call is None else partial(self._ended, call, role, started, first)

@@ -14,7 +14,9 @@ Each class is also the built-in that people catch for that kind of fault::
     ├── MissingExtraError (ImportError)    an optional package is needed; the message has the command
     ├── BackendError (RuntimeError)        an engine failed
     │   └── OutOfMemoryError (MemoryError) an engine could not allocate
-    └── ClosedError (RuntimeError)         the encoder was closed
+    ├── ClosedError (RuntimeError)         the encoder was closed
+    ├── EncodeTimeoutError (TimeoutError)  the vectors did not come within timeout_s
+    └── FingerprintError (ValueError)      an index holds vectors of another fingerprint
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ __all__ = [
     "BuildError",
     "ClosedError",
     "DownloadError",
+    "EncodeTimeoutError",
+    "FingerprintError",
     "InputError",
     "InputTypeError",
     "MissingExtraError",
@@ -86,3 +90,11 @@ class OutOfMemoryError(BackendError, MemoryError):
 
 class ClosedError(NimbedError, RuntimeError):
     """The encoder was closed before or while the call ran."""
+
+
+class EncodeTimeoutError(NimbedError, TimeoutError):
+    """The vectors did not come within ``timeout_s``; what had not started was taken out of the queue."""
+
+
+class FingerprintError(NimbedError, ValueError):
+    """An index holds vectors that may not be compared with those of this encoder; the message says what differs."""

@@ -77,7 +77,7 @@ class NimbedEmbeddings(ModelOptions, Embeddings):
         query_encode_kwargs: the same for queries.
         multi_process: must be False: nimbed uses the cores with threads.
         show_progress: show a progress bar while documents are embedded.
-        backend, precision, max_length, truncate, dim, threads: as in :class:`nimbed.Encoder`.
+        backend, precision, max_length, truncate, dim, threads, cache: as in :class:`nimbed.Encoder`.
         pooling, normalize: as in :class:`nimbed.SpecOverrides`.
         query_instruction, text_instruction: put before queries and documents.
         revision, local_files_only, file_name (its ``file``): as in :class:`nimbed.Source`.

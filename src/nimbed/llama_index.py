@@ -3,6 +3,7 @@
 from os import PathLike
 from typing import Any, Literal
 
+from nimbed import CacheConfig
 from nimbed.errors import MissingExtraError
 
 try:
@@ -65,7 +66,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
 
     Args:
         model_name: hub id, model folder or artefact folder; also ``model``.
-        max_length, backend, precision, truncate, dim, threads: as in :class:`nimbed.Encoder`.
+        max_length, backend, precision, truncate, dim, threads, cache: as in :class:`nimbed.Encoder`.
         query_instruction, text_instruction: put before queries and documents, as they are.
         pooling, normalize: as in :class:`nimbed.SpecOverrides`.
         revision, local_files_only, cache_folder, file_name (its ``file``): as in :class:`nimbed.Source`.
@@ -116,6 +117,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         truncate: Truncate = "warn",
         dim: int | None = None,
         threads: int | None = None,
+        cache: CacheConfig | int | str | None = CacheConfig(),  # noqa: B008 (frozen)
         pooling: Pooling | None = None,
         revision: str | None = None,
         file_name: str | None = None,

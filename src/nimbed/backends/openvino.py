@@ -39,7 +39,9 @@ class OpenVinoBackend:
             raise BackendError(f"OpenVINO cannot open {path}: {err}") from err
         self._names = [port.get_any_name() for port in self._compiled.inputs]
         self.shapes = ShapePolicy.bucketed(
-            max_length=request.spec.max_length, token_budget=_TOKENS_PER_THREAD * request.threads
+            max_length=request.spec.max_length,
+            token_budget=_TOKENS_PER_THREAD * request.threads,
+            positions=request.spec.positions,
         )
 
     @property

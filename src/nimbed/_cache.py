@@ -1,0 +1,276 @@
+"""Vectors by key: an exact LRU bounded in bytes, and one computation for equal texts that are asked for at once.
+
+It knows nothing of models or texts. A key is a hash over all that can change the vector, so an entry is never wrong;
+it can only be missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from concurrent.futures import Future
+
+    from nimbed._types import Float32Array, Int32Array, Role
+
+# Key, tuple, integer and node of the ordered dictionary, beside the vector's own bytes (measured, CPython 3.11).
+_OVERHEAD_BYTES = 300
+
+
+class Entry(NamedTuple):
+    """One text's vector.
+
+    Attributes:
+        row: float32 ``[dim]`` as bytes, which nobody can change.
+        cut: tokens that the text had before truncation, or 0 where it lost none.
+    """
+
+    row: bytes
+    cut: int
+
+
+class Vectors(NamedTuple):
+    """Vectors of some texts: float32 ``[n, dim]``, and int32 ``[n]`` as in :attr:`Entry.cut`."""
+
+    rows: Float32Array
+    cut: Int32Array
+
+    def entry(self, index: int) -> Entry:
+        """One of them, as a copy."""
+        return Entry(self.rows[index].tobytes(), int(self.cut[index]))
+
+
+class Tier(Protocol):
+    """A second, shared place for entries. It never raises: what goes wrong is counted."""
+
+    def get(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        """What it has, in the order of the keys."""
+        ...
+
+    def put(self, entries: Mapping[bytes, Entry]) -> None:
+        """Take these; returns at once."""
+        ...
+
+    def stats(self) -> TierStats:
+        """What it did."""
+        ...
+
+    def close(self) -> None:
+        """Write what waits, within a bounded time."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TierStats:
+    """What the shared tier did in this process.
+
+    Attributes:
+        name: kind and place, without credentials.
+        state: "up", "down" (not asked for a while after failures) or "off" with the reason.
+        hits: entries found.
+        misses: entries not found, or not asked for while it was down.
+        written: entries stored.
+        dropped: entries not stored, because it was down or too slow.
+        damaged: entries whose checksum, length or type was wrong; they were computed anew.
+        failures: operations that failed after their retries.
+    """
+
+    name: str = ""
+    state: str = "up"
+    hits: int = 0
+    misses: int = 0
+    written: int = 0
+    dropped: int = 0
+    damaged: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheStats:
+    """What the cache did in this process.
+
+    Attributes:
+        hits: texts whose vector was there.
+        misses: texts that were computed, or fetched from the tier.
+        joined: texts that another call, or an earlier place in the same one, was computing already.
+        evictions: entries that made room for others.
+        entries: now held.
+        bytes: that they take, their administration included.
+        limit_bytes: the most that they may take.
+        tier: the shared tier, or None.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    joined: int = 0
+    evictions: int = 0
+    entries: int = 0
+    bytes: int = 0
+    limit_bytes: int = 0
+    tier: TierStats | None = None
+
+
+class Flight(NamedTuple):
+    """Where a vector that is being computed will be: in the result of a future, at a position."""
+
+    landing: Future[Vectors]
+    position: int
+    role: Role
+
+
+@dataclass(kw_only=True)
+class Claim:
+    """What is known of some keys.
+
+    Attributes:
+        entries: by index, what the cache had.
+        flights: by index, what is being computed already.
+        leads: indices that the claimer has to compute, ascending.
+    """
+
+    entries: dict[int, Entry] = field(default_factory=dict)
+    flights: dict[int, Flight] = field(default_factory=dict)
+    leads: list[int] = field(default_factory=list)
+
+
+class Keys:
+    """Makes keys: blake2b over the fingerprint, the prompt and the text, each with its length before it."""
+
+    def __init__(self, fingerprint: str, prompt: str) -> None:
+        self._begun = hashlib.blake2b(digest_size=16)
+        for part in (fingerprint, prompt):
+            self._add(self._begun, part)
+
+    def __call__(self, texts: Sequence[str]) -> list[bytes]:
+        """A key of 16 bytes for each text."""
+        keys = []
+        for text in texts:
+            state = self._begun.copy()
+            self._add(state, text)
+            keys.append(state.digest())
+        return keys
+
+    @staticmethod
+    def _add(state: hashlib.blake2b, part: str) -> None:
+        data = part.encode("utf-8", "surrogatepass")
+        state.update(len(data).to_bytes(8, "little") + data)
+
+
+class VectorCache:
+    """The LRU, and the flights of this process. Thread-safe.
+
+    Args:
+        limit_bytes: of all entries together.
+        tier: asked for what the LRU lacks; owned by the cache.
+    """
+
+    def __init__(self, limit_bytes: int, tier: Tier | None = None) -> None:
+        self.tier = tier
+        self._limit = limit_bytes
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._flights: dict[bytes, Flight] = {}
+        self._bytes = 0
+        self._hits = self._misses = self._joined = self._evictions = 0
+        self._lock = threading.Lock()
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._entries
+
+    def peek(self, keys: Sequence[bytes]) -> list[Entry] | None:
+        """All entries, or None where one is missing."""
+        with self._lock:
+            found = []
+            for key in keys:
+                if (entry := self._entries.get(key)) is None:
+                    return None
+                found.append(entry)
+            for key in keys:
+                self._entries.move_to_end(key)
+            self._hits += len(keys)
+        return found
+
+    def claim(self, keys: Sequence[bytes], landing: Future[Vectors], role: Role) -> Claim:
+        """Sort keys into what is here, what another call computes, and what the claimer must compute.
+
+        The flights of the leads end with ``landing``, whose result holds their vectors in the order of the leads. A
+        query does not join a document's flight, whose turn may be far.
+        """
+        claim = Claim()
+        with self._lock:
+            for index, key in enumerate(keys):
+                if (entry := self._entries.get(key)) is not None:
+                    self._entries.move_to_end(key)
+                    claim.entries[index] = entry
+                elif (flight := self._flights.get(key)) is not None and _may_join(flight, landing, role):
+                    claim.flights[index] = flight
+                else:
+                    self._flights[key] = Flight(landing, len(claim.leads), role)
+                    claim.leads.append(index)
+            self._hits += len(claim.entries)
+            self._joined += len(claim.flights)
+            self._misses += len(claim.leads)
+        led = [keys[index] for index in claim.leads]
+        landing.add_done_callback(lambda done: self._landed(led, done))
+        return claim
+
+    def put(self, keys: Sequence[bytes], vectors: Vectors) -> None:
+        """Take entries as the latest used; the oldest give way."""
+        new = [vectors.entry(index) for index in range(len(keys))]
+        with self._lock:
+            for key, entry in zip(keys, new, strict=True):
+                if (old := self._entries.pop(key, None)) is not None:
+                    self._bytes -= _size(old)
+                if _size(entry) <= self._limit:
+                    self._entries[key] = entry
+                    self._bytes += _size(entry)
+            while self._bytes > self._limit:
+                self._bytes -= _size(self._entries.popitem(last=False)[1])
+                self._evictions += 1
+
+    def stats(self) -> CacheStats:
+        """What it did."""
+        with self._lock:
+            return CacheStats(
+                hits=self._hits,
+                misses=self._misses,
+                joined=self._joined,
+                evictions=self._evictions,
+                entries=len(self._entries),
+                bytes=self._bytes,
+                limit_bytes=self._limit,
+                tier=self.tier.stats() if self.tier else None,
+            )
+
+    def close(self) -> None:
+        """Forget everything; the tier writes what waits."""
+        with self._lock:
+            self._entries.clear()
+            self._bytes = 0
+        if self.tier is not None:
+            self.tier.close()
+
+    def _landed(self, keys: Sequence[bytes], landing: Future[Vectors]) -> None:
+        with self._lock:
+            for key in keys:
+                if (flight := self._flights.get(key)) is not None and flight.landing is landing:
+                    del self._flights[key]
+
+
+def rows_of(entries: Sequence[Entry], dim: int) -> Float32Array:
+    """float32 ``[n, dim]``, a copy that its owner may change."""
+    return np.frombuffer(bytearray(b"".join([entry.row for entry in entries])), np.float32).reshape(-1, dim)
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.row) + _OVERHEAD_BYTES
+
+
+def _may_join(flight: Flight, landing: Future[Vectors], role: Role) -> bool:
+    return flight.landing is landing or ((role == "document" or flight.role == "query") and not flight.landing.done())

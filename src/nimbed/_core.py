@@ -1,0 +1,138 @@
+"""What an open encoder holds: the engine, the cache, and the threads before the engine."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nimbed._cache import Keys, VectorCache, Vectors, rows_of
+from nimbed._finish import cut_to, join_windows, l2_normalized
+from nimbed._gate import Gate
+from nimbed._scheduler import Scheduler
+from nimbed._stores import open_store, without_credentials
+from nimbed._tiers import GuardedTier, OffTier
+from nimbed.errors import ClosedError
+
+if TYPE_CHECKING:
+    import weakref
+    from collections.abc import Callable, Sequence
+
+    from nimbed._cache import Tier
+    from nimbed._engine import Engine
+    from nimbed._settings import CacheConfig
+    from nimbed._tokenize import TokenizedTexts
+    from nimbed._types import BatchRecord, Float32Array, Role
+
+# Characters of text that may be under way in each role; more waits outside.
+_WITHIN: dict[Role, int] = {"query": 1_000_000, "document": 4_000_000}
+_PRIORITY: dict[Role, int] = {"query": 0, "document": 1}
+
+
+class Core:
+    """An open engine, ready for the texts of many callers.
+
+    Args:
+        engine: owned.
+        cache: its configuration, or None.
+        on_batch: told of each batch, as long as it lives.
+    """
+
+    def __init__(self, engine: Engine, cache: CacheConfig | None, on_batch: weakref.WeakMethod[Any]) -> None:
+        self.engine = engine
+        self.cache = None if cache is None else VectorCache(cache.size_bytes, _tier(cache, engine.spec.dim))
+        self.gates: dict[Role, Gate] = {role: Gate(limit) for role, limit in _WITHIN.items()}
+        self.preparer = Preparer()
+        self._keys: dict[Role, Keys] = {
+            role: Keys(engine.vector_fingerprint, engine.spec.prompt(role)) for role in self.gates
+        }
+
+        def tell(record: BatchRecord) -> None:
+            if (alive := on_batch()) is not None:
+                alive(record)
+
+        shapes = engine.backend.shapes
+        self.scheduler = Scheduler(engine.backend.session(), shapes, engine.spec.dim, on_batch=tell)
+        # Queries run alone: every length that one can have is compiled while nothing else waits.
+        self.scheduler.warm([np.zeros(n, np.int32) for n in shapes.lengths if n >= shapes.least_alone])
+
+    def keys(self, role: Role) -> Keys:
+        """Makes the cache's keys of texts in this role."""
+        return self._keys[role]
+
+    def cached(self, texts: Sequence[str], role: Role) -> Vectors | None:
+        """The vectors ``[n, dim]`` where the process's cache has all of them."""
+        if self.cache is None or not texts:
+            return None
+        keys = self._keys[role]
+        if keys(texts[:1])[0] not in self.cache or (entries := self.cache.peek(keys(texts))) is None:
+            return None
+        info = self.engine.info
+        rows = cut_to(info.dim, rows_of(entries, self.engine.spec.dim), normalize=info.normalize)
+        cut = np.array([entry.cut for entry in entries], np.int32)
+        self.engine.tokenizer.refuse_cut(cut, range(len(cut)))
+        return Vectors(rows, cut)
+
+    def vectors(self, raw: Float32Array, tokens: TokenizedTexts) -> Float32Array:
+        """Vectors of texts ``[texts, full_dim]``, from those of their sequences."""
+        vectors = join_windows(raw, tokens)
+        # The engine's vectors have norm 1 already, unless they were joined.
+        again = self.engine.info.normalize and (tokens.windowed or self.engine.normalize_after)
+        return l2_normalized(vectors) if again else vectors
+
+    def close(self) -> None:
+        """Fail what waits, write what the tier has not written, give the engine back."""
+        for gate in self.gates.values():
+            gate.close(ClosedError("this encoder was closed before the call was done"))
+        self.preparer.close()
+        self.scheduler.close()
+        if self.cache is not None:
+            self.cache.close()
+        self.engine.backend.close()
+
+
+class Preparer:
+    """One thread that tokenizes for event loops; queries first."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.PriorityQueue[tuple[int, int, Callable[[], None] | None]] = queue.PriorityQueue()
+        self._numbers = count()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def put(self, role: Role, job: Callable[[], None]) -> None:
+        """Let a job run on the thread; it must not raise."""
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._work, name="nimbed-prepare", daemon=True)
+                    self._thread.start()
+        self._jobs.put((_PRIORITY[role], next(self._numbers), job))
+
+    def close(self) -> None:
+        """End the thread when the jobs that wait have run; they find the scheduler closed."""
+        self._jobs.put((2, next(self._numbers), None))
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()[2]) is not None:
+            job()
+            del job
+
+
+def _tier(config: CacheConfig, dim: int) -> Tier | None:
+    url = config.url
+    if url is None:
+        return None
+    name = without_credentials(url)
+    if config.credentials_dropped:
+        # This process got the configuration in a pickle.
+        url = os.environ.get("NIMBED_REDIS_URL")
+        if not url:
+            return OffTier(name, "credentials are not pickled; set NIMBED_REDIS_URL for child processes")
+        name = without_credentials(url)
+    store = open_store(url, timeout_s=config.timeout_s, ttl_s=config.ttl_s)
+    return GuardedTier(store, name=name, dim=dim, timeout_s=config.timeout_s)

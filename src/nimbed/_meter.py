@@ -1,0 +1,63 @@
+"""What an encoder counts while it works."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nimbed._settings import Latency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nimbed._types import BatchRecord, Role
+
+_LATEST_CALLS = 2048
+
+
+class Meter:
+    """Counters, latencies, and those who want to hear of each batch. Thread-safe."""
+
+    def __init__(self, hooks: list[Callable[[BatchRecord], None]]) -> None:
+        self._lock = threading.Lock()
+        self._counts = {"texts": 0, "tokens": 0, "padded_tokens": 0, "batches": 0, "truncated": 0}
+        self._latencies: dict[Role, deque[float]] = {
+            "document": deque(maxlen=_LATEST_CALLS),
+            "query": deque(maxlen=_LATEST_CALLS),
+        }
+        self.hooks = hooks
+
+    def call(self, role: Role, *, texts: int, truncated: int, seconds: float) -> None:
+        """A call was answered."""
+        with self._lock:
+            self._counts["texts"] += texts
+            self._counts["truncated"] += truncated
+            self._latencies[role].append(seconds)
+
+    def batch(self, record: BatchRecord) -> None:
+        """A batch was run."""
+        with self._lock:
+            self._counts["batches"] += 1
+            self._counts["tokens"] += record.tokens
+            self._counts["padded_tokens"] += record.padded_tokens
+        for hook in tuple(self.hooks):
+            hook(record)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The counters, by the names that :class:`nimbed.encoder.EncoderStats` has."""
+        with self._lock:
+            return dict(self._counts)
+
+    @property
+    def latency_ms(self) -> dict[Role, Latency]:
+        """By role, where there was a call."""
+        with self._lock:
+            latest = {role: list(seconds) for role, seconds in self._latencies.items() if seconds}
+        return {
+            role: Latency(*(1000 * np.percentile(seconds, [50, 99])).round(4).tolist())
+            for role, seconds in latest.items()
+        }
