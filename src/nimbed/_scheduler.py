@@ -157,7 +157,7 @@ class Scheduler:
 
     def _run(self, role: Role, batch: Batch) -> None:
         started = self._clock()
-        self._attempt(batch, split=False)
+        results = self._attempt(batch, split=False)
         seconds = self._clock() - started
         if role == "document":
             self._document_s, self._query_s = seconds, 0.0
@@ -171,9 +171,13 @@ class Scheduler:
             padded_tokens=len(lengths) * self._shapes.pad_to(max(lengths), rows=len(lengths)),
             seconds=seconds,
         )
-        self._on_batch(record)
+        self._on_batch(record)  # before the callers wake, who may look at the counts
+        for part, vectors in results:
+            for (request, index), vector in zip(part.rows, vectors, strict=True):
+                request.put(index, vector)
 
-    def _attempt(self, batch: Batch, *, split: bool) -> None:
+    def _attempt(self, batch: Batch, *, split: bool) -> list[tuple[Batch, Float32Array]]:
+        """The batch's vectors; where it fails, those of its parts that do not."""
         try:
             vectors = self._session.run(TokenBatch.from_sequences(batch.sequences))
             if vectors.shape != (len(batch.rows), self._dim):
@@ -182,13 +186,10 @@ class Scheduler:
             parts = batch.halves() if isinstance(err, MemoryError) and not split else batch.by_request()
             if len(parts) < 2:
                 batch.fail(err)
-                return
+                return []
             logger.debug("a batch of %d rows failed and is tried in parts", len(batch.rows), exc_info=err)
-            for part in parts:
-                self._attempt(part, split=True)
-            return
-        for (request, index), vector in zip(batch.rows, vectors, strict=True):
-            request.put(index, vector)
+            return [result for part in parts for result in self._attempt(part, split=True)]
+        return [(batch, vectors)]
 
     def _run_warm(self, batch: TokenBatch) -> None:
         try:

@@ -51,11 +51,16 @@ def check_url(url: str) -> None:
             "(it is not shown here, since it may hold a password)"
         )
     try:
-        _ = urlsplit(url).port
+        parts = urlsplit(url)
+        _ = parts.port
+        torn = scheme.startswith("redis") and not parts.path.strip("/").isdecimal() and parts.path not in {"", "/"}
     except ValueError:  # its message quotes a part of the URL
+        torn = True
+    if torn:
         raise InputError(
-            "cache: the URL's port is not a number; a password with special characters must be percent-encoded"
-        ) from None
+            "cache: after redis:// come [user:password@]host[:port][/number]; special characters of a password must "
+            "be percent-encoded"
+        )
 
 
 def has_credentials(url: str) -> bool:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nimbed")
 
-# Magic, type of the numbers ("f" float32), dimensions, tokens before truncation (0: none cut), checksum.
-_HEADER = struct.Struct("<4scxxxIII")
-_MAGIC, _FLOAT32 = b"nmb1", b"f"
+# Format and type of the numbers, dimensions, tokens before truncation (0: none cut), checksum.
+_HEADER = struct.Struct("<8sIII")
+_FLOAT32 = b"nmb1 f32"
 # Blocks that wait to be written; more are dropped, and counted.
 _WAITING_BLOCKS = 32
 _ATTEMPTS = 3
@@ -37,19 +37,17 @@ _CLOSE_S = 2.0
 def pack(key: bytes, entry: Entry) -> bytes:
     """An entry as stored: header and float32 row. The checksum covers the key, so no entry passes for another's."""
     dim = len(entry.row) // 4
-    begun = _HEADER.pack(_MAGIC, _FLOAT32, dim, entry.cut, 0)
-    return _HEADER.pack(_MAGIC, _FLOAT32, dim, entry.cut, zlib.crc32(key + begun + entry.row)) + entry.row
+    begun = _HEADER.pack(_FLOAT32, dim, entry.cut, 0)
+    return _HEADER.pack(_FLOAT32, dim, entry.cut, zlib.crc32(key + begun + entry.row)) + entry.row
 
 
 def unpack(key: bytes, value: object, dim: int) -> Entry | None:
     """The entry, or None where the value is not exactly what :func:`pack` made for this key and width."""
     if not isinstance(value, bytes) or len(value) != _HEADER.size + 4 * dim:
         return None
-    magic, kind, width, cut, checksum = _HEADER.unpack_from(value)
+    kind, width, cut, checksum = _HEADER.unpack_from(value)
     row = value[_HEADER.size :]
-    if (magic, kind, width) != (_MAGIC, _FLOAT32, dim):
-        return None
-    if zlib.crc32(key + _HEADER.pack(magic, kind, width, cut, 0) + row) != checksum:
+    if (kind, width) != (_FLOAT32, dim) or zlib.crc32(key + _HEADER.pack(kind, width, cut, 0) + row) != checksum:
         return None
     return Entry(row, cut) if np.isfinite(np.frombuffer(row, np.float32)).all() else None
 

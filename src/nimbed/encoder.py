@@ -130,7 +130,7 @@ class Encoder:
             call.begin(timeout_s=timeout_s)
             left = None if timeout_s is None else timeout_s - (time.perf_counter() - started)
             vectors = call.end(timeout_s=left)
-        return self._answer(vectors, role, started)
+        return self._answer(core, vectors, role, started)
 
     async def aencode(self, texts: Sequence[str], *, role: Role = "document") -> Float32Array:
         """As :meth:`encode`; the event loop stays free. Cancelling takes out what has not started."""
@@ -140,7 +140,8 @@ class Encoder:
         core = self._ready(role)
         few = sum(map(len, items)) <= _FEW_CHARACTERS
         vectors = core.cached(items, role) if few else None
-        return self._answer(vectors or await Call(core, items, role).aresult(), role, started)
+        vectors = vectors or await Call(core, items, role).aresult()
+        return self._answer(core, vectors, role, started)
 
     def encode_query(self, text: str, *, timeout_s: float | None = None) -> Float32Array:
         """Embed one query, with the query prompt: float32 ``[dim]``. Raises as :meth:`encode`."""
@@ -252,16 +253,16 @@ class Encoder:
             raise InputError(f"role={role!r} is not one of {', '.join(_ROLES)}")
         return self._opened()
 
-    def _answer(self, vectors: Vectors, role: Role, started: float, first: int = 0) -> Float32Array:
+    def _answer(self, core: Core, vectors: Vectors, role: Role, started: float, first: int = 0) -> Float32Array:
         rows, cut = vectors
         lost = int(np.count_nonzero(cut))
         self._meter.call(role, texts=len(rows), truncated=lost, seconds=time.perf_counter() - started)
         if lost:
-            self._opened().engine.tokenizer.warn_cut(cut, range(first, first + len(cut)), stacklevel=4)
+            core.engine.tokenizer.warn_cut(cut, range(first, first + len(cut)), stacklevel=4)
         return rows
 
-    def _ended(self, call: Call, role: Role, started: float, first: int) -> Float32Array:
-        return self._answer(call.end(), role, started, first)
+    def _ended(self, core: Core, call: Call, role: Role, started: float, first: int) -> Float32Array:
+        return self._answer(core, call.end(), role, started, first)
 
     def _blocks_encoded(self, texts: Iterable[str], role: Role, *, progress: bool) -> Iterator[Float32Array]:
         from tqdm.auto import tqdm
@@ -280,4 +281,4 @@ class Encoder:
                     vectors = waiting()
                     bar.update(len(vectors))
                     yield vectors
-                waiting = None if call is None else partial(self._ended, call, role, started, first)
+                waiting = None if call is None else partial(self._ended, core, call, role, started, first)
