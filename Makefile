@@ -40,8 +40,9 @@ check: $(VENV)/.ready  ## style, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.ready  ## speed beside HuggingFaceEmbeddings, start, memory
-	@failed=0; for script in "compare_huggingface.py --data $(DATA)" coldstart.py "memory.py --data $(DATA)"; do \
+bench: $(VENV)/.ready  ## speed beside HuggingFaceEmbeddings, start, memory, service under load
+	@failed=0; for script in "compare_huggingface.py --data $(DATA)" coldstart.py "memory.py --data $(DATA)" \
+		"served_load.py --data $(DATA)" "soak.py --data $(DATA)"; do \
 		$(BIN)/python benchmarks/$$script || failed=1; done; exit $$failed
 
 quality: $(VENV)/.ready  ## SciFact and STS-B: int8 and fp32 against torch (long)

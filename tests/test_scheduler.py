@@ -149,7 +149,7 @@ def test_document_batches_are_small_while_queries_keep_coming():
     running.submit([1], "query").result(WAIT_S)
     bulk = running.submit(range(20, 52))
     assert firsts_of(bulk) == list(range(20, 52))
-    assert {len(batch) for batch in running.engine.log[1:]} == {4}
+    assert {len(batch) for batch in running.engine.log[1:]} == {8}
     now[0] = 5.0
     assert firsts_of(running.submit(range(20, 52))) == list(range(20, 52))
     assert [len(batch) for batch in running.engine.log[-2:]] == [16, 16]
@@ -174,7 +174,7 @@ def test_documents_get_their_share_of_the_time_however_many_queries_come():
     running.engine.go_on.set()
     assert firsts_of(bulk) == list(range(20, 30))
     bulk_batches = [n for n, batch in enumerate(running.engine.log) if batch[0] >= 20]
-    assert len(bulk_batches) == 10  # a row each: a quarter of the budget
+    assert len(bulk_batches) == 5  # two rows each: half of the budget
     assert bulk_batches[-1] < 60
     assert all(later - earlier <= 6 for earlier, later in pairwise(bulk_batches))
     running.scheduler.close()

@@ -499,3 +499,14 @@ def test_hooks_hear_of_each_batch_until_they_are_taken_away():
         stop()
         encoder.encode(["d"])
         assert len(records) == 2
+
+
+def test_a_hook_that_raises_stops_nothing(caplog):
+    with Encoder("m", backend="fake") as encoder:
+        encoder.on_batch(lambda _: 1 // 0)
+        heard = []
+        encoder.on_batch(heard.append)
+        assert encoder.encode(["a"]).shape == (1, 384)
+        assert encoder.encode(["b"]).shape == (1, 384)
+    assert len(heard) == 2
+    assert len([r for r in caplog.records if "hook failed" in r.getMessage()]) == 1

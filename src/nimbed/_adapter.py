@@ -124,7 +124,7 @@ class ModelOptions(BaseModel):
             max_length=self.max_length,
             truncate=self.truncate,
             dim=self.dim,
-            threads=self.threads,
+            threads=self._threads(),
             cache=self.cache,
             spec=SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize),
             source=Source(
@@ -134,6 +134,9 @@ class ModelOptions(BaseModel):
                 file=self.file_name,
             ),
         )
+
+    def _threads(self) -> int | None:
+        return self.threads
 
     def _documents(self, texts: Sequence[str], *, progress: bool) -> list[list[float]]:
         if progress:

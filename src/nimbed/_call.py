@@ -67,7 +67,7 @@ class Call:
 
     async def aresult(self) -> Vectors:
         """As :meth:`begin` and :meth:`end`, without a thread that waits; cancelling takes out what has not started."""
-        await _await_in_turn(self._enter(lambda block: self._core.preparer.put(self._role, block.start)))
+        await _await_in_turn(self._enter(lambda block: self._core.preparers[self._role].put(block.start)))
         return await _await_in_turn(self._land())
 
     def cancel(self) -> None:

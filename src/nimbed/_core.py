@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 # Characters of text that may be under way in each role; more waits outside.
 _WITHIN: dict[Role, int] = {"query": 1_000_000, "document": 4_000_000}
-_PRIORITY: dict[Role, int] = {"query": 0, "document": 1}
 
 
 class Core:
@@ -46,7 +44,8 @@ class Core:
         self.engine = engine
         self.cache = None if cache is None else VectorCache(cache.size_bytes, _tier(cache, engine.spec.dim))
         self.gates: dict[Role, Gate] = {role: Gate(limit) for role, limit in _WITHIN.items()}
-        self.preparer = Preparer()
+        # Two threads: a query must not wait until a block of documents is tokenized.
+        self.preparers: dict[Role, Preparer] = {role: Preparer(role) for role in _WITHIN}
         self._keys: dict[Role, Keys] = {
             role: Keys(engine.vector_fingerprint, engine.spec.prompt(role)) for role in self.gates
         }
@@ -88,7 +87,8 @@ class Core:
         """Fail what waits, write what the tier has not written, give the engine back."""
         for gate in self.gates.values():
             gate.close(ClosedError("this encoder was closed before the call was done"))
-        self.preparer.close()
+        for preparer in self.preparers.values():
+            preparer.close()
         self.scheduler.close()
         if self.cache is not None:
             self.cache.close()
@@ -96,29 +96,30 @@ class Core:
 
 
 class Preparer:
-    """One thread that tokenizes for event loops; queries first."""
+    """One thread that tokenizes for event loops, in the order in which texts come."""
 
-    def __init__(self) -> None:
-        self._jobs: queue.PriorityQueue[tuple[int, int, Callable[[], None] | None]] = queue.PriorityQueue()
-        self._numbers = count()
+    def __init__(self, role: Role) -> None:
+        self._role = role
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def put(self, role: Role, job: Callable[[], None]) -> None:
+    def put(self, job: Callable[[], None]) -> None:
         """Let a job run on the thread; it must not raise."""
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, name="nimbed-prepare", daemon=True)
+                    name = f"nimbed-prepare-{self._role}"
+                    self._thread = threading.Thread(target=self._work, name=name, daemon=True)
                     self._thread.start()
-        self._jobs.put((_PRIORITY[role], next(self._numbers), job))
+        self._jobs.put(job)
 
     def close(self) -> None:
         """End the thread when the jobs that wait have run; they find the scheduler closed."""
-        self._jobs.put((2, next(self._numbers), None))
+        self._jobs.put(None)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()[2]) is not None:
+        while (job := self._jobs.get()) is not None:
             job()
             del job
 

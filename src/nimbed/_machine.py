@@ -57,6 +57,12 @@ class ThreadPlan:
     reason: str
 
 
+class ThreadShare(int):
+    """A number of threads that stands for the user's, with the reason for it."""
+
+    reason: str
+
+
 @lru_cache(maxsize=1)
 def cpu() -> Cpu:
     """This machine's processor."""
@@ -73,6 +79,8 @@ def thread_plan(requested: int | None = None) -> ThreadPlan:
     The cores are those of the process's affinity mask; a cgroup CPU quota (v2 or v1) lowers the number,
     since threads beyond the quota are stopped in the middle of a batch.
     """
+    if isinstance(requested, ThreadShare):
+        return ThreadPlan(threads=int(requested), reason=requested.reason)
     if requested is not None:
         return ThreadPlan(threads=requested, reason="set by the user")
     allowed = _allowed_cpus()
@@ -81,6 +89,14 @@ def thread_plan(requested: int | None = None) -> ThreadPlan:
     if quota is not None and quota < cores:
         return ThreadPlan(threads=max(1, int(quota)), reason=f"cgroup quota of {quota:g} CPUs ({cores} cores allowed)")
     return ThreadPlan(threads=cores, reason=f"{cores} physical cores among {len(allowed)} allowed CPUs")
+
+
+def thread_share(workers: int) -> ThreadShare:
+    """What one of several worker processes takes of the plan, so that together they take no more than one would."""
+    plan = thread_plan()
+    share = ThreadShare(max(1, plan.threads // workers))
+    share.reason = f"one worker process of {workers}, which share {plan.threads} ({plan.reason})"
+    return share
 
 
 def _allowed_cpus() -> tuple[int, ...]:

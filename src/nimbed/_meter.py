@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nimbed._types import BatchRecord, Role
+
+logger = logging.getLogger("nimbed")
 
 _LATEST_CALLS = 2048
 
@@ -44,7 +47,11 @@ class Meter:
             self._counts["tokens"] += record.tokens
             self._counts["padded_tokens"] += record.padded_tokens
         for hook in tuple(self.hooks):
-            hook(record)
+            try:
+                hook(record)
+            except Exception:  # the engine's thread must go on, whatever a hook does
+                logger.exception("a batch hook failed and is taken away")
+                self.hooks.remove(hook)
 
     @property
     def counts(self) -> dict[str, int]:

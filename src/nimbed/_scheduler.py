@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("nimbed")
 
 # While queries keep coming, a document batch holds this share of the token budget: a query waits less for its end.
-_SLICE = 4
+_SLICE = 2
 _QUERIES_KEEP_COMING_S = 1.0
 # Documents that wait get at least this share of the engine's time, however many queries come.
 _DOCUMENTS_SHARE = 0.2

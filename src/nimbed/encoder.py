@@ -177,7 +177,7 @@ class Encoder:
         )
 
     def on_batch(self, hook: Callable[[BatchRecord], None]) -> Callable[[], None]:
-        """Let ``hook`` hear of each batch, on the engine's thread: it must be quick and not raise.
+        """Let ``hook`` hear of each batch, on the engine's thread: it must be quick; one that raises is taken away.
 
         Returns:
             a function that takes the hook away.
