@@ -69,6 +69,15 @@ class NimbedEmbeddings(ModelOptions, Embeddings):
     - Documents and queries have one width and one normalisation; vectors that ``truncate_dim`` cuts are normalised
       again where the model normalises.
 
+    ``fingerprint`` is the namespace for LangChain's own cache, which knows neither model nor options::
+
+        CacheBackedEmbeddings.from_bytes_store(
+            embeddings, store, namespace=embeddings.fingerprint, key_encoder="sha256"
+        )
+
+    That cache has no roles: where the model has prompts, give queries a store of their own
+    (``query_embedding_cache=other_store``), never ``query_embedding_cache=True``.
+
     Args:
         model_name: hub id, model folder or artefact folder; also ``model``.
         cache_folder: the hub's download cache.

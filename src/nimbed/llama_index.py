@@ -1,7 +1,12 @@
 """LlamaIndex's ``BaseEmbedding`` over :class:`nimbed.Encoder`."""
 
+import asyncio
+import hashlib
+import multiprocessing
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from os import PathLike
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from nimbed import CacheConfig
 from nimbed.errors import MissingExtraError
@@ -9,10 +14,11 @@ from nimbed.errors import MissingExtraError
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.callbacks import CallbackManager
+    from llama_index.core.storage.kvstore.types import BaseKVStore
 except ImportError as err:
     raise MissingExtraError('nimbed.llama_index needs llama-index-core: pip install "nimbed[llama-index]"') from err
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from typing_extensions import Self
 
 from nimbed._adapter import (
@@ -21,14 +27,19 @@ from nimbed._adapter import (
     ModelOptions,
     Pooling,
     Precision,
+    Role,
     Rule,
     TextPath,
     Truncate,
     settle,
     translate,
 )
+from nimbed._inputs import check_text, check_texts
+from nimbed._machine import thread_share
 
 __all__ = ["NimbedEmbedding"]
+
+_COLLECTION, _VECTOR = "embeddings", "vector"
 
 _INSTRUCTIONS = Rule(remedy="say query_instruction=... and text_instruction=...")
 _NO_OBJECTS = Rule(harmless=("deprecated",), remedy="nimbed reads the tokenizer of the model folder; remove it")
@@ -42,6 +53,46 @@ _RULES = {
     "tokenizer": _NO_OBJECTS,
     "tokenizer_name": _NO_OBJECTS,
 }
+
+
+class _KeyedStore(BaseKVStore):
+    """The user's store, where LlamaIndex's base class can't use it by its own keys.
+
+    The base class looks vectors up by the text alone, so it must find nothing here and leave nothing here;
+    :meth:`NimbedEmbedding._cached` uses ``store`` by keys that also name fingerprint and role.
+    """
+
+    def __init__(self, store: BaseKVStore) -> None:
+        self.store = store
+
+    @classmethod
+    def of(cls, store: object) -> object:
+        """Around a store; anything else is LlamaIndex's to refuse."""
+        return cls(store) if isinstance(store, BaseKVStore) and not isinstance(store, cls) else store
+
+    def get(self, *_: object, **__: object) -> None:
+        return None
+
+    async def aget(self, *_: object, **__: object) -> None:
+        return None
+
+    def put(self, *_: object, **__: object) -> None:
+        return None
+
+    async def aput(self, *_: object, **__: object) -> None:
+        return None
+
+    def get_all(self, collection: str = _COLLECTION) -> dict[str, dict[str, Any]]:
+        return self.store.get_all(collection=collection)
+
+    async def aget_all(self, collection: str = _COLLECTION) -> dict[str, dict[str, Any]]:
+        return await self.store.aget_all(collection=collection)
+
+    def delete(self, key: str, collection: str = _COLLECTION) -> bool:
+        return self.store.delete(key, collection=collection)
+
+    async def adelete(self, key: str, collection: str = _COLLECTION) -> bool:
+        return await self.store.adelete(key, collection=collection)
 
 
 class NimbedEmbedding(ModelOptions, BaseEmbedding):
@@ -58,11 +109,13 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
     - Models are downloaded to the hub's own cache; ``cache_folder=llama_index.core.utils.get_cache_dir()`` finds those
       that ``HuggingFaceEmbedding`` fetched.
 
-    ``IngestionPipeline.run(num_workers=n)`` opens the model in each of ``n`` processes: give each its share of the
-    cores with ``threads``, or leave the work to one process, which takes them all.
+    ``IngestionPipeline.run(num_workers=n)`` opens the model in each of ``n`` processes. Say ``num_workers=n`` here too:
+    where ``threads`` is None, an embedding that is opened in a child process takes one n-th of the cores, and
+    ``encoder.info.reasons["threads"]`` says so. One process, which takes them all, is as fast.
 
-    LlamaIndex keys its own ``embeddings_cache`` on the text alone: share one neither between models nor, where the
-    model has prompts, between queries and documents.
+    One ``embeddings_cache`` may serve several models, and queries and documents: its keys (in the store's collection
+    ``"embeddings"``) name the fingerprint and the role beside a hash of the text. The field is a view of the store that
+    was given, which is ``embeddings_cache.store``.
 
     Args:
         model_name: hub id, model folder or artefact folder; also ``model``.
@@ -71,7 +124,9 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         pooling, normalize: as in :class:`nimbed.SpecOverrides`.
         revision, local_files_only, cache_folder, file_name (its ``file``): as in :class:`nimbed.Source`.
         embed_batch_size: texts that LlamaIndex hands over at once; batches are planned over all of them.
-        callback_manager, num_workers, embeddings_cache, rate_limiter: LlamaIndex's own.
+        callback_manager, rate_limiter: LlamaIndex's own.
+        num_workers: of LlamaIndex's asynchronous calls, and the processes that share the cores (see above).
+        embeddings_cache: a store of LlamaIndex's for vectors, such as ``SimpleKVStore``.
         show_progress_bar: show a progress bar while documents are embedded.
         model_kwargs: arguments of ``SentenceTransformer``, for those who move over: translated, or refused by name.
 
@@ -94,6 +149,9 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
     )
     normalize: bool | None = Field(
         default=True, frozen=True, description="Whether vectors have L2 norm 1; None takes the model folder's word."
+    )
+    embeddings_cache: Annotated[Any, BeforeValidator(_KeyedStore.of)] = Field(
+        default=None, frozen=True, description="A store for vectors, by fingerprint, role and text; None has none."
     )
     show_progress_bar: bool = Field(default=False, description="Show a progress bar while documents are embedded.")
 
@@ -148,19 +206,63 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         return super().from_dict({name: value for name, value in data.items() if name != "fingerprint"}, **kwargs)
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._query(query)
+        return self._cached([check_text(query)], "query", lambda texts: [self._query(texts[0])])[0]
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        return await self._aquery(query)
+        async def compute(texts: Sequence[str]) -> list[list[float]]:
+            return [await self._aquery(texts[0])]
+
+        return (await self._acached([check_text(query)], "query", compute))[0]
 
     def _get_text_embedding(self, text: str) -> list[float]:
-        return self._documents([text], progress=False)[0]
+        return self._cached([text], "document", partial(self._documents, progress=False))[0]
 
     async def _aget_text_embedding(self, text: str) -> list[float]:
-        return (await self._adocuments([text], progress=False))[0]
+        return (await self._acached([text], "document", partial(self._adocuments, progress=False)))[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return self._documents(texts, progress=self.show_progress_bar)
+        return self._cached(texts, "document", partial(self._documents, progress=self.show_progress_bar))
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return await self._adocuments(texts, progress=self.show_progress_bar)
+        return await self._acached(texts, "document", partial(self._adocuments, progress=self.show_progress_bar))
+
+    def _cached(
+        self, texts: list[str], role: Role, compute: Callable[[Sequence[str]], list[list[float]]]
+    ) -> list[list[float]]:
+        if self.embeddings_cache is None:
+            return compute(texts)
+        store, keys = self.embeddings_cache.store, self._keys(texts, role)
+        found = {key: self._vector(store.get(key, collection=_COLLECTION)) for key in dict.fromkeys(keys)}
+        if missing := {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}:
+            for key, vector in zip(missing, compute(list(missing.values())), strict=True):
+                store.put(key, {_VECTOR: vector}, collection=_COLLECTION)
+                found[key] = vector
+        return [list(found[key] or ()) for key in keys]
+
+    async def _acached(
+        self, texts: list[str], role: Role, compute: Callable[[Sequence[str]], Awaitable[list[list[float]]]]
+    ) -> list[list[float]]:
+        if self.embeddings_cache is None:
+            return await compute(texts)
+        store, keys = self.embeddings_cache.store, await asyncio.to_thread(self._keys, texts, role)
+        found = {key: self._vector(await store.aget(key, collection=_COLLECTION)) for key in dict.fromkeys(keys)}
+        if missing := {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}:
+            for key, vector in zip(missing, await compute(list(missing.values())), strict=True):
+                await store.aput(key, {_VECTOR: vector}, collection=_COLLECTION)
+                found[key] = vector
+        return [list(found[key] or ()) for key in keys]
+
+    def _keys(self, texts: list[str], role: Role) -> list[str]:
+        # truncate="error" must not be given the vector of a text that another policy has cut.
+        owner = f"nimbed:{self.fingerprint}:{self.truncate}:{role}:"
+        bodies = [text.encode("utf-8", "surrogatepass") for text in check_texts(texts)]
+        return [owner + hashlib.sha256(body).hexdigest() for body in bodies]
+
+    def _vector(self, entry: dict[str, Any] | None) -> list[float] | None:
+        vector = (entry or {}).get(_VECTOR)
+        return vector if isinstance(vector, list) and len(vector) == self.encoder.info.dim else None
+
+    def _threads(self) -> int | None:
+        if self.threads is None and (self.num_workers or 1) > 1 and multiprocessing.parent_process() is not None:
+            return thread_share(self.num_workers or 1)
+        return self.threads

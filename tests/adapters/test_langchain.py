@@ -10,6 +10,8 @@ import uuid
 
 import numpy as np
 import pytest
+from langchain_classic.embeddings import CacheBackedEmbeddings
+from langchain_core.stores import InMemoryByteStore
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
@@ -164,6 +166,46 @@ def test_options_cannot_be_changed_when_the_model_is_open():
         embeddings.dim = 8
     embeddings.show_progress = True
     assert embeddings.show_progress
+
+
+def cache_backed(embeddings, store, **options):
+    return CacheBackedEmbeddings.from_bytes_store(
+        embeddings, store, namespace=embeddings.fingerprint, key_encoder="sha256", **options
+    )
+
+
+async def test_fingerprint_is_the_namespace_of_cache_backed_embeddings(monkeypatch, passages):
+    store, queries, embeddings = InMemoryByteStore(), InMemoryByteStore(), fake(query_instruction="query: ")
+    wanted, question = embeddings.embed_documents(passages), embeddings.embed_query(passages[0])
+    cached = cache_backed(embeddings, store, query_embedding_cache=queries)
+    assert cached.embed_documents(passages) == wanted
+    assert cached.embed_query(passages[0]) == question
+    assert all(key.startswith(embeddings.fingerprint) for key in store.yield_keys())
+    monkeypatch.setattr(Encoder, "encode", None)
+    monkeypatch.setattr(Encoder, "aencode", None)
+    # The same options in another object, as after a restart.
+    again = cache_backed(fake(query_instruction="query: "), store, query_embedding_cache=queries)
+    assert again.embed_documents(passages) == await again.aembed_documents(passages) == wanted
+    assert again.embed_query(passages[0]) == await again.aembed_query(passages[0]) == question != wanted[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_length": 8}, {"dim": 8}, {"query_instruction": "q: "}, {"text_instruction": "p: "}, {"truncate": "chunk"}],
+)
+def test_other_options_have_another_namespace(options, passages):
+    store, embeddings, other = InMemoryByteStore(), fake(truncate="silent"), fake(**{"truncate": "silent", **options})
+    cache_backed(embeddings, store).embed_documents(passages)
+    assert embeddings.fingerprint != other.fingerprint
+    assert cache_backed(other, store).embed_documents(passages) == other.embed_documents(passages)
+    assert len(list(store.yield_keys())) == 2 * len(passages)
+
+
+async def test_async_retrievers_at_once(minilm, passages):
+    store = await InMemoryVectorStore.afrom_texts(passages, minilm)
+    retriever = store.as_retriever(search_kwargs={"k": 1})
+    found = await asyncio.gather(*(retriever.ainvoke(question) for question in ANSWERS.values()))
+    assert [document.page_content for (document,) in found] == passages
 
 
 async def test_what_is_not_text_is_an_error():

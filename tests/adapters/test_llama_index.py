@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from llama_index.core import Document, Settings, VectorStoreIndex
+from llama_index.core.base.embeddings.base import mean_agg
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.callbacks.schema import EventPayload
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
@@ -31,6 +32,10 @@ from nimbed.llama_index import NimbedEmbedding
 
 def fake(**options):
     return NimbedEmbedding("any-name", backend="fake", **options)
+
+
+def rebuilt(embedding):
+    return NimbedEmbedding.from_dict(embedding.to_dict())
 
 
 @pytest.fixture(scope="module")
@@ -122,23 +127,49 @@ async def test_callbacks_tell_of_every_call(passages):
     assert [len(end.payload[EventPayload.EMBEDDINGS]) for _, end in pairs] == [5, 5, 1]
 
 
-def test_instrumentation_tells_of_every_call(passages):
+@pytest.fixture
+def events():
     seen = []
 
     class Collector(BaseEventHandler):
         def handle(self, event, **kwargs):
-            seen.append(event)
+            if isinstance(event, (EmbeddingStartEvent, EmbeddingEndEvent)):
+                seen.append(event)
 
     collector, dispatcher = Collector(), get_dispatcher()
     dispatcher.add_event_handler(collector)
-    try:
-        fake().get_text_embedding_batch(passages)
-        fake().get_query_embedding("a question")
-    finally:
-        dispatcher.event_handlers.remove(collector)
-    events = [e for e in seen if isinstance(e, (EmbeddingStartEvent, EmbeddingEndEvent))]
-    assert [type(e) for e in events] == [EmbeddingStartEvent, EmbeddingEndEvent] * 2
-    assert [len(e.embeddings) for e in events[1::2]] == [5, 1]
+    yield seen
+    dispatcher.event_handlers.remove(collector)
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "chunks"),
+    [
+        ("get_query_embedding", "a question", [["a question"]]),
+        ("get_text_embedding", "a", [["a"]]),
+        ("get_text_embedding_batch", ["a", "b", "c"], [["a", "b"], ["c"]]),
+        ("get_agg_embedding_from_queries", ["a", "b"], [["a"], ["b"]]),
+    ],
+)
+@pytest.mark.parametrize("way", ["", "a"], ids=["sync", "async"])
+@pytest.mark.parametrize("cached", [False, True])
+async def test_instrumentation_tells_of_every_call(events, call, arguments, chunks, way, cached):
+    embedding = fake(embed_batch_size=2, embeddings_cache=SimpleKVStore() if cached else None)
+    for _ in range(2):  # the second time, a cache has it all
+        events.clear()
+        answer = getattr(embedding, way + call)(arguments)
+        vectors = await answer if way else answer
+        starts = [e for e in events if isinstance(e, EmbeddingStartEvent)]
+        ends = [e for e in events if isinstance(e, EmbeddingEndEvent)]
+        assert [e.chunks for e in ends] == chunks
+        assert len(starts) == len(chunks)
+        assert all(e.model_dict["model_name"] == "any-name" for e in starts)
+        told = [vector for e in ends for vector in e.embeddings]
+        assert [len(e.embeddings) for e in ends] == [len(c) for c in chunks]
+        if "agg" in call:
+            assert vectors == mean_agg(told)
+        else:
+            assert told == (vectors if "batch" in call else [vectors])
 
 
 @pytest.mark.parametrize(
@@ -147,7 +178,7 @@ def test_instrumentation_tells_of_every_call(passages):
         copy.copy,
         copy.deepcopy,
         lambda e: pickle.loads(pickle.dumps(e)),
-        lambda e: NimbedEmbedding.from_dict(e.to_dict()),
+        rebuilt,
         lambda e: NimbedEmbedding.from_json(e.to_json()),
     ],
 )
@@ -209,21 +240,11 @@ async def test_ingestion_pipeline(passages):
 
 
 def test_ingestion_pipeline_in_several_processes(passages):
-    embedding = fake(text_instruction="passage: ", threads=1)
+    embedding = fake(text_instruction="passage: ", num_workers=2, embeddings_cache=SimpleKVStore())
     nodes = [TextNode(text=p) for p in passages]
     done = IngestionPipeline(transformations=[embedding], disable_cache=True).run(nodes=nodes, num_workers=2)
     wanted = dict(zip(passages, embedding.get_text_embedding_batch(passages), strict=True))
     assert {n.text: n.embedding for n in done} == wanted
-
-
-def test_embeddings_cache_is_forwarded(passages):
-    store = SimpleKVStore()
-    embedding = fake(embeddings_cache=store)
-    wanted = embedding.get_text_embedding_batch(passages)
-    assert sorted(store.get_all(collection="embeddings")) == sorted(passages)
-    assert embedding.get_text_embedding_batch(passages) == wanted
-    with pytest.raises(TypeError, match="embeddings_cache"):
-        fake(embeddings_cache="not a store")
 
 
 async def test_rate_limiter_is_forwarded():
