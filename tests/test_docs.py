@@ -17,13 +17,26 @@ MODEL = '"sentence-transformers/all-MiniLM-L6-v2"'
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.strip().splitlines()[0] for block in BLOCKS])
-def test_readme_code_runs(block, minilm_folder, minilm_int8, capsys):
+def test_readme_code_runs(block, minilm_folder, minilm_int8, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert MODEL in block
     # The hub's name stands for the same files on this machine.
     exec(compile(block.replace(MODEL, repr(str(minilm_folder))), "README.md", "exec"), {})
     said = capsys.readouterr().out
     if "isolate the packages" in block:
         assert said.strip() == "A virtual environment has its own site directories."
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:faiss", "ignore:builtin type:DeprecationWarning")
+def test_the_code_of_a_page_runs_from_top_to_bottom(page, minilm_folder, minilm_int8, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert MODEL in blocks[0]
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block.replace(MODEL, repr(str(minilm_folder))), page.name, "exec"), names)
+    assert 'nimbed_texts_total{encoder="search"} 2.0' in capsys.readouterr().out
 
 
 def test_readme_has_ten_lines_for_each_framework():
@@ -46,7 +59,7 @@ def test_extras_in_the_readme_exist():
     assert named <= set(extras)
 
 
-@pytest.mark.parametrize("name", ["nimbed", "nimbed.encoder", "nimbed.langchain", "nimbed.llama_index"])
+@pytest.mark.parametrize("name", ["nimbed", "nimbed.encoder", "nimbed.guard", "nimbed.langchain", "nimbed.llama_index"])
 def test_docstring_examples(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0

@@ -115,7 +115,7 @@ class GuardedTier:
         self._breaker = breaker or Breaker()
         self._lock = threading.Lock()
         self._stats = TierStats(name=name)
-        self._warned = False
+        self._warned: set[str] = set()
         self._blocks: queue.Queue[Mapping[bytes, Entry] | None] = queue.Queue(_WAITING_BLOCKS)
         self._writer: threading.Thread | None = None
 
@@ -127,7 +127,9 @@ class GuardedTier:
         damaged = sum(value is not None for value in values) - hits
         self._count(hits=hits, misses=len(keys) - hits, damaged=damaged)
         if damaged:
-            logger.warning("%s: %d damaged values are computed anew", self._stats.name, damaged)
+            self._log(
+                "damaged", "%s: %d damaged values are computed anew; further ones are counted in stats()", damaged
+            )
         return found
 
     def put(self, entries: Mapping[bytes, Entry]) -> None:
@@ -190,13 +192,14 @@ class GuardedTier:
         self._breaker.failed()
         self._count(failures=1)
         # The class alone: a message may quote what was sent.
-        say = logger.info if self._warned else logger.warning
-        self._warned = True
-        say(
-            "%s failed (%s); embeddings go on without it, and it is tried again later",
-            self._stats.name,
-            type(error).__name__,
-        )
+        kind = type(error).__name__
+        self._log("failed", "%s failed (%s); embeddings go on without it, and it is tried again later", kind)
+
+    def _log(self, event: str, message: str, detail: object) -> None:
+        """Warn when an event comes for the first time."""
+        level = logging.INFO if event in self._warned else logging.WARNING
+        self._warned.add(event)
+        logger.log(level, message, self._stats.name, detail)
 
     def _count(self, **more: int) -> None:
         with self._lock:

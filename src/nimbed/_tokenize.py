@@ -83,6 +83,10 @@ class TextTokenizer:
         if self.truncate != "chunk":
             cut[too_long] = [len(ids[index]) for index in too_long]
         self.refuse_cut(cut, numbers)
+        if not too_long:
+            own = np.arange(len(ids), dtype=np.int32)
+            whole = np.ones(len(ids), np.float32)
+            return TokenizedTexts(sequences=ids, owners=own, weights=whole, texts=len(ids), cut=cut)
         shortened = {index: self._shorten(ids[index], prompt + texts[index], prompt) for index in too_long}
         pieces = [shortened.get(index, ([sequence], [1.0])) for index, sequence in enumerate(ids)]
         return TokenizedTexts(
