@@ -69,7 +69,7 @@ def merging(encoder: Encoder, queries: Sequence[str], pairs: int) -> dict[str, f
         "64 tasks": lambda: asyncio.run(by_tasks(encoder, texts)),
         "64 threads": lambda: by_threads(encoder, texts),
         "one by one": one_by_one,
-        "OpenVINO itself, one by one": lambda: np.stack([plain(text) for text in texts]),
+        "OpenVINO itself, one by one, lengths seen before": lambda: np.stack([plain(text) for text in texts]),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(pairs + 1):
@@ -80,7 +80,17 @@ def merging(encoder: Encoder, queries: Sequence[str], pairs: int) -> dict[str, f
             worst, mean = _common.worst_and_mean_cosine(vectors, expected)
             # Unpadded lengths round a little differently (see ShapePolicy.bucketed).
             assert worst >= 0.9999 or (name.startswith("OpenVINO") and mean >= 0.9999), f"{name}: cosine {worst}"
+        rates.setdefault("OpenVINO itself, one by one, as lengths come", []).append(first_seen(encoder, queries))
     return {name: median(some[1:]) for name, some in rates.items()}
+
+
+def first_seen(encoder: Encoder, queries: Sequence[str]) -> float:
+    """Texts a second of OpenVINO freshly opened, on queries of natural lengths: it builds kernels for each new one."""
+    plain = plain_openvino(encoder)
+    started = time.perf_counter()
+    for query in queries:
+        plain(query)
+    return len(queries) / (time.perf_counter() - started)
 
 
 def plain_openvino(encoder: Encoder) -> Callable[[str], np.ndarray]:
@@ -214,12 +224,15 @@ def cached(artefact: str, queries: Sequence[str], thousand: Sequence[str]) -> di
 def judge(record: dict[str, dict[str, float]]) -> dict[str, bool]:
     """The gates, by name."""
     merging, bulk, hits = record["merging"], record["beside_bulk"], record["cached"]
-    rate = min(merging["64 tasks"], merging["64 threads"])
-    return {
-        f"64 callers reach at least {MIN_MERGED:.0%} of lists of 64": rate >= MIN_MERGED * merging["lists of 64"],
-        f"64 callers are at least {MIN_OVER_SINGLE} times OpenVINO one by one": (
-            rate >= MIN_OVER_SINGLE * merging["OpenVINO itself, one by one"]
-        ),
+    one_by_one = merging["OpenVINO itself, one by one, as lengths come"]
+    gates = {}
+    for callers in ("64 tasks", "64 threads"):
+        rate = merging[callers]
+        gates[f"{callers}: at least {MIN_MERGED:.0%} of lists of 64"] = rate >= MIN_MERGED * merging["lists of 64"]
+        gates[f"{callers}: at least {MIN_OVER_SINGLE} times OpenVINO one by one, as lengths come"] = (
+            rate >= MIN_OVER_SINGLE * one_by_one
+        )
+    return gates | {
         f"event loop lag p99 at most {MAX_LAG_MS} ms beside bulk": bulk["lag p99 ms"] <= MAX_LAG_MS,
         f"query p99 at most {MAX_QUERY_P99_MS} ms beside bulk": bulk["query p99 ms"] <= MAX_QUERY_P99_MS,
         f"bulk beside queries at least {MIN_BULK:.0%} of bulk alone": (
