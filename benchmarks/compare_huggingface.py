@@ -122,7 +122,8 @@ def load(model: str, precision: str, threads: int) -> tuple[Embeddings, Embeddin
 
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(threads)
-    ours = NimbedEmbeddings(model=model, precision=precision, threads=threads, truncate="silent")
+    # Without its cache: the same texts come again and again here.
+    ours = NimbedEmbeddings(model=model, precision=precision, threads=threads, truncate="silent", cache=None)
     return ours, HuggingFaceEmbeddings(model=model, model_kwargs={"device": "cpu"})
 
 

@@ -146,3 +146,13 @@ def test_queries_without_judgement_do_not_count(quality: ModuleType) -> None:
 def test_paired_difference(quality: ModuleType) -> None:
     difference, error = quality.paired(np.array([1.0, 0.5, 0.0]), np.array([0.5, 0.5, 0.5]))
     assert (difference, error) == pytest.approx((0, 0.5 / 3**0.5))
+
+
+def test_the_comparison_does_not_measure_the_cache(
+    minilm_int8: Path, minilm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("langchain_huggingface", "psutil")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    ours, _ = importlib.import_module("compare_huggingface").load(str(minilm_folder), "int8", 2)
+    assert ours.encoder.stats().cache is None
+    ours.encoder.close()
