@@ -17,7 +17,7 @@ from nimbed import CacheConfig, Encoder
 from nimbed._cache import Entry
 from nimbed._stores import SqliteStore, check_url, has_credentials, open_store, without_credentials
 from nimbed._tiers import Breaker, GuardedTier, pack, unpack
-from nimbed.errors import InputError
+from nimbed.errors import InputError, TruncationError
 from tests.redis_server import redis_server
 
 DIM = 4
@@ -129,6 +129,16 @@ def test_a_truncated_text_is_told_of_from_the_tier_too(url):
         with pytest.warns(UserWarning, match="the longest"):
             second.encode(long)
         assert (second.stats().truncated, second.stats().batches) == (1, 0)
+
+
+def test_a_vector_of_a_cut_text_is_refused_where_the_policy_is_error(url):
+    with Encoder("m", backend="fake", cache=url, truncate="silent") as first:
+        first.encode(["word " * 900])
+        settled(first, written=1)
+    with Encoder("m", backend="fake", cache=url, truncate="error") as second:
+        for texts in (["word " * 900], ["short", "word " * 900]):
+            with pytest.raises(TruncationError, match=f"item {len(texts) - 1}"):
+                second.encode(texts)
 
 
 def test_values_expire(url):

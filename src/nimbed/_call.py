@@ -95,6 +95,18 @@ class Call:
 
     def _land(self) -> Generator[Future[Any], None, Vectors]:
         info = self._core.engine.info
+        if len(self._blocks) == 1 and self._blocks[0].computes_all:
+            with self._cancelled_on_error():
+                yield self._blocks[0].future
+                rows, cut = self._blocks[0].future.result()
+            rows = rows.copy()  # others who joined may still read it
+        else:
+            rows, cut = yield from self._gathered()
+        self._core.engine.tokenizer.refuse_cut(cut, range(self._first, self._first + len(cut)))
+        return Vectors(cut_to(info.dim, rows, normalize=info.normalize), cut)
+
+    def _gathered(self) -> Generator[Future[Any], None, Vectors]:
+        """From the cache, from the blocks, and from the flights of others, in the order of the texts."""
         rows = np.empty((len(self._texts), self._core.engine.spec.dim), np.float32)
         cut = np.zeros(len(self._texts), np.int32)
         with self._cancelled_on_error():
@@ -105,8 +117,7 @@ class Call:
                 part = slice(start, start + len(block.texts))
                 block.fill(rows[part], cut[part])
                 yield from self._land_flights(block, rows[part], cut[part])
-        self._core.engine.tokenizer.refuse_cut(cut, range(self._first, self._first + len(cut)))
-        return Vectors(cut_to(info.dim, rows, normalize=info.normalize), cut)
+        return Vectors(rows, cut)
 
     def _land_flights(self, block: Block, rows: Float32Array, cut: Int32Array) -> Generator[Future[Any], None, None]:
         """The vectors that others compute; what they did not bring is computed here, and fails as its own."""
@@ -257,6 +268,11 @@ class Block:
             return vectors
 
         core.scheduler.submit(tokens.sequences, self.role, future=self.future, finish=finish)
+
+    @property
+    def computes_all(self) -> bool:
+        """Whether all of its vectors are its own future's result; known once it has started."""
+        return len(self.claim.leads) == len(self.texts)
 
     def flights(self) -> list[tuple[int, Flight]]:
         """Texts that another call, or an earlier place in this one, computes: by index, where their vectors will be."""
