@@ -90,7 +90,13 @@ def open_engine(settings: Settings) -> Engine:
         artefact=str(located.folder),
         quality=located.quality,
         fingerprint="",
-        reasons={**spec.origins, "backend": backend_reason, "threads": plan.reason, **located.reasons},
+        reasons={
+            **spec.origins,
+            "backend": backend_reason,
+            "threads": plan.reason,
+            **located.reasons,
+            **opened.reasons,
+        },
     )
     info = replace(info, fingerprint=_fingerprint(info, spec, located.digest))
     return Engine(

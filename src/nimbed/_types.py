@@ -248,6 +248,11 @@ class Backend(Protocol):
         """The shapes that this engine likes."""
         ...
 
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """What the engine itself decided, by the name of the decision, and why; for people to read."""
+        ...
+
     def session(self) -> Session:
         """A new session; cheap beside opening."""
         ...

@@ -50,6 +50,7 @@ class FakeBackend:
     version = "fake 1"
 
     def __init__(self, spec: ModelSpec) -> None:
+        self.reasons: dict[str, str] = {}
         self._spec = spec
         self.shapes = ShapePolicy(token_budget=max(4096, spec.max_length))
 

@@ -48,6 +48,7 @@ class TorchBackend:
             raise InputError('precision="bf16": this CPU has no bf16 instructions; use "fp32"')
         torch.set_num_threads(request.threads)
         self.shapes = ShapePolicy(token_budget=max(2048, request.spec.max_length))
+        self.reasons: dict[str, str] = {}
         self._spec = request.spec
         try:
             self._model = transformers.AutoModel.from_pretrained(

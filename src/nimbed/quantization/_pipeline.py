@@ -5,27 +5,22 @@ from __future__ import annotations
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import openvino as ov
 
 from nimbed._build import BuildRequest, target_lock
-from nimbed._machine import thread_plan
 from nimbed._tokenize import TextTokenizer, load_tokenizer
-from nimbed._types import OpenRequest, TokenBatch
 from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
-from nimbed.backends import open_backend
-from nimbed.errors import BuildError, InputError
+from nimbed.errors import InputError
 from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, read_texts
 from nimbed.quantization._head import append_head
+from nimbed.quantization._measure import quality, vectors_of
 from nimbed.quantization._network import is_quantised, load_network
 from nimbed.quantization._quantise import quantise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from nimbed._types import Float32Array
 
 STEPS = ("reading the network", "quantising", "saving", "measuring against fp32", "publishing")
 _LIBRARIES = ("nimbed", "openvino", "nncf", "optimum-intel", "torch", "transformers", "tokenizers")
@@ -56,16 +51,17 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
         raise InputError(
             f"{source / request.graph} is quantised already; it cannot become an {request.precision} artefact"
         )
-    quality = None
+    measured = None
     if request.precision == "int8" and not ready:
-        reference = _vectors_of(network.clone(), request, calibration, folder)
+        reference = vectors_of(append_head(network.clone(), request.spec, source), calibration.held_out)
         report(1)
         network = quantise(network, calibration.calibrate)
+    encoder = append_head(network, request.spec, source)
     report(2)
-    _save(append_head(network, request.spec, source), folder)
+    ov.save_model(encoder, folder / "model.xml", compress_to_fp16=False)
     if request.precision == "int8" and not ready:
         report(3)
-        quality = _quality(reference, _run(folder, request, calibration))
+        measured = quality(reference, vectors_of(encoder, calibration.held_out))
     record = {"origin": "quantised by the model's authors"} if ready else calibration.record
     write_manifest(
         folder,
@@ -76,7 +72,7 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
             spec=request.spec,
             key=request.key,
             calibration=record if request.precision == "int8" else None,
-            quality=quality,
+            quality=measured,
             versions=_versions(),
             files=file_records(folder),
         ),
@@ -95,43 +91,6 @@ def _calibration(request: BuildRequest) -> CalibrationSet:
         seed=request.seed,
         origin="the user's texts" if path else SHIPPED,
     )
-
-
-def _save(model: ov.Model, folder: Path) -> None:
-    ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
-
-
-def _vectors_of(network: ov.Model, request: BuildRequest, calibration: CalibrationSet, folder: Path) -> Float32Array:
-    """The held-out texts' vectors in fp32, through the same head and engine."""
-    _save(append_head(network, request.spec, Path(request.folder)), folder)
-    vectors = _run(folder, request, calibration)
-    for name in ("model.xml", "model.bin"):
-        (folder / name).unlink()
-    return vectors
-
-
-def _run(folder: Path, request: BuildRequest, calibration: CalibrationSet) -> Float32Array:
-    opened = open_backend(
-        "openvino",
-        OpenRequest(folder=folder, spec=request.spec, precision=request.precision, threads=thread_plan().threads),
-    )
-    session = opened.session()
-    vectors = np.concatenate([session.run(TokenBatch.from_sequences([s])) for s in calibration.held_out])
-    opened.close()
-    if not np.isfinite(vectors).all():
-        raise BuildError(f"{request.name} in {request.precision} gives vectors that are not finite")
-    return vectors
-
-
-def _quality(reference: Float32Array, vectors: Float32Array) -> dict[str, Any]:
-    """Cosines between the artefact's vectors and the fp32 ones of the held-out texts."""
-    norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(vectors, axis=1)
-    cosines = (reference * vectors).sum(axis=1) / np.maximum(norms, 1e-12)
-    return {
-        "texts": len(cosines),
-        "mean_cosine": round(float(cosines.mean()), 6),
-        "min_cosine": round(float(cosines.min()), 6),
-    }
 
 
 def _versions() -> dict[str, str]:
