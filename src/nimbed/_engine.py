@@ -69,9 +69,10 @@ def open_engine(settings: Settings) -> Engine:
         precision=located.precision,
         threads=plan.threads,
     )
-    normalize = _normalize(settings, spec, located.folder)
-    opened = open_backend(backend, request)
+    # What the user said is checked before seconds are spent on opening.
+    normalize, dim = _normalize(settings, spec, located.folder), _dim(settings, spec)
     tokenizer = TextTokenizer(located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
+    opened = open_backend(backend, request)
     info = EncoderInfo(
         model=located.source.name,
         revision=located.source.revision,
@@ -80,7 +81,7 @@ def open_engine(settings: Settings) -> Engine:
         precision=located.precision,
         instruction_set=_machine.cpu().instruction_set,
         threads=plan.threads,
-        dim=_dim(settings, spec),
+        dim=dim,
         max_length=max_length,
         truncate=settings.truncate,
         pooling=spec.pooling,
