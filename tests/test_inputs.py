@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbed import _inputs
-from nimbed._inputs import check_model, check_text, check_texts, read_lines, text_blocks
-from nimbed.errors import InputError, InputTypeError
+from nimbed._inputs import check_model, check_text, check_texts, text_blocks
+from nimbed.errors import InputTypeError
 
 NOT_TEXTS = [None, b"bytes", 3, 2.5, True, ["nested"], ("nested",), {"a": 1}, float("nan"), Path("a"), np.array(["a"])]
 
@@ -134,80 +132,3 @@ def test_blocks_name_an_item_by_its_place_in_the_whole():
     texts = ["fine"] * 1500 + [None]
     with pytest.raises(InputTypeError, match="item 1500 is NoneType"):
         list(text_blocks(texts))
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_jsonl(tmp_path, suffix):
-    texts = ["plain", "naïve\u2028línea", "", "日本"]
-    lines = [json.dumps({"id": n, "text": text}, ensure_ascii=n % 2 == 0) for n, text in enumerate(texts)]
-    path = written(tmp_path / f"texts.jsonl{suffix}", "\n".join([lines[0], "", "   ", *lines[1:]]))
-    assert list(read_lines(path)) == texts
-    assert list(read_lines(written(path, '{"body": "other"}\n'), "body")) == ["other"]
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_plain_lines(tmp_path, suffix, end):
-    path = written(tmp_path / f"texts.txt{suffix}", end.join(["first", "", " second ", '{"text": 3}']))
-    assert list(read_lines(path)) == ["first", " second ", '{"text": 3}']
-
-
-@pytest.mark.parametrize("name", ["texts.jsonl", "texts.txt", "texts.txt.gz"])
-def test_a_byte_order_mark_is_no_text(tmp_path, name):
-    path = written(tmp_path / name, '\ufeff{"text": "a"}\n')
-    assert list(read_lines(path)) == (["a"] if ".jsonl" in name else ['{"text": "a"}'])
-
-
-@pytest.mark.parametrize(
-    ("line", "named"),
-    [
-        ('{"text": "cut', "text"),
-        ('{"body": "a"}', "text"),
-        ('["a"]', "text"),
-        ('"a"', "text"),
-        ("3", "text"),
-        ('{"text": null}', "NoneType"),
-        ('{"text": ["a"]}', "list"),
-    ],
-)
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_line_that_holds_no_text_is_named(tmp_path, line, named, suffix):
-    path = written(tmp_path / f"texts.jsonl{suffix}", '{"text": "fine"}\n\n' + line + "\n")
-    texts = read_lines(path)
-    assert next(texts) == "fine"
-    with pytest.raises(InputError, match=named) as caught:
-        next(texts)
-    assert f"{path}, line 3" in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["texts.jsonl", "texts.txt", "texts.txt.gz"])
-def test_a_line_that_is_not_utf8_is_named(tmp_path, name):
-    path = tmp_path / name
-    content = b'{"text": "fine"}\n{"text": "caf\xe9"}\n'
-    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    with pytest.raises(InputError, match="UTF-8") as caught:
-        list(read_lines(path))
-    assert f"{path}, line 2" in str(caught.value)
-
-
-def test_files_that_cannot_be_read_are_named(tmp_path):
-    whole = gzip.compress(b"some text\n" * 5000)
-    broken = {
-        "missing.txt": None,
-        "no-gzip.txt.gz": b"plain text",
-        "cut.txt.gz": whole[: len(whole) // 2],
-        "damaged.txt.gz": whole[:30] + b"\xff" * 12 + whole[42:],
-    }
-    for name, content in broken.items():
-        path = tmp_path / name
-        if content is not None:
-            path.write_bytes(content)
-        with pytest.raises(InputError) as caught:
-            list(read_lines(path))
-        assert str(path) in str(caught.value)
-
-
-def written(path: Path, text: str) -> Path:
-    content = text.encode()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-    return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -193,9 +194,22 @@ def _located(artefact: Artefact, source: ModelSource, spec: ModelSpec, reasons: 
         precision=artefact.manifest.precision,
         digest=artefact.manifest.digest,
         tokenizer=load_tokenizer(artefact.folder),
-        reasons=reasons,
+        reasons={**reasons, **_forced(artefact)},
         quality=artefact.manifest.quality,
     )
+
+
+def _forced(artefact: Artefact) -> dict[str, str]:
+    """A warning, and the reason for it, where the artefact was published although it failed its gate."""
+    if not artefact.manifest.forced:
+        return {}
+    quality = artefact.manifest.quality or {}
+    figures = ", ".join(
+        f"{name} {quality[name]:.4f} (at least {quality['thresholds'][name]:g})" for name in quality["missed"]
+    )
+    reason = f"this artefact failed its quality gate and was published by force: {figures}"
+    warnings.warn(f"{artefact.folder}: {reason}; quantise the model again, or take fp32", stacklevel=2)
+    return {"quality": reason}
 
 
 def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec) -> _Located:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from typing import TYPE_CHECKING
 
-from nimbed.errors import InputError, InputTypeError
+from nimbed.errors import InputTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
 # encode_iter holds two blocks of at most this many texts and characters.
 _BLOCK_TEXTS, _BLOCK_CHARACTERS = 512, 4_000_000
@@ -71,43 +67,6 @@ def check_model(model: object) -> str:
     if hasattr(model, "__fspath__"):
         return str(model.__fspath__())
     raise InputTypeError(f"model must be a hub id or a folder, not {type(model).__name__}")
-
-
-def read_lines(path: Path, field: str = "text") -> Iterator[str]:
-    """Texts of a ``.jsonl`` file, or the lines of any other, ``.gz`` too; blank lines are passed over.
-
-    Raises:
-        InputError: names file and line where something else stands.
-    """
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        # Bytes that are no UTF-8 become surrogates, so that their line can be named.
-        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                place = f"{path}, line {number}"
-                _check_decoded(line, place)
-                yield _parse(line, field, place) if ".jsonl" in path.suffixes else line.rstrip("\n")
-    except (OSError, EOFError, zlib.error) as err:
-        raise InputError(f"{path} cannot be read: {err}") from err
-
-
-def _check_decoded(line: str, place: str) -> None:
-    try:
-        line.encode()
-    except UnicodeEncodeError as err:
-        raise InputError(f"{place}: not UTF-8 at character {err.start + 1}; convert the file") from err
-
-
-def _parse(line: str, field: str, place: str) -> str:
-    try:
-        text = json.loads(line)[field]
-    except (ValueError, KeyError, TypeError) as err:
-        raise InputError(f'{place}: not a JSON object with "{field}" ({err})') from err
-    if not isinstance(text, str):
-        raise InputError(f'{place}: "{field}" is {type(text).__name__}, not a string')
-    return text
 
 
 def excerpt(item: object) -> str:

@@ -67,7 +67,9 @@ class Manifest:
         spec: pooling, prompts, lengths.
         key: hash over all inputs of the build.
         calibration: origin, sha256 of the texts, count and seed; None where nothing was calibrated.
-        quality: how close its vectors are to the fp32 ones, as measured when it was built.
+        quality: how close its outputs are to the fp32 ones, as measured when it was built, and the thresholds.
+        repair: what was done because they were not close enough: layers in fp32 and what they cost; None where nothing.
+        forced: it failed its quality gate and was published all the same.
         versions: of the libraries that built it.
         files: every other file of the folder.
         format: of this manifest.
@@ -80,6 +82,8 @@ class Manifest:
     key: str
     calibration: Mapping[str, Any] | None = None
     quality: Mapping[str, Any] | None = None
+    repair: Mapping[str, Any] | None = None
+    forced: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     format: int = FORMAT

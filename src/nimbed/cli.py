@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 import nimbed
 from nimbed import _machine
 from nimbed._engine import choose_backend, choose_precision
-from nimbed._inputs import read_lines
+from nimbed._text_files import read_lines
 from nimbed.artefact import home
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError, NimbedError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from nimbed._types import Float32Array
-    from nimbed.artefact import Artefact
+    from nimbed.artefact import Artefact, Manifest
 
 # extra -> the packages that it brings
 _EXTRAS = {
@@ -33,6 +33,7 @@ _EXTRAS = {
     "torch": ("torch", "transformers"),
     "langchain": ("langchain-core",),
     "llama-index": ("llama-index-core",),
+    "parquet": ("pyarrow",),
 }
 
 
@@ -66,17 +67,21 @@ def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("model", help="hub id or model folder")
     parser.add_argument("-o", "--out", type=Path, help="the artefact's folder (default: its place in the cache)")
     parser.add_argument("--precision", choices=("int8", "fp32"), default="int8")
-    parser.add_argument("--calibrate", metavar="FILE", help='your own texts: .jsonl (field "text") or .txt, also .gz')
+    parser.add_argument(
+        "--calibrate", metavar="FILE", help="your own texts: .jsonl, .csv, .tsv, .parquet or .txt, also .gz"
+    )
+    parser.add_argument("--text-field", default="text", help='the field or column with the text (default: "text")')
     parser.add_argument("--count", type=int, default=128, help="how many texts calibrate (default: 128)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice among the texts (default: 0)")
     parser.add_argument("--pooling", help="cls, lasttoken, max, mean or weightedmean, instead of the folder's word")
+    parser.add_argument("--force", action="store_true", help="publish int8 that fails its quality gate")
     _source_arguments(parser)
     parser.set_defaults(run=_quantize)
 
 
 def _embed_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("embed", help='texts of a .jsonl file (field "text") to a .npy file')
-    parser.add_argument("input", type=Path, help="JSON lines")
+    parser = commands.add_parser("embed", help="texts of a file to a .npy file")
+    parser.add_argument("input", type=Path, help=".jsonl, .csv, .tsv, .parquet or .txt, also .gz")
     parser.add_argument("-o", "--out", type=Path, required=True, help="float32 [texts, dim], for numpy.load")
     parser.add_argument("-m", "--model", required=True, help="hub id, model folder or artefact folder")
     parser.add_argument("--field", default="text", help='the field that holds the text (default: "text")')
@@ -104,9 +109,12 @@ def _quantize(chosen: argparse.Namespace) -> int:
         chosen.model,
         chosen.out,
         precision=chosen.precision,
-        calibration=nimbed.Calibration(texts=chosen.calibrate, count=chosen.count, seed=chosen.seed),
+        calibration=nimbed.Calibration(
+            texts=chosen.calibrate, text_field=chosen.text_field, count=chosen.count, seed=chosen.seed
+        ),
         spec=nimbed.SpecOverrides(pooling=chosen.pooling),
         source=_source(chosen),
+        force=chosen.force,
     )
     print(_describe(artefact))
     return 0
@@ -120,13 +128,46 @@ def _describe(artefact: Artefact) -> str:
     lines.append(
         f"  {manifest.spec.pooling} pooling, normalize={manifest.spec.normalize}, {manifest.spec.dim} dimensions"
     )
-    if manifest.quality is not None:
-        quality = manifest.quality
-        lines.append(
-            f"  cosine to fp32 on {quality['texts']} held-out texts: mean {quality['mean_cosine']:.4f}, "
-            f"worst {quality['min_cosine']:.4f}"
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_quality_lines(manifest), *_repair_lines(manifest)])
+
+
+_MEASURES = {
+    "mean_cosine": "mean cosine",
+    "min_cosine": "worst cosine",
+    "top10_agreement": "top-10 agreement",
+    "rank_correlation": "rank correlation",
+}
+
+
+def _quality_lines(manifest: Manifest) -> list[str]:
+    """The measures that the manifest has, each beside its threshold."""
+    quality = manifest.quality
+    if quality is None:
+        return []
+    lines = [f"  against fp32 on {quality['texts']} held-out texts:"]
+    for name, least in quality["thresholds"].items():
+        missed = ", MISSED" if name in quality["missed"] else ""
+        lines.append(f"    {_MEASURES.get(name, name):<17} {quality[name]:.4f} (at least {least:g}{missed})")
+    if manifest.forced:
+        lines.append("  FORCED: it failed its quality gate; Encoder warns whenever it opens it")
+    return lines
+
+
+def _repair_lines(manifest: Manifest) -> list[str]:
+    """Which layers went back to fp32, and what that cost."""
+    repair = manifest.repair
+    if repair is None:
+        return []
+    before = ", ".join(f"{name} {repair['before'][key]:.4f}" for key, name in _MEASURES.items())
+    ratio = repair["latency_ratio"]
+    cost = repair["latency"] if ratio is None else f"{ratio:.2f} times as long as without ({repair['latency']})"
+    return [
+        f"  repaired, before: {before}",
+        f"    accuracy control: {repair['accuracy_control']}",
+        f"    time: {cost}",
+        f"    back in fp32 ({len(repair['fp32_layers'])} operations):",
+        *(f"      {name}" for name in repair["fp32_layers"]),
+    ]
 
 
 def _embed(chosen: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ Each class is also the built-in that people catch for that kind of fault::
     ├── DownloadError (OSError)            the hub could not be reached, or refused
     ├── ArtefactError (OSError)            half-written, foreign, damaged, or cannot be stored
     ├── BuildError (RuntimeError)          building an artefact failed
+    │   └── QualityError                   int8 is too far from fp32, and could not be repaired
     ├── MissingExtraError (ImportError)    an optional package is needed; the message has the command
     ├── BackendError (RuntimeError)        an engine failed
     │   └── OutOfMemoryError (MemoryError) an engine could not allocate
@@ -35,6 +36,7 @@ __all__ = [
     "ModelNotFoundError",
     "NimbedError",
     "OutOfMemoryError",
+    "QualityError",
     "SpecError",
     "TruncationError",
 ]
@@ -74,6 +76,10 @@ class ArtefactError(NimbedError, OSError):
 
 class BuildError(NimbedError, RuntimeError):
     """Building an artefact failed; nothing was published."""
+
+
+class QualityError(BuildError):
+    """int8 outputs are too far from the fp32 ones, also after repair; the message has figures and remedies."""
 
 
 class MissingExtraError(NimbedError, ImportError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nimbed._build import find_or_build, make_request
+from nimbed._build import QualityGate, find_or_build, make_request
 from nimbed._hub import Source, resolve
 from nimbed._inputs import check_texts
 from nimbed.artefact import is_artefact
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nimbed._types import Precision
     from nimbed.artefact import Artefact
 
-__all__ = ["Calibration", "quantize"]
+__all__ = ["Calibration", "QualityGate", "quantize"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,16 @@ class Calibration:
     """Which texts set the ranges of int8 activations.
 
     Attributes:
-        texts: the user's own texts, or a ``.jsonl`` (field "text") or ``.txt`` file of them; None: those that
-            nimbed ships. Texts like those to be embedded serve best.
+        texts: the user's own texts, or a file of them: ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet`` (extra "parquet")
+            or ``.txt``, also ``.gz``; None: those that nimbed ships, in English and Chinese. Texts like those to be
+            embedded serve best.
+        text_field: the key or column of a file that holds the text.
         count: how many are used, chosen by length; each whole and as a short excerpt.
         seed: of that choice.
     """
 
     texts: Sequence[str] | str | PathLike[str] | None = None
+    text_field: str = "text"
     count: int = 128
     seed: int = 0
 
@@ -56,6 +59,8 @@ def quantize(
     calibration: Calibration | Sequence[str] | None = None,
     spec: SpecOverrides | None = None,
     source: Source | None = None,
+    gate: QualityGate | None = None,
+    force: bool = False,
     progress: bool = True,
 ) -> Artefact:
     """Turn a model folder or hub model into an artefact, in a child process.
@@ -67,6 +72,8 @@ def quantize(
         calibration: texts for the activations' ranges; None uses an extract that nimbed ships.
         spec: what to say instead of the model folder (pooling, prompts, normalize).
         source: revision, file, cache and offline settings.
+        gate: how close int8 must be to fp32; layers go back to fp32 until it is. None is the default thresholds.
+        force: publish an artefact that fails its gate; its manifest says so for ever, and Encoder warns.
         progress: show a progress bar on standard error.
 
     Returns:
@@ -78,6 +85,7 @@ def quantize(
         MissingExtraError: a package is missing; the message has the command.
         ArtefactError: the artefact cannot be stored.
         BuildError: the build failed.
+        QualityError: int8 is too far from fp32, also after repair; nothing was published.
     """
     if precision not in {"int8", "fp32"}:
         raise InputError(f'precision={precision!r} is not one of "int8", "fp32"')
@@ -95,8 +103,11 @@ def quantize(
             source=source,
             target=Path(out).expanduser().absolute() if out is not None else None,
             calibration_file=_calibration_file(chosen, Path(folder)),
+            text_field=chosen.text_field,
             calibration_count=chosen.count,
             seed=chosen.seed,
+            gate=gate or QualityGate(),
+            force=force,
         )
         return find_or_build(request, progress=progress)
 

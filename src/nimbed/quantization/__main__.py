@@ -19,7 +19,7 @@ def main() -> int:
     # A terminated build cleans up after itself like a failed one.
     signal.signal(signal.SIGTERM, _terminate)
 
-    from nimbed._build import BuildRequest
+    from nimbed._build import BuildRequest, QualityGate
     from nimbed.errors import NimbedError
     from nimbed.spec import spec_from_dict
 
@@ -31,7 +31,8 @@ def main() -> int:
         values: dict[str, Any] = json.loads(sys.stdin.read())
         from nimbed.quantization._pipeline import STEPS, build
 
-        request = BuildRequest(**{**values, "spec": spec_from_dict(values["spec"])})
+        settings = {"spec": spec_from_dict(values["spec"]), "gate": QualityGate(**values["gate"])}
+        request = BuildRequest(**{**values, **settings})
         build(request, lambda step: say(kind="progress", step=step, steps=len(STEPS), stage=STEPS[step]))
     except NimbedError as err:
         say(kind="error", type=type(err).__name__, message=str(err))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nimbed._inputs import read_lines
+from nimbed._text_files import read_lines
 from nimbed._types import TokenBatch
 from nimbed.errors import InputError
 
@@ -19,27 +19,37 @@ if TYPE_CHECKING:
 
     from nimbed._types import Int32Array
 
-SHIPPED = "nimbed: extract of Python Enhancement Proposals (public domain)"
-_HELD_OUT = 64
+SHIPPED = "nimbed: Python Enhancement Proposals (public domain), the Rust book in Chinese (MIT)"
+_HELD_OUT = 128
+# Of so many texts that measure, one ranks layers for the repair, so that the held-out ones judge it unseen.
+_ONE_RANKS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSet:
-    """Token ids that calibrate and token ids that measure, with the record for the manifest."""
+    """Token ids of texts, each kind whole first, then an excerpt of each in the same order.
+
+    Attributes:
+        calibrate: set the ranges of activations.
+        held_out: measure the result; its whole texts are the documents, its excerpts the queries.
+        ranking: tell which layers hurt, should the result have to be repaired. No text is in two of the three.
+        record: for the manifest.
+    """
 
     calibrate: list[Int32Array]
     held_out: list[Int32Array]
+    ranking: list[Int32Array]
     record: dict[str, object]
 
 
-def read_texts(path: Path | None) -> list[str]:
-    """The user's texts, or for None the extract that nimbed ships.
+def read_texts(path: Path | None, field: str = "text") -> list[str]:
+    """The user's texts, or for None those that nimbed ships; blank ones and repeated ones are left out.
 
     Raises:
         InputError: names file and line where no text stands.
     """
     if path is not None:
-        texts = list(read_lines(path))
+        texts = list(dict.fromkeys(text for text in read_lines(path, field) if text.strip()))
         if not texts:
             raise InputError(f"calibration file {path} holds no texts")
         return texts
@@ -55,34 +65,49 @@ def choose(
     count: int,
     seed: int,
     origin: str,
+    others: Sequence[str] = (),
 ) -> CalibrationSet:
     """A seeded choice stratified by length: one text from each of ``count`` equal slices of the sorted lengths.
 
     Real lengths, no padding. Each chosen text comes once whole and once as an excerpt of a query's length, since short
-    texts have ranges of their own. Held-out texts are chosen alike from those that are left; where none is left,
-    the calibration texts measure, and the record says so.
+    texts have ranges of their own. Those that measure are chosen alike: from the texts that are left, and half of them
+    (or more, where fewer are left) from ``others``, so that texts which are all alike cannot hide what they spoil.
+    Where there are neither, the calibration texts measure, and the record says so.
     """
     rng = np.random.default_rng(seed)
-    sequences = tokenize(texts)
+    known = set(texts)
+    everything = [*texts, *(text for text in others if text not in known)]
+    sequences = tokenize(everything)
     by_length = np.argsort([len(s) for s in sequences], kind="stable")
-    chosen = _one_of_each_slice(by_length, count, rng)
-    left = np.array([i for i in by_length if i not in set(chosen.tolist())], np.int64)
-    held_out = _one_of_each_slice(left, _HELD_OUT, rng) if len(left) else chosen
+    chosen = _one_of_each_slice(by_length[by_length < len(texts)], count, rng)
+    own = by_length[(by_length < len(texts)) & ~np.isin(by_length, chosen)]
+    wanted = _HELD_OUT * _ONE_RANKS // (_ONE_RANKS - 1)
+    own = _one_of_each_slice(own, wanted // 2 if others else wanted, rng)
+    foreign = _one_of_each_slice(by_length[by_length >= len(texts)], wanted - len(own), rng)
+    measure = np.concatenate([own, foreign])
+    ranks = np.arange(len(measure)) % _ONE_RANKS == _ONE_RANKS - 1
 
     def with_excerpts(indices: np.ndarray) -> list[Int32Array]:
-        return [*(sequences[i] for i in indices), *tokenize([_excerpt(texts[i], rng) for i in indices])]
+        return [*(sequences[i] for i in indices), *tokenize([_excerpt(everything[i], rng) for i in indices])]
 
-    calibrate, measure = with_excerpts(chosen), with_excerpts(held_out)
+    held_out = measure[~ranks] if len(measure) else chosen
     digest = hashlib.sha256("\0".join(texts[i] for i in chosen).encode("utf-8", "surrogatepass")).hexdigest()
+    calibrate = with_excerpts(chosen)
     record = {
         "origin": origin,
         "sha256": digest,
         "count": len(chosen),
         "seed": seed,
         "tokens": sum(map(len, calibrate)),
-        "held_out": len(held_out) if len(left) else 0,
+        "held_out": int((measure[~ranks] < len(texts)).sum()),
+        "held_out_shipped": int((measure[~ranks] >= len(texts)).sum()),
     }
-    return CalibrationSet(calibrate=calibrate, held_out=measure, record=record)
+    return CalibrationSet(
+        calibrate=calibrate,
+        held_out=with_excerpts(held_out),
+        ranking=with_excerpts(measure[ranks] if ranks.any() else held_out),
+        record=record,
+    )
 
 
 def _excerpt(text: str, rng: np.random.Generator) -> str:
@@ -98,7 +123,7 @@ def _excerpt(text: str, rng: np.random.Generator) -> str:
 
 
 def _one_of_each_slice(order: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    slices = np.array_split(order, min(count, len(order)))
+    slices = np.array_split(order, min(count, len(order))) if len(order) else []
     return np.array([rng.choice(s) for s in slices], np.int64)
 
 

@@ -1,28 +1,30 @@
-"""The build: read or export the network, quantise it, append the head, measure, publish."""
+"""The build: read or export the network, quantise it, append the head, measure, repair, publish."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import openvino as ov
 
 from nimbed._build import BuildRequest, target_lock
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
-from nimbed.errors import InputError
+from nimbed.errors import InputError, QualityError
 from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, read_texts
 from nimbed.quantization._head import append_head
 from nimbed.quantization._measure import quality, vectors_of
 from nimbed.quantization._network import is_quantised, load_network
-from nimbed.quantization._quantise import quantise
+from nimbed.quantization._quantise import pack, prepare, quantise
+from nimbed.quantization._repair import Workshop, repair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-STEPS = ("reading the network", "quantising", "saving", "measuring against fp32", "publishing")
+STEPS = ("reading the network", "quantising", "measuring against fp32", "repairing", "saving", "publishing")
 _LIBRARIES = ("nimbed", "openvino", "nncf", "optimum-intel", "torch", "transformers", "tokenizers")
 
 
@@ -36,33 +38,101 @@ def build(request: BuildRequest, report: Callable[[int], None]) -> None:
             raise InputError(f"{target} exists and is no artefact; choose another folder")
         with staging(target) as folder:
             _build_in(folder, request, report)
-            report(4)
+            report(5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    """A graph with its head, ready to be saved, and what the manifest says of it."""
+
+    encoder: ov.Model
+    calibration: Mapping[str, Any] | None = None
+    quality: Mapping[str, Any] | None = None
+    repair: Mapping[str, Any] | None = None
+    forced: bool = False
 
 
 def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]) -> None:
-    source = Path(request.folder)
     # Settings and tokenizer first: they fail in milliseconds.
     calibration = _calibration(request)
-    shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
+    shutil.copyfile(Path(request.folder) / "tokenizer.json", folder / "tokenizer.json")
     report(0)
     network = load_network(request)
-    ready = is_quantised(network)
-    if ready and request.precision != "int8":
+    if is_quantised(network):
+        built = _ready(network, request)
+    elif request.precision == "int8":
+        built = _int8(network, calibration, request, report)
+    else:
+        built = _Built(encoder=_with_head(network, request))
+    report(4)
+    ov.save_model(built.encoder, folder / "model.xml", compress_to_fp16=False)
+    _write_manifest(folder, request, built)
+
+
+def _with_head(network: ov.Model, request: BuildRequest) -> ov.Model:
+    return append_head(network, request.spec, Path(request.folder))
+
+
+def _ready(network: ov.Model, request: BuildRequest) -> _Built:
+    """A network that its authors quantised is taken as it is."""
+    if request.precision != "int8":
         raise InputError(
-            f"{source / request.graph} is quantised already; it cannot become an {request.precision} artefact"
+            f"{Path(request.folder) / request.graph} is quantised already; "
+            f"it cannot become an {request.precision} artefact"
         )
-    measured = None
-    if request.precision == "int8" and not ready:
-        reference = vectors_of(append_head(network.clone(), request.spec, source), calibration.held_out)
-        report(1)
-        network = quantise(network, calibration.calibrate)
-    encoder = append_head(network, request.spec, source)
+    return _Built(encoder=_with_head(network, request), calibration={"origin": "quantised by the model's authors"})
+
+
+def _int8(
+    network: ov.Model, calibration: CalibrationSet, request: BuildRequest, report: Callable[[int], None]
+) -> _Built:
+    """Quantise, measure, and repair where the gate asks for it."""
+    exact = _with_head(network.clone(), request)
+    reference = vectors_of(exact, calibration.held_out)
+
+    def measure(encoder: ov.Model) -> dict[str, Any]:
+        return quality(reference, vectors_of(encoder, calibration.held_out), len(calibration.held_out) // 2)
+
+    report(1)
+    prepared = prepare(network, calibration.calibrate)
+    encoder = _with_head(quantise(prepared, calibration.calibrate), request)
     report(2)
-    ov.save_model(encoder, folder / "model.xml", compress_to_fp16=False)
-    if request.precision == "int8" and not ready:
+    measured, record = measure(encoder), None
+    if request.gate.failures(measured):
         report(3)
-        measured = quality(reference, vectors_of(encoder, calibration.held_out))
-    record = {"origin": "quantised by the model's authors"} if ready else calibration.record
+        shop = Workshop(
+            gate=request.gate,
+            calibrate=calibration.calibrate,
+            ranking=calibration.ranking,
+            expected=vectors_of(exact, calibration.ranking),
+            head=lambda graph: _with_head(graph, request),
+            measure=measure,
+        )
+        encoder, measured, record = repair(encoder, measured, prepared, shop)
+    missed = request.gate.failures(measured)
+    if missed and not request.force:
+        raise QualityError(_refusal(request, measured, record))
+    return _Built(
+        encoder=pack(encoder),
+        calibration=calibration.record,
+        quality={**measured, "thresholds": asdict(request.gate), "missed": sorted(missed)},
+        repair=record,
+        forced=bool(missed),
+    )
+
+
+def _refusal(request: BuildRequest, measured: Mapping[str, Any], record: Mapping[str, Any] | None) -> str:
+    missed = request.gate.failures(measured)
+    figures = ", ".join(f"{name} {measured[name]:.4f} (at least {least:g})" for name, least in missed.items())
+    tried = f"with {len(record['fp32_layers'])} operations back in fp32 " if record else ""
+    return (
+        f"int8 of {request.name} is too far from fp32 {tried}on {measured['texts']} held-out texts: {figures}. Nothing "
+        "was published. Calibrate on more texts, and on texts like those to be embedded (--calibrate FILE, "
+        'calibration=...); or take precision="fp32"; or publish it all the same with --force (force=True)'
+    )
+
+
+def _write_manifest(folder: Path, request: BuildRequest, built: _Built) -> None:
     write_manifest(
         folder,
         Manifest(
@@ -71,8 +141,10 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
             source=SourceRecord(id=request.name, revision=request.revision, file=request.graph, sha256=request.sha256),
             spec=request.spec,
             key=request.key,
-            calibration=record if request.precision == "int8" else None,
-            quality=measured,
+            calibration=built.calibration,
+            quality=built.quality,
+            repair=built.repair,
+            forced=built.forced,
             versions=_versions(),
             files=file_records(folder),
         ),
@@ -85,11 +157,12 @@ def _calibration(request: BuildRequest) -> CalibrationSet:
     )
     path = Path(request.calibration_file) if request.calibration_file else None
     return choose(
-        read_texts(path),
+        read_texts(path, request.text_field),
         lambda texts: tokenizer(texts, request.spec.prompt("document")).sequences,
         count=request.calibration_count,
         seed=request.seed,
         origin="the user's texts" if path else SHIPPED,
+        others=read_texts(None) if path else (),
     )
 
 

@@ -1,0 +1,79 @@
+"""The layers of a quantised graph: which they are, and how they go back to fp32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import openvino as ov
+
+# They move values and compute none: a fake quantiser before them belongs to what reads them.
+_MOVING = frozenset(
+    ("Broadcast", "Concat", "Convert", "Reshape", "Slice", "Split", "Squeeze", "StridedSlice", "Transpose", "Unsqueeze",
+     "VariadicSplit")
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Operations that share rounded values, so that they are quantised or fp32 together (query, key and value, say).
+
+    Attributes:
+        operations: their names, in the graph's order.
+        quantisers: names of the fake quantisers before them, those of weights and of activations.
+    """
+
+    operations: tuple[str, ...]
+    quantisers: tuple[str, ...]
+
+
+def layers_of(encoder: ov.Model) -> list[Layer]:
+    """The quantised layers of a graph whose weights are not packed yet, in order."""
+    groups: list[tuple[set[str], set[str]]] = []
+    order = {node.get_friendly_name(): at for at, node in enumerate(encoder.get_ordered_ops())}
+    for quantiser in _quantisers(encoder):
+        operations, quantisers = _readers(quantiser), {quantiser.get_friendly_name()}
+        for group in [g for g in groups if g[0] & operations]:
+            groups.remove(group)
+            operations |= group[0]
+            quantisers |= group[1]
+        groups.append((operations, quantisers))
+    groups.sort(key=lambda group: min(order[name] for name in group[0]))
+    return [
+        Layer(operations=tuple(sorted(o, key=order.__getitem__)), quantisers=tuple(sorted(q, key=order.__getitem__)))
+        for o, q in groups
+    ]
+
+
+def in_fp32(encoder: ov.Model, layers: Iterable[Layer]) -> ov.Model:
+    """A copy in which these layers are computed in fp32."""
+    names = {name for layer in layers for name in layer.quantisers}
+    copy = encoder.clone()
+    for quantiser in _quantisers(copy):
+        if quantiser.get_friendly_name() in names:
+            for reader in quantiser.output(0).get_target_inputs():
+                reader.replace_source_output(quantiser.input_value(0))
+    copy.validate_nodes_and_infer_types()
+    return copy
+
+
+def _quantisers(encoder: ov.Model) -> list[ov.Node]:
+    return [node for node in encoder.get_ordered_ops() if node.get_type_name() == "FakeQuantize"]
+
+
+def _readers(quantiser: ov.Node) -> set[str]:
+    """Names of the operations that compute with what this one rounds."""
+    found: set[str] = set()
+    ahead = [quantiser]
+    while ahead:
+        for output in ahead.pop().outputs():
+            for port in output.get_target_inputs():
+                node = port.get_node()
+                if node.get_type_name() in _MOVING:
+                    ahead.append(node)
+                else:
+                    found.add(node.get_friendly_name())
+    return found
