@@ -83,7 +83,7 @@ def make_request(
         "recipe": _RECIPE,
         "weights": sha256,
         "settings": sha256_of(*(f for n in ("config.json", "tokenizer.json") if (f := model.folder / n).is_file())),
-        "graph": [spec.pooling, spec.normalize, [asdict(d) for d in spec.dense]],
+        "graph": [spec.pooling, spec.normalize, [asdict(d) for d in spec.dense], spec.task, spec.activation],
         "max_length": spec.max_length,
         "precision": precision,
         "calibration": [sha256_of(calibration_file) if calibration_file else None, calibration_count, seed],

@@ -21,7 +21,7 @@ _EXACT = {"INFERENCE_PRECISION_HINT": "f32", "LP_TRANSFORMS_MODE": "NO"}
 
 
 def vectors_of(encoder: ov.Model, sequences: Sequence[Int32Array]) -> Float32Array:
-    """Sentence vectors ``[n, dim]`` of a graph with its head, each text alone.
+    """Sentence vectors ``[n, dim]`` or scores ``[n, 1]`` of a graph with its head, each text or pair alone.
 
     Raises:
         BuildError: they are not finite.
@@ -34,8 +34,24 @@ def vectors_of(encoder: ov.Model, sequences: Sequence[Int32Array]) -> Float32Arr
         rows.append(np.array(request.get_output_tensor(0).data[0], np.float32))
     vectors = np.stack(rows)
     if not np.isfinite(vectors).all():
-        raise BuildError("the network gives vectors that are not finite")
+        raise BuildError("the network gives results that are not finite")
     return vectors
+
+
+def score_quality(reference: Float32Array, scores: Float32Array) -> dict[str, Any]:
+    """Differences between the artefact's scores ``[n, 1]`` and the fp32 ones of the held-out pairs, and their order.
+
+    The order is compared by Kendall's tau-b (Kendall 1945), which is 1 where both rank all pairs alike.
+    """
+    differences = np.abs(reference - scores)
+    order, other = (np.sign(x - x.T) for x in (reference.astype(np.float64), scores.astype(np.float64)))
+    weight = float(np.sqrt((order**2).sum() * (other**2).sum()))
+    return {
+        "pairs": len(scores),
+        "mean_difference": round(float(differences.mean()), 6),
+        "max_difference": round(float(differences.max()), 6),
+        "kendall_tau": round(float((order * other).sum()) / weight, 6) if weight else 1.0,
+    }
 
 
 def quality(reference: Float32Array, vectors: Float32Array) -> dict[str, Any]:

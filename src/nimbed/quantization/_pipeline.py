@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 import openvino as ov
 
 from nimbed._build import BuildRequest, target_lock
+from nimbed._pairs import PairTokenizer
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
 from nimbed.errors import InputError
-from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, read_texts
+from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, pairs_of, read_texts
 from nimbed.quantization._head import append_head
-from nimbed.quantization._measure import quality, vectors_of
+from nimbed.quantization._measure import quality, score_quality, vectors_of
 from nimbed.quantization._network import is_quantised, load_network
 from nimbed.quantization._quantise import quantise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from nimbed._types import Int32Array
 
 STEPS = ("reading the network", "quantising", "saving", "measuring against fp32", "publishing")
 _LIBRARIES = ("nimbed", "openvino", "nncf", "optimum-intel", "torch", "transformers", "tokenizers")
@@ -61,7 +64,8 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
     ov.save_model(encoder, folder / "model.xml", compress_to_fp16=False)
     if request.precision == "int8" and not ready:
         report(3)
-        measured = quality(reference, vectors_of(encoder, calibration.held_out))
+        measure = score_quality if request.spec.task == "scoring" else quality
+        measured = measure(reference, vectors_of(encoder, calibration.held_out))
     record = {"origin": "quantised by the model's authors"} if ready else calibration.record
     write_manifest(
         folder,
@@ -80,17 +84,24 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
 
 
 def _calibration(request: BuildRequest) -> CalibrationSet:
-    tokenizer = TextTokenizer(
-        load_tokenizer(Path(request.folder)), request.spec, max_length=request.spec.max_length, truncate="silent"
-    )
     path = Path(request.calibration_file) if request.calibration_file else None
     return choose(
         read_texts(path),
-        lambda texts: tokenizer(texts, request.spec.prompt("document")).sequences,
+        _sequences_of(request),
         count=request.calibration_count,
         seed=request.seed,
         origin="the user's texts" if path else SHIPPED,
     )
+
+
+def _sequences_of(request: BuildRequest) -> Callable[[Sequence[str]], list[Int32Array]]:
+    """Makes token ids of texts; where the network scores, of pairs made from them."""
+    spec, tokenizer = request.spec, load_tokenizer(Path(request.folder))
+    if spec.task == "scoring":
+        pairs = PairTokenizer(tokenizer, spec, max_length=spec.max_length, truncate="silent")
+        return lambda texts: pairs(pairs_of(texts, seed=request.seed)).sequences
+    single = TextTokenizer(tokenizer, spec, max_length=spec.max_length, truncate="silent")
+    return lambda texts: single(texts, spec.prompt("document")).sequences
 
 
 def _versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nimbed.errors import MissingExtraError
 from nimbed.quantization._calibrate import one_row
-from nimbed.quantization._outliers import split_outliers
+from nimbed.quantization._outliers import classifier_layers, split_outliers
 from nimbed.quantization._tables import look_up_before_scaling, small_tables
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def quantise(network: ov.Model, sequences: list[Int32Array]) -> ov.Model:
     except ImportError as err:
         raise MissingExtraError('quantising needs NNCF: pip install "nimbed[quantize]"') from err
     names = [port.get_any_name() for port in network.inputs]
-    kept = [*split_outliers(network, sequences), *small_tables(network)]
+    kept = [*split_outliers(network, sequences), *small_tables(network), *classifier_layers(network)]
     quantised: ov.Model = nncf.quantize(
         network,
         nncf.Dataset(sequences, lambda sequence: one_row(sequence, names)),
