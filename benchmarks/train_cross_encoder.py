@@ -97,7 +97,8 @@ def train(source: Path, rows: Rows, chosen: argparse.Namespace) -> torch.nn.Modu
         schedule.step()
         losses.append(float(loss.detach()))
         if step % 50 == 49:
-            print(f"step {step + 1}: loss {np.mean(losses[-50:]):.4f}, {time.perf_counter() - started:.0f} s", flush=True)
+            took = time.perf_counter() - started
+            print(f"step {step + 1}: loss {np.mean(losses[-50:]):.4f}, {took:.0f} s", flush=True)
     return model.eval()
 
 
