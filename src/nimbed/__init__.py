@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from nimbed.encoder import Encoder
     from nimbed.errors import NimbedError
     from nimbed.quantization import Calibration, quantize
+    from nimbed.reranker import Reranker
     from nimbed.spec import SpecOverrides
 
-__all__ = ["CacheConfig", "Calibration", "Encoder", "NimbedError", "Source", "SpecOverrides", "quantize"]
+__all__ = ["CacheConfig", "Calibration", "Encoder", "NimbedError", "Reranker", "Source", "SpecOverrides", "quantize"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "Calibration": "nimbed.quantization",
     "Encoder": "nimbed.encoder",
     "NimbedError": "nimbed.errors",
+    "Reranker": "nimbed.reranker",
     "Source": "nimbed._hub",
     "SpecOverrides": "nimbed.spec",
     "quantize": "nimbed.quantization",

@@ -19,6 +19,7 @@ __all__ = [
     "ONE_PROCESS",
     "CacheChoice",
     "ModelOptions",
+    "OpenOptions",
     "Pooling",
     "Precision",
     "Role",
@@ -43,8 +44,8 @@ CacheChoice = Annotated[
 ]
 
 
-class ModelOptions(BaseModel):
-    """The options of :class:`nimbed.Encoder`, flat. They can't be changed once the model is open."""
+class OpenOptions(BaseModel):
+    """How a model is found and opened, flat. None of it can be changed once the model is open."""
 
     # A value that is refused may be a secret: pydantic's errors name the field and not the value.
     model_config = ConfigDict(populate_by_name=True, protected_namespaces=(), hide_input_in_errors=True)
@@ -60,11 +61,34 @@ class ModelOptions(BaseModel):
     truncate: Truncate = Field(
         default="warn", frozen=True, description='For longer texts: "warn", "error", "silent" or "chunk".'
     )
-    dim: int | None = Field(
-        default=None, frozen=True, description="Components that a vector keeps (Matryoshka); None keeps all."
-    )
     threads: int | None = Field(
         default=None, frozen=True, description="For the engine; None takes all cores that this process may use."
+    )
+    revision: str | None = Field(default=None, frozen=True, description="Branch, tag or commit of a hub repository.")
+    file_name: str | None = Field(
+        default=None,
+        frozen=True,
+        description="The graph within the model folder, such as a ready int8 OpenVINO file; None chooses.",
+    )
+    local_files_only: bool = Field(default=False, frozen=True, description="Never touch the network.")
+    cache_folder: TextPath | None = Field(
+        default=None, frozen=True, description="The hub's download cache; None is the hub's own default."
+    )
+
+    def _source(self) -> Source:
+        return Source(
+            revision=self.revision,
+            local_files_only=self.local_files_only,
+            cache_folder=self.cache_folder,
+            file=self.file_name,
+        )
+
+
+class ModelOptions(OpenOptions):
+    """The options of :class:`nimbed.Encoder`, flat."""
+
+    dim: int | None = Field(
+        default=None, frozen=True, description="Components that a vector keeps (Matryoshka); None keeps all."
     )
     cache: CacheChoice = Field(
         default=CacheConfig(),
@@ -80,16 +104,6 @@ class ModelOptions(BaseModel):
     )
     text_instruction: str | None = Field(
         default=None, frozen=True, description='Put before documents; None is the model\'s own prompt, "" is none.'
-    )
-    revision: str | None = Field(default=None, frozen=True, description="Branch, tag or commit of a hub repository.")
-    file_name: str | None = Field(
-        default=None,
-        frozen=True,
-        description="The graph within the model folder, such as a ready int8 OpenVINO file; None chooses.",
-    )
-    local_files_only: bool = Field(default=False, frozen=True, description="Never touch the network.")
-    cache_folder: TextPath | None = Field(
-        default=None, frozen=True, description="The hub's download cache; None is the hub's own default."
     )
     _encoder: Encoder = PrivateAttr()
 
@@ -127,12 +141,7 @@ class ModelOptions(BaseModel):
             threads=self._threads(),
             cache=self.cache,
             spec=SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize),
-            source=Source(
-                revision=self.revision,
-                local_files_only=self.local_files_only,
-                cache_folder=self.cache_folder,
-                file=self.file_name,
-            ),
+            source=self._source(),
         )
 
     def _threads(self) -> int | None:

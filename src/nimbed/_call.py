@@ -37,14 +37,14 @@ class Call:
 
     Args:
         core: that embeds them.
-        texts: any number.
+        texts: any number; pairs where the model scores.
         role: whose prompt they get.
         first: number of the first text, for messages.
         keep, share: as in :class:`Block`.
     """
 
     def __init__(
-        self, core: Core, texts: Sequence[str], role: Role, *, first: int = 0, keep: bool = True, share: bool = True
+        self, core: Core, texts: Sequence[Any], role: Role, *, first: int = 0, keep: bool = True, share: bool = True
     ) -> None:
         self._core, self._role, self._texts, self._first = core, role, texts, first
         self._blocks = [
@@ -216,7 +216,7 @@ class Block:
     """
 
     def __init__(
-        self, core: Core, texts: Sequence[str], role: Role, first: int, *, keep: bool = True, share: bool = True
+        self, core: Core, texts: Sequence[Any], role: Role, first: int, *, keep: bool = True, share: bool = True
     ) -> None:
         self.texts, self.role, self.first = texts, role, first
         self.weight = sum(map(len, texts)) + _TEXT_WEIGHT * len(texts)
@@ -252,9 +252,7 @@ class Block:
         missing = [n for n in range(len(leads)) if found is None or found[n] is None]
         self.claim.leads = leads
         items = [self.first + leads[n] for n in missing]
-        tokens = core.engine.tokenizer(
-            [self.texts[leads[n]] for n in missing], core.engine.spec.prompt(self.role), items=items
-        )
+        tokens = core.tokenize([self.texts[leads[n]] for n in missing], self.role, items)
 
         def finish(raw: Float32Array) -> Vectors:
             computed = Vectors(core.vectors(raw, tokens), tokens.cut)

@@ -12,6 +12,7 @@ import numpy as np
 from nimbed._cache import Keys, VectorCache, Vectors, rows_of
 from nimbed._finish import cut_to, join_windows, l2_normalized
 from nimbed._gate import Gate
+from nimbed._pairs import PairTokenizer
 from nimbed._scheduler import Scheduler
 from nimbed._stores import open_store, without_credentials
 from nimbed._tiers import GuardedTier, OffTier
@@ -75,6 +76,13 @@ class Core:
         cut = np.array([entry.cut for entry in entries], np.int32)
         self.engine.tokenizer.refuse_cut(cut, range(len(cut)))
         return Vectors(rows, cut)
+
+    def tokenize(self, texts: Sequence[Any], role: Role, items: Sequence[int]) -> TokenizedTexts:
+        """Token ids of strings, with the role's prompt, or of pairs; ``items`` are their numbers in messages."""
+        tokenizer = self.engine.tokenizer
+        if isinstance(tokenizer, PairTokenizer):
+            return tokenizer(texts, items=items)
+        return tokenizer(texts, self.engine.spec.prompt(role), items=items)
 
     def vectors(self, raw: Float32Array, tokens: TokenizedTexts) -> Float32Array:
         """Vectors of texts ``[texts, full_dim]``, from those of their sequences."""

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from nimbed import _machine
 from nimbed._build import find_or_build, make_request
 from nimbed._hub import ModelSource, Source, graph_file, resolve
+from nimbed._pairs import PairTokenizer
 from nimbed._settings import EncoderInfo, Settings
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed._types import OpenRequest
-from nimbed.artefact import Artefact, is_artefact, open_artefact, sha256_of
+from nimbed.artefact import Artefact, is_artefact, open_artefact, read_manifest, sha256_of
 from nimbed.backends import open_backend
-from nimbed.errors import InputError, ModelNotFoundError
+from nimbed.errors import InputError, ModelNotFoundError, SpecError
 from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nimbed._types import Backend, ModelSpec, Precision
+    from nimbed._types import Backend, ModelSpec, Precision, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Engine:
     """
 
     backend: Backend
-    tokenizer: TextTokenizer
+    tokenizer: TextTokenizer | PairTokenizer
     spec: ModelSpec
     info: EncoderInfo
     normalize_after: bool
@@ -72,7 +73,8 @@ def open_engine(settings: Settings) -> Engine:
     )
     # What the user said is checked before seconds are spent on opening.
     normalize, dim = _normalize(settings, spec, located.folder), _dim(settings, spec)
-    tokenizer = TextTokenizer(located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
+    kind = PairTokenizer if spec.task == "scoring" else TextTokenizer
+    tokenizer = kind(located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
     opened = open_backend(backend, request)
     info = EncoderInfo(
         model=located.source.name,
@@ -138,9 +140,36 @@ def _locate(settings: Settings, backend: str) -> _Located:
     if is_artefact(source.folder):
         return _from_artefact(settings, backend, source)
     spec = read_spec(source.folder, name=source.name, overrides=settings.spec)
+    _check_task(settings, spec, source.folder)
     if backend == "openvino":
         return _from_build(settings, source, spec)
     return _from_model_folder(settings, source, spec)
+
+
+def find_task(settings: Settings) -> Task:
+    """What the model is for, from its files alone; nothing is built or opened.
+
+    Raises:
+        ModelNotFoundError: no such folder or hub model.
+        SpecError: it is neither a cross-encoder nor a sentence-embedding model.
+    """
+    backend, _ = choose_backend(settings.backend)
+    if backend == "fake" and not Path(settings.model).expanduser().is_dir():
+        return "embedding"
+    source = resolve(settings.model, _wanted_of_a_hub(settings, backend))
+    if is_artefact(source.folder):
+        return read_manifest(source.folder).spec.task
+    return read_spec(source.folder, name=source.name, overrides=settings.spec).task
+
+
+def _check_task(settings: Settings, spec: ModelSpec, folder: Path) -> None:
+    if spec.task == settings.task:
+        return
+    if spec.task == "scoring":
+        raise SpecError(
+            f"{folder} is a cross-encoder: it scores pairs of texts and has no vectors; open it with nimbed.Reranker"
+        )
+    raise SpecError(f"{folder} is a sentence-embedding model and scores no pairs")
 
 
 def _wanted_of_a_hub(settings: Settings, backend: str) -> Source:
@@ -166,6 +195,7 @@ def _built_in(settings: Settings) -> _Located:
 def _from_artefact(settings: Settings, backend: str, source: ModelSource) -> _Located:
     artefact = open_artefact(source.folder)
     manifest = artefact.manifest
+    _check_task(settings, manifest.spec, source.folder)
     if backend not in {manifest.engine, "fake"}:
         raise InputError(f"{source.folder} is an artefact for {manifest.engine}, not for backend={backend!r}")
     if settings.precision not in {"auto", manifest.precision}:
@@ -267,6 +297,7 @@ def _fingerprint(info: EncoderInfo, spec: ModelSpec, digest: str) -> str:
         "artefact": digest,
         "windows": info.truncate == "chunk",
         "side": spec.truncation_side,
+        "head": [spec.task, spec.activation],
         "lowercase": spec.lowercase,
         "dense": [asdict(dense) for dense in spec.dense],
         **{name: getattr(info, name) for name in names},

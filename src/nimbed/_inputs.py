@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 _BLOCK_TEXTS, _BLOCK_CHARACTERS = 512, 4_000_000
 
 
-def check_texts(texts: object) -> Sequence[str]:
-    """The texts themselves, if they are a list-like of strings.
+def check_texts(texts: object, *, remedy: str = "for an iterator, use Encoder.encode_iter") -> Sequence[str]:
+    """The texts themselves, if they are a list-like of strings; ``remedy`` is what else an iterator may be given to.
 
     Raises:
         InputTypeError: names the first item that is not a string, or says what the whole is.
@@ -22,9 +22,7 @@ def check_texts(texts: object) -> Sequence[str]:
     if isinstance(texts, (str, bytes)):
         raise InputTypeError(f"a list of strings is wanted, not one {type(texts).__name__}; put it in a list")
     if isinstance(texts, (dict, set, frozenset)) or not (hasattr(texts, "__len__") and hasattr(texts, "__iter__")):
-        raise InputTypeError(
-            f"a list of strings is wanted, not {type(texts).__name__}; for an iterator, use Encoder.encode_iter"
-        )
+        raise InputTypeError(f"a list of strings is wanted, not {type(texts).__name__}; {remedy}")
     try:
         items: list[str] = list(texts)
     except TypeError as err:  # an array of no dimension has a length, but only in name

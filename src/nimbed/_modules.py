@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from nimbed._types import DenseSpec, Pooling
 from nimbed.errors import SpecError
@@ -11,6 +11,8 @@ from nimbed.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from nimbed._types import Activation
 
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 _LEGACY_POOLING = {
@@ -24,7 +26,13 @@ _LEGACY_POOLING = {
 # Where sentence-transformers looks for the transformer's settings, in this order.
 _SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
-_ACTIVATIONS = {"GELU": "gelu", "Identity": "identity", "ReLU": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
+_ACTIVATIONS: dict[str, Activation] = {
+    "GELU": "gelu",
+    "Identity": "identity",
+    "ReLU": "relu",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+}
 
 
 class ModuleReader:
@@ -89,12 +97,8 @@ class ModuleReader:
     def _read_dense(self, folder: Path) -> None:
         path = folder / "config.json"
         config = read_json(path)
-        name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
-        activation = _ACTIVATIONS.get(name.rpartition(".")[2]) if name.startswith("torch.nn.") else None
-        if activation is None:
-            raise SpecError(
-                f"{path}: activation_function: {name!r} is not one of {', '.join(_ACTIVATIONS)} of torch.nn"
-            )
+        name = str(config.get(key := "activation_function", "torch.nn.modules.activation.Tanh"))
+        activation = torch_activation(path, key, name)
         _require(path, config, "use_residual", False)
         _require(path, config, "module_input_name", "sentence_embedding")
         _require(path, config, "module_output_name", "sentence_embedding")
@@ -109,7 +113,7 @@ class ModuleReader:
                 in_features=width,
                 out_features=whole_number(config, "out_features", path),
                 bias=bool(config.get("bias", True)),
-                activation=cast(Any, activation),
+                activation=activation,
             )
         )
 
@@ -126,6 +130,24 @@ def transformer_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     paths = [folder / f"sentence_{name}_config.json" for name in _SETTINGS]
     path = next((p for p in paths if p.is_file()), paths[0])
     return path, read_json(path, missing={})
+
+
+def module_names(folder: Path) -> list[str]:
+    """The last parts of the types in ``modules.json``; empty where there is no such file."""
+    modules = read_json(folder / "modules.json", missing=[], kind=list)
+    return [str(m.get("type", "")).rpartition(".")[2] for m in modules if isinstance(m, dict)]
+
+
+def torch_activation(path: Path, key: str, name: str) -> Activation:
+    """The name that nimbed has for a class of ``torch.nn``.
+
+    Raises:
+        SpecError: it is none that nimbed knows; names file and key.
+    """
+    activation = _ACTIVATIONS.get(name.rpartition(".")[2]) if name.startswith("torch.nn.") else None
+    if activation is None:
+        raise SpecError(f"{path}: {key}: {name!r} is not one of {', '.join(_ACTIVATIONS)} of torch.nn")
+    return activation
 
 
 def _require(path: Path, config: Mapping[str, Any], key: str, known: object) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nimbed._cache import CacheStats
-    from nimbed._types import Pooling, Precision, Role, Truncate
+    from nimbed._types import Pooling, Precision, Role, Task, Truncate
 
 _PRECISIONS = ("auto", "bf16", "fp32", "int8")
 _TRUNCATE = ("chunk", "error", "silent", "warn")
@@ -97,6 +97,7 @@ class Settings:
     cache: CacheConfig | None = field(default_factory=CacheConfig)
     spec: SpecOverrides = field(default_factory=SpecOverrides)
     source: Source = field(default_factory=Source)
+    task: Task = "embedding"
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -114,7 +115,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderInfo:
-    """What an Encoder uses, and why.
+    """What an Encoder or Reranker uses, and why.
 
     Attributes:
         model: hub id or folder name.
@@ -123,7 +124,7 @@ class EncoderInfo:
         precision: of the arithmetic.
         instruction_set: the best that this CPU has for int8.
         threads: that the engine takes.
-        dim: width of the vectors.
+        dim: width of the vectors; 1 where scores come out.
         max_length: tokens that a text keeps, special tokens included.
         truncate: what happens to longer texts.
         pooling: how token vectors become one.

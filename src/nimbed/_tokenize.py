@@ -17,7 +17,7 @@ from nimbed._inputs import excerpt
 from nimbed.errors import InputError, SpecError, TruncationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from nimbed._types import Float32Array, Int32Array, ModelSpec, Truncate
@@ -33,7 +33,8 @@ class TokenizedTexts:
     """Token ids of some texts, ready to run.
 
     Attributes:
-        sequences: one int32 array for each text, or several where a long text was cut in windows.
+        sequences: one int32 array for each text, or several where a long text was cut in windows: ids, for pairs with
+            their segments' ids beside them (see :meth:`TokenBatch.from_sequences`).
         owners: int32 ``[len(sequences)]``, the index of the text that a sequence belongs to.
         weights: float32 ``[len(sequences)]``, a window's share of its text; 1 for a text in one piece.
         texts: how many texts there were.
@@ -52,10 +53,31 @@ class TokenizedTexts:
         return len(self.sequences) != self.texts
 
 
-class TextTokenizer:
-    """A model's tokenizer with a fixed maximum length and truncation policy. Usable from many threads."""
+class Tokenizer:
+    """A model's tokenizer with a fixed maximum length and truncation policy. Usable from many threads.
 
-    def __init__(self, tokenizer: Any, spec: ModelSpec, *, max_length: int, truncate: Truncate) -> None:  # noqa: ANN401
+    Args:
+        tokenizer: of the package tokenizers.
+        spec: of the model.
+        max_length: tokens that a sequence keeps, special tokens included.
+        truncate: what happens to longer ones.
+        special: special tokens of a sequence.
+        least: tokens beside these that must find room.
+    """
+
+    _instead = '"chunk", "warn" or "silent"'
+    _keeping = '"chunk" keeps it, "silent" says nothing'
+
+    def __init__(
+        self,
+        tokenizer: Any,  # noqa: ANN401
+        spec: ModelSpec,
+        *,
+        max_length: int,
+        truncate: Truncate,
+        special: int,
+        least: int,
+    ) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
@@ -63,11 +85,48 @@ class TextTokenizer:
         self._side = spec.truncation_side
         self.truncate = truncate
         self.max_length = max_length
-        self._prefix, self._suffix = _special_ids(tokenizer)
-        self._room = max_length - len(self._prefix) - len(self._suffix)
-        if self._room < 1:
-            special = len(self._prefix) + len(self._suffix)
+        self._room = max_length - special
+        if self._room < least:
             raise InputError(f"max_length={max_length} leaves no room beside {special} special tokens")
+
+    def refuse_cut(self, cut: Int32Array, items: Sequence[int]) -> None:
+        """Raise where a text lost tokens and the policy is "error".
+
+        Raises:
+            TruncationError: names the first such item.
+        """
+        if self.truncate == "error" and cut.any():
+            say = self._describe(cut, items)
+            raise TruncationError(f"{say}; split them, or choose truncate={self._instead}")
+
+    def warn_cut(self, cut: Int32Array, items: Sequence[int], *, stacklevel: int) -> None:
+        """Say once for all of them that texts lost tokens, if the policy is "warn"."""
+        if self.truncate == "warn" and cut.any():
+            say = self._describe(cut, items)
+            warnings.warn(f"{say}; the rest was cut off. truncate={self._keeping}", stacklevel=stacklevel)
+
+    def _encodings(self, inputs: Sequence[Any], characters: int) -> list[Any]:
+        if characters <= _FEW_CHARACTERS:
+            return [self._tokenizer.encode(*(one if isinstance(one, tuple) else (one,))) for one in inputs]
+        # The batch call gives up the GIL, the single one does not; but it wakes a thread pool.
+        encodings: list[Any] = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=True)
+        return encodings
+
+    def _describe(self, cut: Int32Array, items: Sequence[int]) -> str:
+        where = np.flatnonzero(cut)
+        return (
+            f"{len(where)} of the texts (first: item {items[int(where[0])]}) have more than "
+            f"max_length={self.max_length} tokens, the longest {cut.max()}"
+        )
+
+
+class TextTokenizer(Tokenizer):
+    """For texts one by one."""
+
+    def __init__(self, tokenizer: Any, spec: ModelSpec, *, max_length: int, truncate: Truncate) -> None:  # noqa: ANN401
+        self._prefix, self._suffix = _special_ids(tokenizer)
+        special = len(self._prefix) + len(self._suffix)
+        super().__init__(tokenizer, spec, max_length=max_length, truncate=truncate, special=special, least=1)
 
     def __call__(self, texts: Sequence[str], prompt: str = "", *, items: Sequence[int] | None = None) -> TokenizedTexts:
         """Tokenize texts with the prompt before each; ``items`` are their numbers in messages, else from 0 on.
@@ -97,43 +156,14 @@ class TextTokenizer:
             cut=cut,
         )
 
-    def refuse_cut(self, cut: Int32Array, items: Sequence[int]) -> None:
-        """Raise where a text lost tokens and the policy is "error".
-
-        Raises:
-            TruncationError: names the first such item.
-        """
-        if self.truncate == "error" and cut.any():
-            say = self._describe(cut, items)
-            raise TruncationError(f'{say}; split them, or choose truncate="chunk", "warn" or "silent"')
-
-    def warn_cut(self, cut: Int32Array, items: Sequence[int], *, stacklevel: int) -> None:
-        """Say once for all of them that texts lost tokens, if the policy is "warn"."""
-        if self.truncate == "warn" and cut.any():
-            say = self._describe(cut, items)
-            warnings.warn(
-                f'{say}; the rest was cut off. truncate="chunk" keeps it, "silent" says nothing', stacklevel=stacklevel
-            )
-
-    def _describe(self, cut: Int32Array, items: Sequence[int]) -> str:
-        where = np.flatnonzero(cut)
-        return (
-            f"{len(where)} of the texts (first: item {items[int(where[0])]}) have more than "
-            f"max_length={self.max_length} tokens, the longest {cut.max()}"
-        )
-
     def _encode(self, texts: Sequence[str], prompt: str, items: Sequence[int]) -> list[Any]:
         full = [prompt + text for text in texts] if prompt else list(texts)
         if self._lowercase:
             full = [text.lower() for text in full]
         try:
-            if sum(map(len, full)) <= _FEW_CHARACTERS:
-                return [self._tokenizer.encode(text) for text in full]
-            # The batch call gives up the GIL, the single one does not; but it wakes a thread pool.
-            encodings: list[Any] = self._tokenizer.encode_batch_fast(full, add_special_tokens=True)
+            return self._encodings(full, sum(map(len, full)))
         except (TypeError, UnicodeEncodeError) as err:
-            raise _unencodable(texts, items, err) from err
-        return encodings
+            raise unencodable({f"item {i}": text for i, text in zip(items, texts, strict=True)}, err) from err
 
     def _shorten(self, ids: Int32Array, text: str, prompt: str) -> tuple[list[Int32Array], list[float]]:
         if self.truncate == "chunk":
@@ -192,13 +222,14 @@ def _special_ids(tokenizer: Any) -> tuple[Int32Array, Int32Array]:  # noqa: ANN4
     return np.array(framed[:at], np.int32), np.array(framed[at + len(bare) :], np.int32)
 
 
-def _unencodable(texts: Sequence[str], items: Sequence[int], cause: Exception) -> InputError:
-    for index, text in zip(items, texts, strict=True):
+def unencodable(texts: Mapping[str, str], cause: Exception) -> InputError:
+    """The error for the first text that is not Unicode; ``texts`` are by the names that they have in messages."""
+    for name, text in texts.items():
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as err:
             return InputError(
-                f"item {index} is not valid Unicode text ({err.reason} at character {err.start}): {excerpt(text)}; "
+                f"{name} is not valid Unicode text ({err.reason} at character {err.start}): {excerpt(text)}; "
                 'mend it with text.encode("utf-8", "replace").decode()'
             )
     return InputError(f"the tokenizer refused the texts: {cause}")

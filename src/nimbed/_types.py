@@ -20,6 +20,8 @@ Role = Literal["document", "query"]
 Pooling = Literal["cls", "lasttoken", "max", "mean", "weightedmean"]
 Truncate = Literal["chunk", "error", "silent", "warn"]
 Precision = Literal["bf16", "fp32", "int8"]
+Task = Literal["embedding", "scoring"]
+Activation = Literal["gelu", "identity", "relu", "sigmoid", "tanh"]
 
 # Numbers of 4 bytes in the widest vector registers (AVX-512).
 _LANES = 16
@@ -41,11 +43,16 @@ class TokenBatch:
 
     @classmethod
     def from_sequences(cls, sequences: Sequence[Int32Array]) -> TokenBatch:
-        """Join the ids of several texts, in the order given."""
+        """Join the sequences of several texts, in the order given.
+
+        Each is int32 ``[tokens]`` of ids, or for all of them ``[tokens, 2]``: ids with their segments' ids beside them.
+        """
         offsets = np.zeros(len(sequences) + 1, np.int32)
         np.cumsum([len(s) for s in sequences], out=offsets[1:])
-        ids = np.concatenate(sequences) if sequences else np.zeros(0, np.int32)
-        return cls(ids=ids, offsets=offsets)
+        tokens = np.concatenate(sequences) if sequences else np.zeros(0, np.int32)
+        if tokens.ndim == 1:
+            return cls(ids=tokens, offsets=offsets)
+        return cls(ids=tokens[:, 0], offsets=offsets, type_ids=tokens[:, 1])
 
     @property
     def lengths(self) -> Int32Array:
@@ -68,6 +75,17 @@ class TokenBatch:
             "token_type_ids": types,
             "position_ids": np.tile(np.arange(length), (len(self), 1)),
         }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A query and a document, which a cross-encoder reads together. Its length is that of both, in characters."""
+
+    query: str
+    document: str
+
+    def __len__(self) -> int:
+        return len(self.query) + len(self.document)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,18 +118,18 @@ class DenseSpec:
     in_features: int
     out_features: int
     bias: bool
-    activation: Literal["gelu", "identity", "relu", "sigmoid", "tanh"]
+    activation: Activation
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """What turns token ids into a sentence vector, besides the weights.
+    """What turns token ids into a sentence vector, or those of a pair of texts into a score, besides the weights.
 
     Attributes:
         architecture: ``model_type`` of the transformer's config.
         hidden_size: width of the token vectors.
-        dim: width of the sentence vector (after the dense layers, if any).
-        pooling: how token vectors become one vector.
+        dim: width of the sentence vector (after the dense layers, if any); 1 for a score.
+        pooling: how token vectors become one vector; a network that scores does that itself.
         normalize: whether the vector is divided by its L2 norm.
         max_length: longest sequence in tokens that the folder asks for, special tokens included.
         positions: longest sequence that the network takes, or None where it has no limit.
@@ -120,6 +138,8 @@ class ModelSpec:
         similarity: the similarity function that the model's authors name.
         truncation_side: which end of a long text is kept: "right" cuts the end away.
         lowercase: whether texts are lowercased before tokenisation.
+        task: "embedding" (one text, a vector) or "scoring" (a pair of texts, a number).
+        activation: what makes a score of the network's logit.
         origins: where each decision comes from, for people to read; does not change a vector.
     """
 
@@ -135,6 +155,8 @@ class ModelSpec:
     similarity: str = "cosine"
     truncation_side: Literal["left", "right"] = "right"
     lowercase: bool = False
+    task: Task = "embedding"
+    activation: Activation = "identity"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def prompt(self, role: Role) -> str:
@@ -226,7 +248,7 @@ class Session(Protocol):
     """One lane of execution; used by one thread at a time."""
 
     def run(self, batch: TokenBatch) -> Float32Array:
-        """Sentence vectors, float32 ``[B, dim]``, pooled and normalised as the spec says, in order.
+        """Sentence vectors, float32 ``[B, dim]``, pooled and normalised as the spec says (or scores ``[B, 1]``).
 
         Raises:
             OutOfMemoryError: memory for this batch could not be had.

@@ -126,7 +126,7 @@ def open_artefact(folder: Path) -> Artefact:
     Raises:
         ArtefactError: the folder is foreign, newer than this version, incomplete or damaged.
     """
-    manifest = _read_manifest(folder / MANIFEST)
+    manifest = read_manifest(folder)
     for name, record in manifest.files.items():
         try:
             fault = _fault(folder / name, record)
@@ -199,7 +199,9 @@ def sha256_of(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_manifest(path: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest alone, without a look at the other files. Raises as :func:`open_artefact`."""
+    path = folder / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as err:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-import weakref
 from collections.abc import Sized
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from nimbed import _fork
 from nimbed._call import Call
-from nimbed._core import Core
-from nimbed._engine import open_engine
 from nimbed._hub import Source
 from nimbed._inputs import check_model, check_text, check_texts, text_blocks
-from nimbed._meter import Meter
+from nimbed._open import OpenModel
 from nimbed._settings import CacheConfig, EncoderInfo, EncoderStats, Settings
-from nimbed.errors import ClosedError, InputError, InputTypeError
+from nimbed.errors import InputError, InputTypeError
 from nimbed.spec import SpecOverrides
 
 if TYPE_CHECKING:
@@ -29,7 +24,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from nimbed._cache import Vectors
-    from nimbed._types import BatchRecord, Float32Array, Precision, Role, Truncate
+    from nimbed._core import Core
+    from nimbed._types import Float32Array, Precision, Role, Truncate
 
 __all__ = ["Encoder", "EncoderInfo", "EncoderStats"]
 
@@ -38,7 +34,7 @@ _ROLES = ("document", "query")
 _FEW_CHARACTERS = 2000
 
 
-class Encoder:
+class Encoder(OpenModel):
     """A sentence-embedding model on the CPU.
 
     Usable from many threads and event loops at once. It can be pickled: the copy opens the model when first used;
@@ -74,10 +70,6 @@ class Encoder:
         (384,)
     """
 
-    _core: Core | None
-    _meter: Meter
-    _finalizer: weakref.finalize[Any, Encoder] | None
-
     def __init__(
         self,
         model: str | PathLike[str],
@@ -92,20 +84,20 @@ class Encoder:
         spec: SpecOverrides | None = None,
         source: Source | None = None,
     ) -> None:
-        self._settings = Settings(
-            model=check_model(model),
-            backend=backend,
-            precision=precision,
-            max_length=max_length,
-            truncate=truncate,
-            dim=dim,
-            threads=threads,
-            cache=CacheConfig.of(cache),
-            spec=spec or SpecOverrides(),
-            source=source or Source(),
+        super().__init__(
+            Settings(
+                model=check_model(model),
+                backend=backend,
+                precision=precision,
+                max_length=max_length,
+                truncate=truncate,
+                dim=dim,
+                threads=threads,
+                cache=CacheConfig.of(cache),
+                spec=spec or SpecOverrides(),
+                source=source or Source(),
+            )
         )
-        self._reset()
-        self._opened()
 
     def encode(self, texts: Sequence[str], *, role: Role = "document", timeout_s: float | None = None) -> Float32Array:
         """Embed texts, with the prompt that the role has.
@@ -166,87 +158,10 @@ class Encoder:
             raise InputTypeError(f"an iterable of strings is wanted, not one {type(texts).__name__}")
         return self._blocks_encoded(texts, role, progress=progress)
 
-    def stats(self) -> EncoderStats:
-        """Counts since the encoder was made (in this process)."""
-        core, meter = self._core, self._meter
-        return EncoderStats(
-            **meter.counts,
-            queue_depth=0 if core is None else core.scheduler.depth("query") + core.scheduler.depth("document"),
-            latency_ms=meter.latency_ms,
-            cache=None if core is None or core.cache is None else core.cache.stats(),
-        )
-
-    def on_batch(self, hook: Callable[[BatchRecord], None]) -> Callable[[], None]:
-        """Let ``hook`` hear of each batch, on the engine's thread: it must be quick; one that raises is taken away.
-
-        Returns:
-            a function that takes the hook away.
-        """
-        self._meter.hooks.append(hook)
-        return lambda: self._meter.hooks.remove(hook)
-
-    @property
-    def info(self) -> EncoderInfo:
-        """What was chosen (engine, precision, threads, artefact, prompts, ...) and why."""
-        return self._opened().engine.info
-
     @property
     def dim(self) -> int:
         """Width of the vectors."""
         return self.info.dim
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash over all that can change a vector: vectors of equal fingerprints may be compared."""
-        return self.info.fingerprint
-
-    def close(self) -> None:
-        """Stop the worker and give the model's memory back; later calls raise ClosedError."""
-        with self._lock:
-            self._core, self._closed = None, True
-        if self._finalizer is not None:
-            self._finalizer()
-
-    def __enter__(self) -> Encoder:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        chosen = self._settings
-        return f"Encoder({chosen.model!r}, backend={chosen.backend!r}, precision={chosen.precision!r})"
-
-    def __getstate__(self) -> Settings:
-        return self._settings
-
-    def __setstate__(self, state: Settings) -> None:
-        self._settings = state
-        self._reset()
-
-    def _reset(self) -> None:
-        """The state of an encoder that has not been opened; also what a forked child starts from."""
-        if (inherited := getattr(self, "_finalizer", None)) is not None:
-            inherited.detach()  # what it would close belongs to the parent process
-        self._lock = threading.RLock()
-        self._finalizer = None
-        self._core = None
-        self._closed = False
-        self._meter = Meter(self._meter.hooks if hasattr(self, "_meter") else [])
-        _fork.reset_in_child(self, Encoder._reset)
-
-    def _opened(self) -> Core:
-        core = self._core
-        if core is not None:
-            return core
-        with self._lock:
-            if self._closed:
-                raise ClosedError("this encoder is closed")
-            if self._core is None:
-                engine = open_engine(self._settings)
-                self._core = Core(engine, self._settings.cache, weakref.WeakMethod(self._meter.batch))
-                self._finalizer = weakref.finalize(self, self._core.close)
-            return self._core
 
     def _ready(self, role: Role) -> Core:
         if role not in _ROLES:

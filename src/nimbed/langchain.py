@@ -1,4 +1,4 @@
-"""LangChain's ``Embeddings`` over :class:`nimbed.Encoder`."""
+"""LangChain's ``Embeddings`` over :class:`nimbed.Encoder`; its rerankers are in ``_langchain_rerank``."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,8 +14,9 @@ except ImportError as err:
 from pydantic import ConfigDict, Field
 
 from nimbed._adapter import CPU, MODEL_RULES, ONE_PROCESS, ModelOptions, Role, Rule, Said, TextPath, settle, translate
+from nimbed._langchain_rerank import NimbedCrossEncoder, NimbedReranker
 
-__all__ = ["NimbedEmbeddings"]
+__all__ = ["NimbedCrossEncoder", "NimbedEmbeddings", "NimbedReranker"]
 
 _MODEL_RULES = {
     **MODEL_RULES,

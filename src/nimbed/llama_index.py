@@ -1,4 +1,4 @@
-"""LlamaIndex's ``BaseEmbedding`` over :class:`nimbed.Encoder`."""
+"""LlamaIndex's ``BaseEmbedding`` over :class:`nimbed.Encoder`; its reranker is in ``_llama_index_rerank``."""
 
 import asyncio
 import hashlib
@@ -35,9 +35,10 @@ from nimbed._adapter import (
     translate,
 )
 from nimbed._inputs import check_text, check_texts
+from nimbed._llama_index_rerank import NimbedRerank
 from nimbed._machine import thread_share
 
-__all__ = ["NimbedEmbedding"]
+__all__ = ["NimbedEmbedding", "NimbedRerank"]
 
 _COLLECTION, _VECTOR = "embeddings", "vector"
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from nimbed import _families
+from nimbed._classifier import read_classifier, scores_pairs
 from nimbed._modules import POOLINGS, ModuleReader, read_json, transformer_settings, whole_number
 from nimbed._types import DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
@@ -51,7 +52,7 @@ class SpecOverrides:
 
 
 def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides | None = None) -> ModelSpec:
-    """Read the spec of a sentence-transformers or plain transformers folder.
+    """Read the spec of a sentence-transformers or plain transformers folder, a cross-encoder's included.
 
     Args:
         folder: the model folder.
@@ -64,6 +65,8 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
     """
     overrides = overrides or SpecOverrides()
     config = _config(folder)
+    if scores_pairs(folder, config):
+        return _scoring_spec(folder, config, overrides)
     family = _families.find(name or folder.name)
     reader = ModuleReader(folder, whole_number(config, "hidden_size", folder / "config.json", fallback="dim"))
     reader.read()
@@ -77,7 +80,6 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
         "max_length": length_origin,
         **prompt_origins,
     }
-    tokenizer_config = read_json(folder / "tokenizer_config.json", missing={})
     spec = ModelSpec(
         architecture=str(config.get("model_type", "unknown")),
         hidden_size=reader.hidden_size,
@@ -89,11 +91,38 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
         dense=tuple(reader.dense),
         prompts=prompts,
         similarity=str(_sentence_config(folder).get("similarity_fn_name") or "cosine"),
-        truncation_side="left" if tokenizer_config.get("truncation_side") == "left" else "right",
-        lowercase=bool(transformer_settings(folder)[1].get("do_lower_case", False)),
         origins=origins,
+        **_text_settings(folder),
     )
     return overrides.apply_prompts(spec)
+
+
+def _scoring_spec(folder: Path, config: Mapping[str, Any], overrides: SpecOverrides) -> ModelSpec:
+    if overrides != SpecOverrides():
+        raise InputError(f"{folder} is a cross-encoder: it has no pooling, no prompts and no normalize to say")
+    activation, activation_origin = read_classifier(folder, config)
+    max_length, length_origin = _max_length(folder, config)
+    return ModelSpec(
+        architecture=str(config["model_type"]),
+        hidden_size=whole_number(config, "hidden_size", folder / "config.json", fallback="dim"),
+        dim=1,
+        pooling="cls",
+        normalize=False,
+        max_length=max_length,
+        positions=_positions(config),
+        task="scoring",
+        activation=activation,
+        origins={"activation": activation_origin, "max_length": length_origin},
+        **_text_settings(folder),
+    )
+
+
+def _text_settings(folder: Path) -> dict[str, Any]:
+    tokenizer_config = read_json(folder / "tokenizer_config.json", missing={})
+    return {
+        "truncation_side": "left" if tokenizer_config.get("truncation_side") == "left" else "right",
+        "lowercase": bool(transformer_settings(folder)[1].get("do_lower_case", False)),
+    }
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> ModelSpec:

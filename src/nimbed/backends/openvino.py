@@ -91,7 +91,7 @@ class OpenVinoSession:
         self._shapes = shapes
 
     def run(self, batch: TokenBatch) -> Float32Array:
-        """Sentence vectors, float32 ``[B, dim]``."""
+        """Sentence vectors, float32 ``[B, dim]``, or scores ``[B, 1]``."""
         length = self._shapes.pad_to(int(batch.lengths.max()), rows=len(batch))
         inputs = batch.padded(length)
         try:

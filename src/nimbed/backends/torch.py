@@ -6,7 +6,7 @@ is one for the whole process.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     from nimbed._types import DenseSpec, Float32Array, ModelSpec, OpenRequest, TokenBatch
 
+_LOADERS = {
+    "embedding": transformers.AutoModel,
+    "scoring": transformers.AutoModelForSequenceClassification,
+}
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": functional.gelu,
@@ -51,13 +55,17 @@ class TorchBackend:
         self.reasons: dict[str, str] = {}
         self._spec = request.spec
         try:
-            self._model = transformers.AutoModel.from_pretrained(
-                request.folder,
-                dtype=_DTYPES[request.precision],
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-            ).eval()
+            self._model = (
+                _LOADERS[request.spec.task]
+                .from_pretrained(
+                    request.folder,
+                    dtype=_DTYPES[request.precision],
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                )
+                .eval()
+            )
         except Exception as err:  # transformers and safetensors raise classes of their own
             raise BackendError(f"PyTorch cannot open {request.folder}: {err}") from err
         self._dense = [_load_dense(request.folder, dense) for dense in request.spec.dense]
@@ -85,23 +93,24 @@ class TorchSession:
         self._dense = dense
 
     def run(self, batch: TokenBatch) -> Float32Array:
-        """Sentence vectors, float32 ``[B, dim]``."""
+        """Sentence vectors, float32 ``[B, dim]``, or scores ``[B, 1]``."""
         inputs = {k: torch.from_numpy(v) for k, v in batch.padded(max(1, int(batch.lengths.max()))).items()}
         del inputs["position_ids"]  # every model of transformers makes its own
         if self._spec.architecture not in {"bert", "electra", "nomic_bert"}:
             del inputs["token_type_ids"]
         try:
             with torch.inference_mode():
-                hidden = self._model(**inputs).last_hidden_state.float()
-                vectors = self._head(hidden, inputs["attention_mask"].float())
+                vectors = self._head(self._model(**inputs), inputs["attention_mask"].float())
         except RuntimeError as err:
             kind = OutOfMemoryError if "allocate" in str(err) else BackendError
             raise kind(f"PyTorch failed on {len(batch)} texts: {err}") from err
         result: Float32Array = vectors.numpy().copy()
         return result
 
-    def _head(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        vectors = _pool(hidden, mask, self._spec.pooling)
+    def _head(self, output: Any, mask: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 (a class for each task)
+        if self._spec.task == "scoring":
+            return _ACTIVATIONS[self._spec.activation](output.logits.float())
+        vectors = _pool(output.last_hidden_state.float(), mask, self._spec.pooling)
         for layer, weights in zip(self._spec.dense, self._dense, strict=True):
             linear = functional.linear(vectors, weights["linear.weight"], weights.get("linear.bias"))
             vectors = _ACTIVATIONS[layer.activation](linear)

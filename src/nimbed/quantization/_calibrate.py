@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nimbed._text_files import read_lines
-from nimbed._types import TokenBatch
+from nimbed._types import Pair, TokenBatch
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:
@@ -110,6 +110,15 @@ def choose(
     )
 
 
+def pairs_of(texts: Sequence[str], *, seed: int) -> list[Pair]:
+    """Each text as a document with an excerpt as its query: its own, or in turn one of the text before it.
+
+    What a cross-encoder sees is mostly near misses, and the text before is one.
+    """
+    rng = np.random.default_rng(seed)
+    return [Pair(_excerpt(texts[at - at % 2], rng), text) for at, text in enumerate(texts)]
+
+
 def _excerpt(text: str, rng: np.random.Generator) -> str:
     """A stretch of 20 to 160 characters, of whole words where there are spaces."""
     size = int(rng.integers(20, 161))
@@ -128,12 +137,6 @@ def _one_of_each_slice(order: np.ndarray, count: int, rng: np.random.Generator) 
 
 
 def one_row(sequence: Int32Array, input_names: Iterable[str]) -> dict[str, np.ndarray]:
-    """A network's inputs for a single text, ``[1, tokens]``."""
-    ids = TokenBatch.from_sequences([sequence]).ids.astype(np.int64)[None]
-    values = {
-        "input_ids": ids,
-        "attention_mask": np.ones_like(ids),
-        "token_type_ids": np.zeros_like(ids),
-        "position_ids": np.arange(ids.shape[1], dtype=np.int64)[None],
-    }
+    """A network's inputs for a single text or pair, ``[1, tokens]``."""
+    values = TokenBatch.from_sequences([sequence]).padded(len(sequence))
     return {name: values[name] for name in input_names}

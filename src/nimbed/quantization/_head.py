@@ -31,28 +31,47 @@ _ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def append_head(network: ov.Model, spec: ModelSpec, folder: Path) -> ov.Model:
-    """A graph from token ids to sentence vectors, float32 ``[B, dim]``.
+    """A graph from token ids to sentence vectors, float32 ``[B, dim]``, or to scores ``[B, 1]``.
 
     Args:
-        network: graph with inputs ``input_ids``, ``attention_mask`` and an output of token vectors ``[B, S, H]``.
+        network: graph with inputs ``input_ids``, ``attention_mask`` and an output of token vectors ``[B, S, H]``, or
+            of logits ``[B, 1]`` where it scores.
         spec: what to append.
         folder: the model folder, where the dense layers' weights are.
     """
     before = {node.get_friendly_name() for node in network.get_ops()}
+    if spec.task == "scoring":
+        name, vector = "score", _ACTIVATIONS[spec.activation](_logits(network))  # [B, 1]
+    else:
+        name, vector = "sentence_embedding", _sentence_vector(network, spec, folder)
+    result = op.result(vector)
+    result.output(0).get_tensor().set_names({name})
+    model = ov.Model([result], network.get_parameters(), "sentence_encoder")
+    for number, node in enumerate(n for n in model.get_ordered_ops() if n.get_friendly_name() not in before):
+        node.set_friendly_name(f"{PREFIX}{number}.{node.get_type_name()}")
+    return model
+
+
+def _sentence_vector(network: ov.Model, spec: ModelSpec, folder: Path) -> Any:  # noqa: ANN401 (OpenVINO outputs)
     hidden = _token_vectors(network)
     mask = op.convert(network.input("attention_mask"), "f32")  # [B, S]
     vector = _POOLINGS[spec.pooling](hidden, mask)  # [B, H]
     for dense in spec.dense:
         vector = _dense(vector, dense, folder)
-    if spec.normalize:
-        # torch.nn.functional.normalize: x / max(|x|, 1e-12)
-        vector = op.normalize_l2(vector, _axes(1), 1e-12, "max")
-    result = op.result(vector)
-    result.output(0).get_tensor().set_names({"sentence_embedding"})
-    model = ov.Model([result], network.get_parameters(), "sentence_encoder")
-    for number, node in enumerate(n for n in model.get_ordered_ops() if n.get_friendly_name() not in before):
-        node.set_friendly_name(f"{PREFIX}{number}.{node.get_type_name()}")
-    return model
+    # torch.nn.functional.normalize: x / max(|x|, 1e-12)
+    return op.normalize_l2(vector, _axes(1), 1e-12, "max") if spec.normalize else vector
+
+
+def _logits(network: ov.Model) -> Any:  # noqa: ANN401 (OpenVINO outputs)
+    """The output that holds one logit for each pair."""
+    found = [o for o in network.outputs if "logits" in o.get_names()] or list(network.outputs)
+    shape = found[0].get_partial_shape()
+    if len(found) != 1 or shape.rank.get_length() != 2 or (shape[1].is_static and shape[1].get_length() != 1):
+        raise SpecError(
+            "the graph has no single output of logits ([batch, 1]); "
+            f"its outputs are {[sorted(o.get_names()) for o in network.outputs]}"
+        )
+    return found[0].get_node().input_value(0)
 
 
 def _token_vectors(network: ov.Model) -> Any:  # noqa: ANN401 (OpenVINO outputs)

@@ -25,7 +25,7 @@ _NEIGHBOURS = 10
 
 
 def vectors_of(encoder: ov.Model, sequences: Sequence[Int32Array]) -> Float32Array:
-    """Outputs ``[n, dim]`` of a graph with its head, each text alone.
+    """Sentence vectors ``[n, dim]`` or scores ``[n, 1]`` of a graph with its head, each text or pair alone.
 
     Raises:
         BuildError: they are not finite.
@@ -38,7 +38,7 @@ def vectors_of(encoder: ov.Model, sequences: Sequence[Int32Array]) -> Float32Arr
         rows.append(np.array(request.get_output_tensor(0).data[0], np.float32))
     vectors = np.stack(rows)
     if not np.isfinite(vectors).all():
-        raise BuildError("the network gives vectors that are not finite")
+        raise BuildError("the network gives results that are not finite")
     return vectors
 
 
@@ -61,11 +61,41 @@ def exact_arithmetic() -> Iterator[None]:
         ov.Core.compile_model = real
 
 
+def closeness(reference: Float32Array, outputs: Float32Array) -> Float32Array:
+    """How near each row is to its reference, ``[n]``; 1 is equal.
+
+    Of vectors ``[n, dim]`` their cosine; of scores ``[n, 1]`` 1 less the difference in standard deviations of all.
+    """
+    return _of_scores(reference, outputs) if reference.shape[1] == 1 else cosines(reference, outputs)
+
+
+def _of_scores(reference: Float32Array, scores: Float32Array) -> Float32Array:
+    differences = np.abs(reference - scores)[:, 0]
+    near: Float32Array = 1 - differences / np.maximum(reference.std(), np.float32(1e-12))
+    return near
+
+
 def cosines(reference: Float32Array, vectors: Float32Array) -> Float32Array:
     """Cosine between each row and its reference, ``[n]``."""
     norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(vectors, axis=1)
     products: Float32Array = (reference * vectors).sum(axis=1) / np.maximum(norms, 1e-12)
     return products
+
+
+def score_quality(reference: Float32Array, scores: Float32Array) -> dict[str, Any]:
+    """Differences between the artefact's scores ``[n, 1]`` and the fp32 ones of the held-out pairs, and their order.
+
+    The order is compared by Kendall's tau-b (Kendall 1945), which is 1 where both rank all pairs alike.
+    """
+    differences = np.abs(reference - scores)
+    order, other = (np.sign(x - x.T) for x in (reference.astype(np.float64), scores.astype(np.float64)))
+    weight = float(np.sqrt((order**2).sum() * (other**2).sum()))
+    return {
+        "texts": len(scores),
+        "mean_difference": round(float(differences.mean()), 6),
+        "max_difference": round(float(differences.max()), 6),
+        "kendall_tau": round(float((order * other).sum()) / weight, 6) if weight else 1.0,
+    }
 
 
 def quality(reference: Float32Array, vectors: Float32Array, documents: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def load_network(request: BuildRequest) -> ov.Model:
-    """The network up to its token vectors, in the precision in which the folder has it.
+    """The network up to its token vectors, or to its logits, in the precision in which the folder has it.
 
     Raises:
         SpecError: the file is damaged.
@@ -53,14 +53,15 @@ def _size(constant: ov.Node) -> int:
 
 def _export(request: BuildRequest) -> ov.Model:
     try:
-        from optimum.intel import OVModelForFeatureExtraction
+        from optimum.intel import OVModelForFeatureExtraction, OVModelForSequenceClassification
     except ImportError as err:
         raise MissingExtraError(
             f"{request.folder} holds safetensors only, and exporting them needs torch and optimum-intel: "
             'pip install "nimbed[export]" (a folder with openvino/*.xml or onnx/model.onnx needs no torch)'
         ) from err
     try:
-        model = OVModelForFeatureExtraction.from_pretrained(
+        loader = OVModelForSequenceClassification if request.spec.task == "scoring" else OVModelForFeatureExtraction
+        model = loader.from_pretrained(
             request.folder, export=True, compile=False, local_files_only=True, trust_remote_code=False
         )
     except Exception as err:  # whatever transformers, torch or the converter raise

@@ -42,9 +42,22 @@ def split_outliers(network: ov.Model, sequences: Sequence[Int32Array]) -> list[s
 
 
 def narrowing_layers(network: ov.Model) -> list[ov.Node]:
-    """Linear layers with fewer outputs than inputs, in order."""
-    linear = [o for o in network.get_ordered_ops() if o.get_type_name() == "MatMul" and _weights(o) is not None]
-    return [layer for layer in linear if _outputs(layer) < layer.input_value(0).get_partial_shape()[-1].get_length()]
+    """Linear layers over tokens ``[B, S, in]`` with fewer outputs than inputs, in order."""
+    linear = [layer for layer in _linear(network) if _input_shape(layer).rank.get_length() > 2]
+    return [layer for layer in linear if _outputs(layer) < _input_shape(layer)[-1].get_length()]
+
+
+def classifier_layers(network: ov.Model) -> list[str]:
+    """Names of the linear layers over one vector a text ``[B, in]``: cheap, and a score hangs on their rounding."""
+    return [layer.get_friendly_name() for layer in _linear(network) if _input_shape(layer).rank.get_length() == 2]
+
+
+def _linear(network: ov.Model) -> list[ov.Node]:
+    return [o for o in network.get_ordered_ops() if o.get_type_name() == "MatMul" and _weights(o) is not None]
+
+
+def _input_shape(layer: ov.Node) -> ov.PartialShape:
+    return layer.input_value(0).get_partial_shape()
 
 
 def _weights(layer: ov.Node) -> Float32Array | None:

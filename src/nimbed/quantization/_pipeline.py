@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 import openvino as ov
 
 from nimbed._build import BuildRequest, target_lock
+from nimbed._pairs import PairTokenizer
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
 from nimbed.errors import InputError, QualityError
-from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, read_texts
+from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, pairs_of, read_texts
 from nimbed.quantization._head import append_head
-from nimbed.quantization._measure import quality, vectors_of
+from nimbed.quantization._measure import quality, score_quality, vectors_of
 from nimbed.quantization._network import is_quantised, load_network
 from nimbed.quantization._quantise import pack, prepare, quantise
 from nimbed.quantization._repair import Workshop, repair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from nimbed._types import Int32Array
 
 STEPS = ("reading the network", "quantising", "measuring against fp32", "repairing", "saving", "publishing")
 _LIBRARIES = ("nimbed", "openvino", "nncf", "optimum-intel", "torch", "transformers", "tokenizers")
@@ -91,7 +94,10 @@ def _int8(
     reference = vectors_of(exact, calibration.held_out)
 
     def measure(encoder: ov.Model) -> dict[str, Any]:
-        return quality(reference, vectors_of(encoder, calibration.held_out), len(calibration.held_out) // 2)
+        outputs = vectors_of(encoder, calibration.held_out)
+        if request.spec.task == "scoring":
+            return score_quality(reference, outputs)
+        return quality(reference, outputs, len(calibration.held_out) // 2)
 
     report(1)
     prepared = prepare(network, calibration.calibrate)
@@ -152,18 +158,25 @@ def _write_manifest(folder: Path, request: BuildRequest, built: _Built) -> None:
 
 
 def _calibration(request: BuildRequest) -> CalibrationSet:
-    tokenizer = TextTokenizer(
-        load_tokenizer(Path(request.folder)), request.spec, max_length=request.spec.max_length, truncate="silent"
-    )
     path = Path(request.calibration_file) if request.calibration_file else None
     return choose(
         read_texts(path, request.text_field),
-        lambda texts: tokenizer(texts, request.spec.prompt("document")).sequences,
+        _sequences_of(request),
         count=request.calibration_count,
         seed=request.seed,
         origin="the user's texts" if path else SHIPPED,
         others=read_texts(None) if path else (),
     )
+
+
+def _sequences_of(request: BuildRequest) -> Callable[[Sequence[str]], list[Int32Array]]:
+    """Makes token ids of texts; where the network scores, of pairs made from them."""
+    spec, tokenizer = request.spec, load_tokenizer(Path(request.folder))
+    if spec.task == "scoring":
+        pairs = PairTokenizer(tokenizer, spec, max_length=spec.max_length, truncate="silent")
+        return lambda texts: pairs(pairs_of(texts, seed=request.seed)).sequences
+    single = TextTokenizer(tokenizer, spec, max_length=spec.max_length, truncate="silent")
+    return lambda texts: single(texts, spec.prompt("document")).sequences
 
 
 def _versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed.errors import MissingExtraError
 from nimbed.quantization._calibrate import one_row
-from nimbed.quantization._outliers import split_outliers
+from nimbed.quantization._outliers import classifier_layers, split_outliers
 from nimbed.quantization._tables import look_up_before_scaling, small_tables
 
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ class Prepared:
 
 def prepare(network: ov.Model, sequences: list[Int32Array]) -> Prepared:
     """Split the outliers that show on these token ids. The network is used up."""
-    return Prepared(network=network, keep=[*split_outliers(network, sequences), *small_tables(network)])
+    return Prepared(network=network, keep=_keep(network, sequences))
+
+
+def _keep(network: ov.Model, sequences: list[Int32Array]) -> list[str]:
+    return [*split_outliers(network, sequences), *small_tables(network), *classifier_layers(network)]
 
 
 def quantise(prepared: Prepared, sequences: list[Int32Array]) -> ov.Model:

@@ -1,0 +1,287 @@
+"""Reranker: a query and documents in, scores out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from nimbed._call import Call
+from nimbed._engine import find_task
+from nimbed._hub import Source
+from nimbed._inputs import check_model, check_texts, excerpt
+from nimbed._open import OpenModel
+from nimbed._settings import EncoderInfo, EncoderStats, Settings
+from nimbed._types import Pair
+from nimbed.encoder import Encoder
+from nimbed.errors import InputError, InputTypeError, SpecError
+from nimbed.spec import SpecOverrides
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from os import PathLike
+
+    from nimbed._cache import Vectors
+    from nimbed._types import Float32Array, Precision, Truncate
+
+__all__ = ["RankedDocument", "Reranker"]
+
+Kind = Literal["bi-encoder", "cross-encoder"]
+
+
+@dataclass(frozen=True)
+class RankedDocument:
+    """A document's place in the list that was given, and its score."""
+
+    index: int
+    score: float
+
+
+class Reranker:
+    """Scores documents against a query, on the CPU; the higher, the better they fit.
+
+    A cross-encoder (``*ForSequenceClassification`` with one label, such as BGE-reranker or MS MARCO MiniLM) reads query
+    and document together; its score is what sentence-transformers' ``CrossEncoder`` gives. A sentence-embedding model
+    (bi-encoder) embeds both, with its prompts, and the score is the similarity that its authors name. Which of the two
+    a model is, its own files tell: :attr:`kind`.
+
+    Usable from many threads and event loops at once. It can be pickled: the copy opens the model when first used;
+    so does a copy inherited by fork.
+
+    Args:
+        model: hub id, model folder or artefact folder.
+        backend, precision, threads, source: as in :class:`nimbed.Encoder`.
+        max_length: tokens that a pair keeps (with a bi-encoder, a text), special tokens included; None is the model's
+            own limit.
+        truncate: for longer ones: cut in silence ("silent"), "warn" and cut, or raise an "error"; a bi-encoder also
+            knows "chunk". Of a pair the longer text is cut, which is the document unless the query has more than half
+            of the tokens (transformers' "longest_first").
+        spec: what to say instead of a bi-encoder's folder (pooling, prompts, normalize).
+
+    Raises:
+        ModelNotFoundError: no such folder or hub model.
+        SpecError: the model is neither of the two, or its folder holds what cannot be honoured.
+        InputError: a setting cannot be used.
+        ArtefactError: the artefact is damaged or cannot be stored.
+        MissingExtraError: building needs a package that is not installed.
+
+    Example:
+        >>> reranker = Reranker("any-name", backend="fake")
+        >>> reranker.kind
+        'bi-encoder'
+        >>> documents = ["Prices rose in May.", "The cat sat on the mat."]
+        >>> [ranked.index for ranked in reranker.rank("Where is the cat?", documents)]
+        [1, 0]
+        >>> reranker.scores("Where is the cat?", documents).shape
+        (2,)
+    """
+
+    def __init__(
+        self,
+        model: str | PathLike[str],
+        *,
+        backend: str = "auto",
+        precision: Precision | Literal["auto"] = "auto",
+        max_length: int | None = None,
+        truncate: Truncate = "silent",
+        threads: int | None = None,
+        spec: SpecOverrides | None = None,
+        source: Source | None = None,
+    ) -> None:
+        settings = Settings(
+            model=check_model(model),
+            backend=backend,
+            precision=precision,
+            max_length=max_length,
+            truncate=truncate,
+            threads=threads,
+            cache=None,
+            spec=spec or SpecOverrides(),
+            source=source or Source(),
+            task="scoring",
+        )
+        self._model: _CrossEncoder | _BiEncoder
+        if find_task(settings) == "scoring":
+            self._model = _CrossEncoder(settings)
+        else:
+            words = {name: value for name, value in vars(settings).items() if name not in {"cache", "task"}}
+            self._model = _BiEncoder(**words)
+
+    def scores(self, query: str, documents: Sequence[str]) -> Float32Array:
+        """Score documents against a query.
+
+        Returns:
+            float32 ``[len(documents)]``, in the documents' order.
+
+        Raises:
+            InputTypeError: the query is not a string, or documents are not a list of strings; names the index.
+            InputError: a text is not valid Unicode.
+            TruncationError: a pair is too long and the policy is "error".
+        """
+        return self._model.score(_pairs_with(query, documents))
+
+    async def ascores(self, query: str, documents: Sequence[str]) -> Float32Array:
+        """As :meth:`scores`; the event loop stays free. Cancelling takes out what has not started."""
+        return await self._model.ascore(_pairs_with(query, documents))
+
+    def rank(self, query: str, documents: Sequence[str], *, top_k: int | None = None) -> list[RankedDocument]:
+        """The documents' places and scores, best first; equal scores keep their order. Raises as :meth:`scores`.
+
+        Args:
+            query: what is asked.
+            documents: any number.
+            top_k: how many are returned; None returns all.
+        """
+        _check_top_k(top_k)
+        return _ranked(self.scores(query, documents), top_k)
+
+    async def arank(self, query: str, documents: Sequence[str], *, top_k: int | None = None) -> list[RankedDocument]:
+        """As :meth:`rank`; the event loop stays free."""
+        _check_top_k(top_k)
+        return _ranked(await self.ascores(query, documents), top_k)
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> Float32Array:
+        """Scores of pairs of query and document, float32 ``[len(pairs)]``. Raises as :meth:`scores`."""
+        return self._model.score(_checked_pairs(pairs))
+
+    def stats(self) -> EncoderStats:
+        """Counts since the reranker was made (in this process); each pair counts as a text."""
+        return self._model.stats()
+
+    @property
+    def kind(self) -> Kind:
+        """Whether query and document are read together ("cross-encoder") or each alone ("bi-encoder")."""
+        return self._model.kind
+
+    @property
+    def info(self) -> EncoderInfo:
+        """What was chosen (engine, precision, threads, artefact, ...) and why."""
+        return self._model.info
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over all that can change a score."""
+        return self.info.fingerprint
+
+    def close(self) -> None:
+        """Stop the worker and give the model's memory back; later calls raise ClosedError."""
+        self._model.close()
+
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._model).replace(type(self._model).__name__, "Reranker", 1)
+
+
+class _CrossEncoder(OpenModel):
+    """Pairs through the pipeline that texts take."""
+
+    kind: Kind = "cross-encoder"
+
+    def score(self, pairs: Sequence[Pair]) -> Float32Array:
+        started, core = time.perf_counter(), self._opened()
+        # The lane that plans ahead: all pairs of a call are wanted, and like lengths meet.
+        call = Call(core, pairs, "document")
+        call.begin()
+        return self._answer(call.end(), started)
+
+    async def ascore(self, pairs: Sequence[Pair]) -> Float32Array:
+        started = time.perf_counter()
+        if self._core is None:  # a copy that has not opened the model
+            await asyncio.to_thread(self._opened)
+        return self._answer(await Call(self._opened(), pairs, "document").aresult(), started)
+
+    def _answer(self, vectors: Vectors, started: float) -> Float32Array:
+        rows, cut = vectors
+        lost = int(np.count_nonzero(cut))
+        self._meter.call("document", texts=len(rows), truncated=lost, seconds=time.perf_counter() - started)
+        if lost:
+            self._opened().engine.tokenizer.warn_cut(cut, range(len(cut)), stacklevel=5)
+        return rows.reshape(-1)
+
+
+class _BiEncoder(Encoder):
+    """Texts one by one, each distinct one once, and the similarity of their vectors."""
+
+    kind: Kind = "bi-encoder"
+
+    def score(self, pairs: Sequence[Pair]) -> Float32Array:
+        queries, documents = _distinct(pairs)
+        return self._compared(pairs, self.encode(queries, role="query"), self.encode(documents))
+
+    async def ascore(self, pairs: Sequence[Pair]) -> Float32Array:
+        queries, documents = _distinct(pairs)
+        vectors = await self.aencode(queries, role="query"), await self.aencode(documents)
+        return self._compared(pairs, *vectors)
+
+    def _compared(self, pairs: Sequence[Pair], queries: Float32Array, documents: Float32Array) -> Float32Array:
+        compare = _SIMILARITIES.get(self.info.similarity)
+        if compare is None:
+            raise SpecError(
+                f"{self.info.model}: config_sentence_transformers.json: similarity_fn_name: "
+                f"{self.info.similarity!r} is not one of {', '.join(_SIMILARITIES)}"
+            )
+        places = [{text: at for at, text in enumerate(texts)} for texts in _distinct(pairs)]
+        asked = [places[0][pair.query] for pair in pairs]
+        found = [places[1][pair.document] for pair in pairs]
+        return compare(queries[asked], documents[found])
+
+
+def _cosine(a: Float32Array, b: Float32Array) -> Float32Array:
+    """Row by row, ``[n, dim]`` and ``[n, dim]`` to ``[n]``."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines: Float32Array = _dot(a, b) / np.maximum(norms, np.float32(1e-12))
+    return cosines
+
+
+def _dot(a: Float32Array, b: Float32Array) -> Float32Array:
+    products: Float32Array = (a * b).sum(axis=1)
+    return products
+
+
+# As sentence-transformers has them: a distance counts negative, so that higher is nearer.
+_SIMILARITIES: dict[str, Callable[[Float32Array, Float32Array], Float32Array]] = {
+    "cosine": _cosine,
+    "dot": _dot,
+    "euclidean": lambda a, b: -np.linalg.norm(a - b, axis=1),
+    "manhattan": lambda a, b: -np.abs(a - b).sum(axis=1),
+}
+
+
+def _distinct(pairs: Sequence[Pair]) -> tuple[list[str], list[str]]:
+    """The queries and the documents, each once, in the order in which they come."""
+    return list(dict.fromkeys(p.query for p in pairs)), list(dict.fromkeys(p.document for p in pairs))
+
+
+def _pairs_with(query: object, documents: object) -> list[Pair]:
+    if not isinstance(query, str):
+        raise InputTypeError(f"the query must be one string, not {type(query).__name__}: {excerpt(query)}")
+    return [Pair(query, text) for text in check_texts(documents, remedy="make a list of it")]
+
+
+def _checked_pairs(pairs: Sequence[tuple[str, str]]) -> list[Pair]:
+    checked = []
+    for index, pair in enumerate(pairs):
+        if isinstance(pair, str) or not hasattr(pair, "__len__") or len(pair) != 2:
+            raise InputTypeError(f"item {index} is no pair of query and document: {excerpt(pair)}")
+        if not all(isinstance(text, str) for text in pair):
+            raise InputTypeError(f"item {index}: both of a pair must be strings: {excerpt(pair)}")
+        checked.append(Pair(*pair))
+    return checked
+
+
+def _check_top_k(top_k: object) -> None:
+    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
+        raise InputError(f"top_k={top_k!r} must be a whole number from 1 on, or None for all")
+
+
+def _ranked(scores: Float32Array, top_k: int | None) -> list[RankedDocument]:
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return [RankedDocument(int(index), float(scores[index])) for index in order]
