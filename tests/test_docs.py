@@ -13,6 +13,15 @@ import tomllib
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+MODULES = [
+    "nimbed",
+    "nimbed.encoder",
+    "nimbed.reranker",
+    "nimbed.langchain",
+    "nimbed._langchain_rerank",
+    "nimbed.llama_index",
+    "nimbed._llama_index_rerank",
+]
 MODEL = '"sentence-transformers/all-MiniLM-L6-v2"'
 
 
@@ -59,7 +68,9 @@ def test_extras_in_the_readme_exist():
     assert named <= set(extras)
 
 
-@pytest.mark.parametrize("name", ["nimbed", "nimbed.encoder", "nimbed.langchain", "nimbed.llama_index"])
+@pytest.mark.parametrize(
+    "name", MODULES
+)
 def test_docstring_examples(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0

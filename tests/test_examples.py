@@ -82,6 +82,13 @@ def test_llama_index_rag_retrieves(minilm_int8: Path) -> None:
     assert "pep-0618.rst" in scores[0]
 
 
+def test_rerank_puts_the_answer_first(minilm_int8: Path) -> None:
+    lines = run("examples/rerank.py", minilm_int8).splitlines()
+    assert "20 retrieved, ranked by a bi-encoder in int8" in lines[0]
+    assert len(lines) == 4
+    assert "script" in lines[1].lower()
+
+
 def test_quantize_and_compare_with_the_users_own_texts(minilm_fp32: Path, minilm_folder: Path, tmp_path: Path) -> None:
     source = (ROOT / "examples" / "data" / "peps" / "pep-0020.rst").read_text(encoding="utf-8")
     texts = tmp_path / "texts.txt"
