@@ -40,7 +40,7 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, minilm_folder, minilm_
 
 
 def test_readme_has_ten_lines_for_each_framework():
-    for framework in ("langchain", "llama_index"):
+    for framework in ("haystack", "langchain", "llama_index"):
         assert any(f"from nimbed.{framework} import" in block for block in BLOCKS)
 
 
@@ -59,7 +59,9 @@ def test_extras_in_the_readme_exist():
     assert named <= set(extras)
 
 
-@pytest.mark.parametrize("name", ["nimbed", "nimbed.encoder", "nimbed.langchain", "nimbed.llama_index"])
+@pytest.mark.parametrize(
+    "name", ["nimbed", "nimbed.encoder", "nimbed.haystack", "nimbed.langchain", "nimbed.llama_index"]
+)
 def test_docstring_examples(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0

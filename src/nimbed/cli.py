@@ -33,6 +33,7 @@ _EXTRAS = {
     "torch": ("torch", "transformers"),
     "langchain": ("langchain-core",),
     "llama-index": ("llama-index-core",),
+    "haystack": ("haystack-ai",),
 }
 
 
