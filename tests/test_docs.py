@@ -17,6 +17,7 @@ MODULES = [
     "nimbed",
     "nimbed.encoder",
     "nimbed.reranker",
+    "nimbed.haystack",
     "nimbed.langchain",
     "nimbed._langchain_rerank",
     "nimbed.llama_index",
@@ -49,7 +50,7 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, minilm_folder, minilm_
 
 
 def test_readme_has_ten_lines_for_each_framework():
-    for framework in ("langchain", "llama_index"):
+    for framework in ("haystack", "langchain", "llama_index"):
         assert any(f"from nimbed.{framework} import" in block for block in BLOCKS)
 
 

@@ -89,6 +89,13 @@ def test_rerank_puts_the_answer_first(minilm_int8: Path) -> None:
     assert "script" in lines[1].lower()
 
 
+def test_haystack_rag_fills_the_prompt_after_yaml(minilm_int8: Path) -> None:
+    need("haystack")
+    printed = run("examples/haystack_rag.py", minilm_int8)
+    assert "[pep-0380.rst]" in printed
+    assert "Question: " in printed
+
+
 def test_quantize_and_compare_with_the_users_own_texts(minilm_fp32: Path, minilm_folder: Path, tmp_path: Path) -> None:
     source = (ROOT / "examples" / "data" / "peps" / "pep-0020.rst").read_text(encoding="utf-8")
     texts = tmp_path / "texts.txt"

@@ -34,6 +34,7 @@ _EXTRAS = {
     "langchain": ("langchain-core",),
     "llama-index": ("llama-index-core",),
     "parquet": ("pyarrow",),
+    "haystack": ("haystack-ai",),
 }
 
 

@@ -34,7 +34,7 @@ def stamp(embeddings: object) -> dict[str, _Value]:
     """The fingerprint, and the facts behind it, as flat metadata; every key begins with ``nimbed_``.
 
     Args:
-        embeddings: an :class:`nimbed.Encoder`, a ``NimbedEmbeddings`` or a ``NimbedEmbedding``.
+        embeddings: an :class:`nimbed.Encoder`, or an embedder of one of the adapters.
 
     Raises:
         InputTypeError: it is none of these.
@@ -57,7 +57,7 @@ def guard(
     The first call stamps the index: make it when the index is built. Every later call compares.
 
     Args:
-        embeddings: an :class:`nimbed.Encoder`, a ``NimbedEmbeddings`` or a ``NimbedEmbedding``.
+        embeddings: an :class:`nimbed.Encoder`, or an embedder of one of the adapters.
         index: where the stamp is: the folder of the index (``nimbed-index.json`` in it), the one file of an index (a
             JSON file beside it), a file that ends in ``.json`` (the stamp itself), or a metadata mapping.
         compatible: the user's word that the vectors may be compared although the fingerprints differ; the stamp
@@ -103,7 +103,7 @@ def _encoder(embeddings: object) -> Encoder:
     encoder = getattr(embeddings, "encoder", embeddings)
     if not isinstance(encoder, Encoder):
         raise InputTypeError(
-            f"embeddings must be an Encoder, a NimbedEmbeddings or a NimbedEmbedding, not {type(embeddings).__name__}; "
+            f"embeddings must be an Encoder or an embedder of an adapter, not {type(embeddings).__name__}; "
             "of a wrapper such as CacheBackedEmbeddings, give what it wraps"
         )
     return encoder
