@@ -91,7 +91,7 @@ def test_quantize(tiny_onnx, tmp_path, capsys):
     said = capsys.readouterr().out
     assert str(out) in said
     assert "cls pooling" in said
-    assert "cosine to fp32 on 4 held-out texts" in said
+    assert "against fp32 on 256 held-out texts" in said
     manifest = json.loads((out / "nimbed.json").read_text())
     assert manifest["calibration"]["count"] == 2
 

@@ -49,7 +49,7 @@ def test_choice_is_stratified_and_seeded():
     assert [len(first.held_out), len(first.ranking)] == [2 * 128, 2 * 16]
     lengths = [{len(s) for s in part} for part in parts]
     assert [len(found) for found in lengths] == [50, 128, 16]
-    assert not lengths[0] & lengths[1] and not lengths[0] & lengths[2] and not lengths[1] & lengths[2]
+    assert len(set.union(*lengths)) == 50 + 128 + 16
     few = choose(texts[:3], tokenize, count=50, seed=0, origin="test")
     assert (few.record["count"], few.record["held_out"], few.record["held_out_shipped"]) == (3, 0, 0)
     assert sorted(map(len, few.held_out[:3])) == sorted(map(len, few.calibrate[:3]))

@@ -143,3 +143,22 @@ def compare_with_torch(folder, spec, source) -> float:
         opened = open_backend(backend, OpenRequest(folder=place, spec=spec, precision="fp32", threads=1))
         vectors.append(opened.session().run(batch))
     return float(np.abs(vectors[0] - vectors[1]).max())
+
+
+def test_weights_by_channel_and_smoothquant(minilm_int8):
+    """Each of the 36 linear layers: int8 weights with a scale for each output, read by smoothed activations."""
+    network = ov.Core().read_model(minilm_int8 / "model.xml")
+    linear = [op for op in network.get_ops() if op.get_type_name() == "MatMul" and not is_kept(op)]
+    assert len(linear) == 6 * 6
+    for layer in linear:
+        weights, rounded = layer.input_value(1).get_node(), layer.input_value(0).get_node()
+        values, scale = (weights.input_value(side).get_node() for side in (0, 1))
+        assert values.input_value(0).get_node().get_element_type() == ov.Type.i8
+        assert list(scale.get_output_shape(0)) == [values.get_output_shape(0)[0], 1]
+        assert len(np.unique(scale.get_data())) > 1
+        assert rounded.get_type_name() == "FakeQuantize"
+        assert "smooth_quant" in rounded.input_value(0).get_node().get_friendly_name()
+
+
+def is_kept(operation) -> bool:
+    return operation.get_friendly_name().endswith("/outliers") or operation.get_friendly_name().startswith(PREFIX)

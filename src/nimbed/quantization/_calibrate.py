@@ -79,35 +79,36 @@ def choose(
     everything = [*texts, *(text for text in others if text not in known)]
     sequences = tokenize(everything)
     by_length = np.argsort([len(s) for s in sequences], kind="stable")
-    chosen = _one_of_each_slice(by_length[by_length < len(texts)], count, rng)
-    own = by_length[(by_length < len(texts)) & ~np.isin(by_length, chosen)]
-    wanted = _HELD_OUT * _ONE_RANKS // (_ONE_RANKS - 1)
-    own = _one_of_each_slice(own, wanted // 2 if others else wanted, rng)
-    foreign = _one_of_each_slice(by_length[by_length >= len(texts)], wanted - len(own), rng)
-    measure = np.concatenate([own, foreign])
+    mine = by_length < len(texts)
+    chosen = _one_of_each_slice(by_length[mine], count, rng)
+    left = by_length[mine & ~np.isin(by_length, chosen)]
+    measure = _measuring(left, by_length[~mine], rng)
     ranks = np.arange(len(measure)) % _ONE_RANKS == _ONE_RANKS - 1
+    held_out = measure[~ranks]
 
     def with_excerpts(indices: np.ndarray) -> list[Int32Array]:
         return [*(sequences[i] for i in indices), *tokenize([_excerpt(everything[i], rng) for i in indices])]
 
-    held_out = measure[~ranks] if len(measure) else chosen
-    digest = hashlib.sha256("\0".join(texts[i] for i in chosen).encode("utf-8", "surrogatepass")).hexdigest()
     calibrate = with_excerpts(chosen)
     record = {
         "origin": origin,
-        "sha256": digest,
+        "sha256": hashlib.sha256("\0".join(texts[i] for i in chosen).encode("utf-8", "surrogatepass")).hexdigest(),
         "count": len(chosen),
         "seed": seed,
         "tokens": sum(map(len, calibrate)),
-        "held_out": int((measure[~ranks] < len(texts)).sum()),
-        "held_out_shipped": int((measure[~ranks] >= len(texts)).sum()),
+        "held_out": int((held_out < len(texts)).sum()),
+        "held_out_shipped": int((held_out >= len(texts)).sum()),
     }
-    return CalibrationSet(
-        calibrate=calibrate,
-        held_out=with_excerpts(held_out),
-        ranking=with_excerpts(measure[ranks] if ranks.any() else held_out),
-        record=record,
-    )
+    seen = with_excerpts(held_out) if len(held_out) else calibrate
+    ranking = with_excerpts(measure[ranks]) if ranks.any() else seen
+    return CalibrationSet(calibrate=calibrate, held_out=seen, ranking=ranking, record=record)
+
+
+def _measuring(left: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of the texts that measure: half from each side, more from the others where few are left."""
+    wanted = _HELD_OUT * _ONE_RANKS // (_ONE_RANKS - 1)
+    own = _one_of_each_slice(left, wanted // 2 if len(others) else wanted, rng)
+    return np.concatenate([own, _one_of_each_slice(others, wanted - len(own), rng)])
 
 
 def pairs_of(texts: Sequence[str], *, seed: int) -> list[Pair]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino as ov
 
+from nimbed._types import TokenBatch
 from nimbed.errors import BuildError
-from nimbed.quantization._calibrate import one_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,24 +22,32 @@ if TYPE_CHECKING:
 # The kernels for other CPUs saturate, and would show errors that no user gets.
 _EXACT = {"INFERENCE_PRECISION_HINT": "f32", "LP_TRANSFORMS_MODE": "NO"}
 _NEIGHBOURS = 10
+_ROWS = 16
 
 
 def vectors_of(encoder: ov.Model, sequences: Sequence[Int32Array]) -> Float32Array:
-    """Sentence vectors ``[n, dim]`` or scores ``[n, 1]`` of a graph with its head, each text or pair alone.
+    """Sentence vectors ``[n, dim]`` or scores ``[n, 1]`` of a graph with its head.
 
     Raises:
         BuildError: they are not finite.
     """
-    request = ov.Core().compile_model(encoder, "CPU", _EXACT).create_infer_request()
-    names = [port.get_any_name() for port in encoder.inputs]
-    rows = []
-    for sequence in sequences:
-        request.infer(one_row(sequence, names))
-        rows.append(np.array(request.get_output_tensor(0).data[0], np.float32))
-    vectors = np.stack(rows)
+    vectors = run(ov.Core().compile_model(encoder, "CPU", _EXACT), sequences)
     if not np.isfinite(vectors).all():
         raise BuildError("the network gives results that are not finite")
     return vectors
+
+
+def run(compiled: ov.CompiledModel, sequences: Sequence[Int32Array]) -> Float32Array:
+    """Outputs ``[n, dim]`` in order, computed in batches of like length: each new shape costs a compilation."""
+    request, names = compiled.create_infer_request(), [port.get_any_name() for port in compiled.inputs]
+    order = np.argsort([len(sequence) for sequence in sequences], kind="stable")
+    rows = []
+    for start in range(0, len(order), _ROWS):
+        batch = TokenBatch.from_sequences([sequences[at] for at in order[start : start + _ROWS]])
+        inputs = batch.padded(int(batch.lengths.max()))
+        request.infer({name: inputs[name] for name in names})
+        rows.append(np.array(request.get_output_tensor(0).data, np.float32))
+    return np.concatenate(rows)[np.argsort(order)]
 
 
 @contextmanager
