@@ -77,9 +77,7 @@ def test_extras_in_the_readme_exist():
     assert named <= set(extras)
 
 
-@pytest.mark.parametrize(
-    "name", MODULES
-)
+@pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0

@@ -26,8 +26,8 @@ class PairTokenizer(Tokenizer):
     def __init__(self, tokenizer: Any, spec: ModelSpec, *, max_length: int, truncate: Truncate) -> None:  # noqa: ANN401
         if truncate == "chunk":
             raise InputError('truncate="chunk" is for vectors, which can be averaged; a score of windows is no score')
-        special = tokenizer.num_special_tokens_to_add(True)
-        super().__init__(tokenizer, spec, max_length=max_length, truncate=truncate, special=special, least=2)
+        super().__init__(tokenizer, spec, max_length=max_length, truncate=truncate)
+        self._room = self._room_beside(tokenizer.num_special_tokens_to_add(True), least=2)
 
     def __call__(self, pairs: Sequence[Pair], *, items: Sequence[int] | None = None) -> TokenizedTexts:
         """Tokenize pairs; ``items`` are their numbers in messages, else from 0 on.

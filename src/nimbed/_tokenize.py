@@ -61,23 +61,12 @@ class Tokenizer:
         spec: of the model.
         max_length: tokens that a sequence keeps, special tokens included.
         truncate: what happens to longer ones.
-        special: special tokens of a sequence.
-        least: tokens beside these that must find room.
     """
 
     _instead = '"chunk", "warn" or "silent"'
     _keeping = '"chunk" keeps it, "silent" says nothing'
 
-    def __init__(
-        self,
-        tokenizer: Any,  # noqa: ANN401
-        spec: ModelSpec,
-        *,
-        max_length: int,
-        truncate: Truncate,
-        special: int,
-        least: int,
-    ) -> None:
+    def __init__(self, tokenizer: Any, spec: ModelSpec, *, max_length: int, truncate: Truncate) -> None:  # noqa: ANN401
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
@@ -85,9 +74,12 @@ class Tokenizer:
         self._side = spec.truncation_side
         self.truncate = truncate
         self.max_length = max_length
-        self._room = max_length - special
-        if self._room < least:
-            raise InputError(f"max_length={max_length} leaves no room beside {special} special tokens")
+
+    def _room_beside(self, special: int, *, least: int) -> int:
+        room = self.max_length - special
+        if room < least:
+            raise InputError(f"max_length={self.max_length} leaves no room beside {special} special tokens")
+        return room
 
     def refuse_cut(self, cut: Int32Array, items: Sequence[int]) -> None:
         """Raise where a text lost tokens and the policy is "error".
@@ -124,9 +116,9 @@ class TextTokenizer(Tokenizer):
     """For texts one by one."""
 
     def __init__(self, tokenizer: Any, spec: ModelSpec, *, max_length: int, truncate: Truncate) -> None:  # noqa: ANN401
+        super().__init__(tokenizer, spec, max_length=max_length, truncate=truncate)
         self._prefix, self._suffix = _special_ids(tokenizer)
-        special = len(self._prefix) + len(self._suffix)
-        super().__init__(tokenizer, spec, max_length=max_length, truncate=truncate, special=special, least=1)
+        self._room = self._room_beside(len(self._prefix) + len(self._suffix), least=1)
 
     def __call__(self, texts: Sequence[str], prompt: str = "", *, items: Sequence[int] | None = None) -> TokenizedTexts:
         """Tokenize texts with the prompt before each; ``items`` are their numbers in messages, else from 0 on.
