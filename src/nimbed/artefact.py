@@ -69,7 +69,7 @@ class Manifest:
         calibration: origin, sha256 of the texts, count and seed; None where nothing was calibrated.
         quality: how close its vectors are to the fp32 ones, as measured when it was built.
         versions: of the libraries that built it.
-        files: every other file of the folder.
+        files: every other file of the folder; ``ranges.npy`` is there where int8 vectors can be had.
         format: of this manifest.
     """
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import openvino as ov
 
 from nimbed._build import BuildRequest, target_lock
+from nimbed._dtypes import save_ranges
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
 from nimbed.errors import InputError
@@ -62,6 +63,9 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
     if request.precision == "int8" and not ready:
         report(3)
         measured = quality(reference, vectors_of(encoder, calibration.held_out))
+    calibrated = request.precision == "int8" or request.calibration_file is not None
+    if calibrated:
+        save_ranges(folder, vectors_of(encoder, calibration.calibrate))
     record = {"origin": "quantised by the model's authors"} if ready else calibration.record
     write_manifest(
         folder,
@@ -71,7 +75,7 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
             source=SourceRecord(id=request.name, revision=request.revision, file=request.graph, sha256=request.sha256),
             spec=request.spec,
             key=request.key,
-            calibration=record if request.precision == "int8" else None,
+            calibration=record if calibrated else None,
             quality=measured,
             versions=_versions(),
             files=file_records(folder),

@@ -1,0 +1,112 @@
+"""What an encoder has beside its calls: a model that is opened when it is needed, in this process, and closed."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from nimbed import _fork
+from nimbed._core import Core
+from nimbed._engine import open_engine
+from nimbed._meter import Meter
+from nimbed._settings import EncoderInfo, EncoderStats, Settings
+from nimbed.errors import ClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+    from nimbed._types import BatchRecord
+
+
+class Opened:
+    """Base of :class:`nimbed.Encoder`: everything that does not embed a text."""
+
+    _settings: Settings
+    _core: Core | None
+    _meter: Meter
+    _finalizer: weakref.finalize[Any, Opened] | None
+
+    def stats(self) -> EncoderStats:
+        """Counts since the encoder was made (in this process)."""
+        core, meter = self._core, self._meter
+        return EncoderStats(
+            **meter.counts,
+            queue_depth=0 if core is None else core.scheduler.depth("query") + core.scheduler.depth("document"),
+            latency_ms=meter.latency_ms,
+            cache=None if core is None or core.cache is None else core.cache.stats(),
+        )
+
+    def on_batch(self, hook: Callable[[BatchRecord], None]) -> Callable[[], None]:
+        """Let ``hook`` hear of each batch, on the engine's thread: it must be quick; one that raises is taken away.
+
+        Returns:
+            a function that takes the hook away.
+        """
+        self._meter.hooks.append(hook)
+        return lambda: self._meter.hooks.remove(hook)
+
+    @property
+    def info(self) -> EncoderInfo:
+        """What was chosen (engine, precision, threads, artefact, prompts, ...) and why."""
+        return self._opened().engine.info
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return self.info.dim
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over all that can change a vector: vectors of equal fingerprints may be compared."""
+        return self.info.fingerprint
+
+    def close(self) -> None:
+        """Stop the worker and give the model's memory back; later calls raise ClosedError."""
+        with self._lock:
+            self._core, self._closed = None, True
+        if self._finalizer is not None:
+            self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        chosen = self._settings
+        return f"Encoder({chosen.model!r}, backend={chosen.backend!r}, precision={chosen.precision!r})"
+
+    def __getstate__(self) -> Settings:
+        return self._settings
+
+    def __setstate__(self, state: Settings) -> None:
+        self._settings = state
+        self._reset()
+
+    def _reset(self) -> None:
+        """The state of an encoder that has not been opened; also what a forked child starts from."""
+        if (inherited := getattr(self, "_finalizer", None)) is not None:
+            inherited.detach()  # what it would close belongs to the parent process
+        self._lock = threading.RLock()
+        self._finalizer = None
+        self._core = None
+        self._closed = False
+        self._meter = Meter(self._meter.hooks if hasattr(self, "_meter") else [])
+        _fork.reset_in_child(self, Opened._reset)
+
+    def _opened(self) -> Core:
+        core = self._core
+        if core is not None:
+            return core
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this encoder is closed")
+            if self._core is None:
+                engine = open_engine(self._settings)
+                self._core = Core(engine, self._settings.cache, weakref.WeakMethod(self._meter.batch))
+                self._finalizer = weakref.finalize(self, self._core.close)
+            return self._core
