@@ -41,7 +41,7 @@ def test_manifest_holds_what_happened(minilm_int8, minilm_folder):
     assert manifest.quality["texts"] == 2 * 64
     assert manifest.quality["mean_cosine"] > 0.998
     assert {"openvino", "nncf", "torch", "optimum-intel"} <= set(manifest.versions)
-    assert set(manifest.files) == {"model.xml", "model.bin", "tokenizer.json"}
+    assert set(manifest.files) == {"model.xml", "model.bin", "ranges.npy", "tokenizer.json"}
 
 
 def test_nothing_in_the_head_is_quantised(minilm_int8):

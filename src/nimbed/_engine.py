@@ -66,12 +66,8 @@ def open_engine(settings: Settings) -> Engine:
     max_length = _max_length(settings, spec)
     plan = _machine.thread_plan(settings.threads)
     # The engine's buckets follow the length that is really used.
-    request = OpenRequest(
-        folder=located.folder,
-        spec=replace(spec, max_length=max_length),
-        precision=located.precision,
-        threads=plan.threads,
-    )
+    bounded = replace(spec, max_length=max_length)
+    request = OpenRequest(folder=located.folder, spec=bounded, precision=located.precision, threads=plan.threads)
     normalize = _normalize(settings, spec, located.folder)
     opened = open_backend(backend, request)
     tokenizer = TextTokenizer(located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
