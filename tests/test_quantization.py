@@ -39,7 +39,7 @@ def test_manifest_holds_what_happened(minilm_int8, minilm_folder):
     assert manifest.repair is None
     assert manifest.forced is False
     assert {"openvino", "nncf", "torch", "optimum-intel"} <= set(manifest.versions)
-    assert set(manifest.files) == {"model.xml", "model.bin", "tokenizer.json"}
+    assert set(manifest.files) == {"model.xml", "model.bin", "ranges.npy", "tokenizer.json"}
 
 
 def test_int8_is_smaller_than_a_third(minilm_int8, minilm_fp32):

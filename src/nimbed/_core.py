@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 # Characters of text that may be under way in each role; more waits outside.
 _WITHIN: dict[Role, int] = {"query": 1_000_000, "document": 4_000_000}
+# Tokens up to which shapes are warmed: with the 8192 or 32768 that some models take, that would run for minutes, and
+# a query that comes meanwhile would wait for it.
+_WARMED = 512
 
 
 class Core:
@@ -57,8 +60,9 @@ class Core:
 
         shapes = engine.backend.shapes
         self.scheduler = Scheduler(engine.backend.session(), shapes, engine.spec.dim, on_batch=tell)
-        # Queries run alone: every length that one can have is compiled while nothing else waits.
-        self.scheduler.warm([np.zeros(n, np.int32) for n in shapes.lengths if n >= shapes.least_alone])
+        # Queries run alone: every length that one is likely to have is compiled while nothing else waits.
+        lengths = [n for n in shapes.lengths if shapes.least_alone <= n <= _WARMED]
+        self.scheduler.warm([np.zeros(n, np.int32) for n in lengths])
 
     def keys(self, role: Role) -> Keys:
         """Makes the cache's keys of texts in this role."""

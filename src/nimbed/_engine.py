@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nimbed import _machine
 from nimbed._build import find_or_build, make_request
+from nimbed._dtypes import load_ranges, ranges_of_cut
 from nimbed._hub import ModelSource, Source, graph_file, resolve
 from nimbed._pairs import PairTokenizer
 from nimbed._settings import EncoderInfo, Settings
@@ -24,7 +25,7 @@ from nimbed.spec import read_spec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nimbed._types import Backend, ModelSpec, Precision, Task
+    from nimbed._types import Backend, Float32Array, ModelSpec, Precision, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class Engine:
     """An opened backend with the tokenizer and the spec that go with it.
 
     ``normalize_after`` tells that vectors must still be normalised, since the graph does not do it.
-    ``vector_fingerprint`` is that of a vector of full width, whatever the prompt.
+    ``vector_fingerprint`` is that of a vector of full width, whatever the prompt. ``ranges`` are the components' own,
+    ``[2, info.dim]``, or None where the artefact has none.
     """
 
     backend: Backend
@@ -41,6 +43,7 @@ class Engine:
     info: EncoderInfo
     normalize_after: bool
     vector_fingerprint: str
+    ranges: Float32Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +68,8 @@ def open_engine(settings: Settings) -> Engine:
     max_length = _max_length(settings, spec)
     plan = _machine.thread_plan(settings.threads)
     # The engine's buckets follow the length that is really used.
-    request = OpenRequest(
-        folder=located.folder,
-        spec=replace(spec, max_length=max_length),
-        precision=located.precision,
-        threads=plan.threads,
-    )
+    bounded = replace(spec, max_length=max_length)
+    request = OpenRequest(folder=located.folder, spec=bounded, precision=located.precision, threads=plan.threads)
     # What the user said is checked before seconds are spent on opening.
     normalize, dim = _normalize(settings, spec, located.folder), _dim(settings, spec)
     kind = PairTokenizer if spec.task == "scoring" else TextTokenizer
@@ -110,7 +109,15 @@ def open_engine(settings: Settings) -> Engine:
         info=info,
         normalize_after=normalize and not spec.normalize,
         vector_fingerprint=_fingerprint(replace(info, dim=spec.dim, prompts={}), spec, located.digest),
+        ranges=_ranges(located, info),
     )
+
+
+def _ranges(located: _Located, info: EncoderInfo) -> Float32Array | None:
+    """Those that the build found, if it found them for vectors like these."""
+    normalized_later = info.normalize and not located.spec.normalize
+    kept = None if located.digest == "fake" or normalized_later else load_ranges(located.folder)
+    return None if kept is None else ranges_of_cut(kept, info.dim, normalize=info.normalize)
 
 
 def choose_backend(requested: str) -> tuple[str, str]:

@@ -156,9 +156,9 @@ def _require(path: Path, config: Mapping[str, Any], key: str, known: object) -> 
         raise SpecError(f"{path}: {key}: {value!r} is not supported; {known!r} is")
 
 
-def whole_number(config: Mapping[str, Any], key: str, path: Path, fallback: str | None = None) -> int:
-    """A setting that must be a whole number."""
-    value = config.get(key, config.get(fallback) if fallback else None)
+def whole_number(config: Mapping[str, Any], key: str, path: Path, *others: str) -> int:
+    """A setting that must be a whole number; ``others`` are names that it may have instead."""
+    value = next((config[name] for name in (key, *others) if name in config), None)
     if not isinstance(value, int) or isinstance(value, bool):
         raise SpecError(f"{path}: {key} is missing or not a whole number")
     return value

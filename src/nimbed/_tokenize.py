@@ -67,6 +67,8 @@ class Tokenizer:
     _keeping = '"chunk" keeps it, "silent" says nothing'
 
     def __init__(self, tokenizer: Any, spec: ModelSpec, *, max_length: int, truncate: Truncate) -> None:  # noqa: ANN401
+        # A text of no tokens has no vector: where no special tokens stand around it, one of padding is its token.
+        self._nothing = np.array([(tokenizer.padding or {}).get("pad_id", 0)], np.int32)
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
@@ -128,7 +130,8 @@ class TextTokenizer(Tokenizer):
             TruncationError: a text is too long and the policy is "error".
         """
         numbers = range(len(texts)) if items is None else items
-        ids = [np.array(encoding.ids, np.int32) for encoding in self._encode(texts, prompt, numbers)]
+        encodings = self._encode(texts, prompt, numbers)
+        ids = [np.array(encoding.ids, np.int32) if encoding.ids else self._nothing for encoding in encodings]
         too_long = [index for index, sequence in enumerate(ids) if len(sequence) > self.max_length]
         cut = np.zeros(len(ids), np.int32)
         if self.truncate != "chunk":

@@ -71,7 +71,7 @@ class Manifest:
         repair: what was done because they were not close enough: layers in fp32 and what they cost; None where nothing.
         forced: it failed its quality gate and was published all the same.
         versions: of the libraries that built it.
-        files: every other file of the folder.
+        files: every other file of the folder; ``ranges.npy`` is there where int8 vectors can be had.
         format: of this manifest.
     """
 

@@ -7,11 +7,12 @@ import time
 from collections.abc import Sized
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
 from nimbed._call import Call
+from nimbed._dtypes import AnyArray, check_dtype, convert
 from nimbed._hub import Source
 from nimbed._inputs import check_model, check_text, check_texts, text_blocks
 from nimbed._open import OpenModel
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 
     from nimbed._cache import Vectors
     from nimbed._core import Core
+    from nimbed._dtypes import Dtype, Float16Array, Int8Array, UInt8Array
     from nimbed._types import Float32Array, Precision, Role, Truncate
+
+    F32 = Literal["float32"]
+    F16 = Literal["float16"]
+    I8 = Literal["int8"]
+    Bits = Literal["ubinary"]
 
 __all__ = ["Encoder", "EncoderInfo", "EncoderStats"]
 
@@ -99,49 +106,119 @@ class Encoder(OpenModel):
             )
         )
 
-    def encode(self, texts: Sequence[str], *, role: Role = "document", timeout_s: float | None = None) -> Float32Array:
+    @overload
+    def encode(
+        self, texts: Sequence[str], *, role: Role = ..., dtype: F32 = ..., timeout_s: float | None = ...
+    ) -> Float32Array: ...
+    @overload
+    def encode(
+        self, texts: Sequence[str], *, role: Role = ..., dtype: F16, timeout_s: float | None = ...
+    ) -> Float16Array: ...
+    @overload
+    def encode(
+        self, texts: Sequence[str], *, role: Role = ..., dtype: I8, timeout_s: float | None = ...
+    ) -> Int8Array: ...
+    @overload
+    def encode(
+        self, texts: Sequence[str], *, role: Role = ..., dtype: Bits, timeout_s: float | None = ...
+    ) -> UInt8Array: ...
+    @overload
+    def encode(
+        self, texts: Sequence[str], *, role: Role = ..., dtype: Dtype, timeout_s: float | None = ...
+    ) -> AnyArray: ...
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        role: Role = "document",
+        dtype: Dtype = "float32",
+        timeout_s: float | None = None,
+    ) -> AnyArray:
         """Embed texts, with the prompt that the role has.
 
         Args:
             texts: any number.
             role: "document" or "query": queries go before documents, and have a prompt of their own.
+            dtype: "float32"; "float16"; "int8", steps of the ranges that the artefact keeps; or "ubinary", a bit for
+                each component above 0, eight a byte. See ``quantize_embeddings`` of sentence-transformers.
             timeout_s: seconds to wait for the vectors, a full queue included; None waits as long as it takes.
 
         Returns:
-            float32 ``[len(texts), dim]``, in the order of the texts; ``(0, dim)`` for an empty list.
+            ``[len(texts), dim]``, in the order of the texts; ``(0, dim)`` for an empty list. For "ubinary" uint8
+            ``[len(texts), dim / 8]``.
 
         Raises:
             InputTypeError: something is not a string; names the index.
-            InputError: a text is not valid Unicode, or the role is unknown.
+            InputError: a text is not valid Unicode, the role is unknown, or the artefact has no such dtype.
             TruncationError: a text is too long and the policy is "error".
             EncodeTimeoutError: it took longer than ``timeout_s``.
         """
-        items, core, started = check_texts(texts), self._ready(role), time.perf_counter()
+        items, core, started = check_texts(texts), self._ready(role, dtype), time.perf_counter()
         if (vectors := core.cached(items, role)) is None:
             call = Call(core, items, role)
             call.begin(timeout_s=timeout_s)
             left = None if timeout_s is None else timeout_s - (time.perf_counter() - started)
             vectors = call.end(timeout_s=left)
-        return self._answer(core, vectors, role, started)
+        return convert(self._answer(core, vectors, role, started), dtype, core.engine.ranges)
 
-    async def aencode(self, texts: Sequence[str], *, role: Role = "document") -> Float32Array:
+    @overload
+    async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: F32 = ...) -> Float32Array: ...
+    @overload
+    async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: F16) -> Float16Array: ...
+    @overload
+    async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: I8) -> Int8Array: ...
+    @overload
+    async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: Bits) -> UInt8Array: ...
+    @overload
+    async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: Dtype) -> AnyArray: ...
+    async def aencode(self, texts: Sequence[str], *, role: Role = "document", dtype: Dtype = "float32") -> AnyArray:
         """As :meth:`encode`; the event loop stays free. Cancelling takes out what has not started."""
         items, started = check_texts(texts), time.perf_counter()
         if self._core is None:  # a copy that has not opened the model
             await asyncio.to_thread(self._opened)
-        core = self._ready(role)
+        core = self._ready(role, dtype)
         few = sum(map(len, items)) <= _FEW_CHARACTERS
         vectors = core.cached(items, role) if few else None
         vectors = vectors or await Call(core, items, role).aresult()
-        return self._answer(core, vectors, role, started)
+        return convert(self._answer(core, vectors, role, started), dtype, core.engine.ranges)
 
-    def encode_query(self, text: str, *, timeout_s: float | None = None) -> Float32Array:
-        """Embed one query, with the query prompt: float32 ``[dim]``. Raises as :meth:`encode`."""
-        return self.encode([check_text(text)], role="query", timeout_s=timeout_s).reshape(-1)
+    @overload
+    def encode_query(self, text: str, *, dtype: F32 = ..., timeout_s: float | None = ...) -> Float32Array: ...
+    @overload
+    def encode_query(self, text: str, *, dtype: F16, timeout_s: float | None = ...) -> Float16Array: ...
+    @overload
+    def encode_query(self, text: str, *, dtype: I8, timeout_s: float | None = ...) -> Int8Array: ...
+    @overload
+    def encode_query(self, text: str, *, dtype: Bits, timeout_s: float | None = ...) -> UInt8Array: ...
+    @overload
+    def encode_query(self, text: str, *, dtype: Dtype, timeout_s: float | None = ...) -> AnyArray: ...
+    def encode_query(self, text: str, *, dtype: Dtype = "float32", timeout_s: float | None = None) -> AnyArray:
+        """Embed one query, with the query prompt: ``[dim]``. dtype and errors are those of :meth:`encode`."""
+        return self.encode([check_text(text)], role="query", dtype=dtype, timeout_s=timeout_s).reshape(-1)
 
+    @overload
     def encode_iter(
-        self, texts: Iterable[str], *, role: Role = "document", progress: bool = False
-    ) -> Iterator[Float32Array]:
+        self, texts: Iterable[str], *, role: Role = ..., dtype: F32 = ..., progress: bool = ...
+    ) -> Iterator[Float32Array]: ...
+    @overload
+    def encode_iter(
+        self, texts: Iterable[str], *, role: Role = ..., dtype: F16, progress: bool = ...
+    ) -> Iterator[Float16Array]: ...
+    @overload
+    def encode_iter(
+        self, texts: Iterable[str], *, role: Role = ..., dtype: I8, progress: bool = ...
+    ) -> Iterator[Int8Array]: ...
+    @overload
+    def encode_iter(
+        self, texts: Iterable[str], *, role: Role = ..., dtype: Bits, progress: bool = ...
+    ) -> Iterator[UInt8Array]: ...
+    @overload
+    def encode_iter(
+        self, texts: Iterable[str], *, role: Role = ..., dtype: Dtype, progress: bool = ...
+    ) -> Iterator[AnyArray]: ...
+    def encode_iter(
+        self, texts: Iterable[str], *, role: Role = "document", dtype: Dtype = "float32", progress: bool = False
+    ) -> Iterator[AnyArray]:
         """Embed any number of texts in bounded memory.
 
         The iterable is read one block ahead of the engine: at most 2 x 512 texts are held.
@@ -149,24 +226,27 @@ class Encoder(OpenModel):
         Args:
             texts: any iterable of strings.
             role: whose prompt is used.
+            dtype: as in :meth:`encode`.
             progress: show a progress bar on standard error.
 
         Yields:
-            float32 ``[n, dim]`` blocks, in the order of the texts.
+            ``[n, dim]`` blocks, in the order of the texts.
         """
         if isinstance(texts, (str, bytes)):
             raise InputTypeError(f"an iterable of strings is wanted, not one {type(texts).__name__}")
-        return self._blocks_encoded(texts, role, progress=progress)
+        return self._blocks_encoded(texts, role, dtype, progress=progress)
 
     @property
     def dim(self) -> int:
         """Width of the vectors."""
         return self.info.dim
 
-    def _ready(self, role: Role) -> Core:
+    def _ready(self, role: Role, dtype: Dtype) -> Core:
         if role not in _ROLES:
             raise InputError(f"role={role!r} is not one of {', '.join(_ROLES)}")
-        return self._opened()
+        core = self._opened()
+        check_dtype(dtype, core.engine.info.dim, core.engine.ranges)
+        return core
 
     def _answer(self, core: Core, vectors: Vectors, role: Role, started: float, first: int = 0) -> Float32Array:
         rows, cut = vectors
@@ -179,10 +259,10 @@ class Encoder(OpenModel):
     def _ended(self, core: Core, call: Call, role: Role, started: float, first: int) -> Float32Array:
         return self._answer(core, call.end(), role, started, first)
 
-    def _blocks_encoded(self, texts: Iterable[str], role: Role, *, progress: bool) -> Iterator[Float32Array]:
+    def _blocks_encoded(self, texts: Iterable[str], role: Role, dtype: Dtype, *, progress: bool) -> Iterator[AnyArray]:
         from tqdm.auto import tqdm
 
-        core = self._ready(role)
+        core = self._ready(role, dtype)
         waiting: Callable[[], Float32Array] | None = None
         total = len(texts) if isinstance(texts, Sized) else None
         with tqdm(total=total, unit="text", disable=not progress) as bar:
@@ -195,5 +275,5 @@ class Encoder(OpenModel):
                 if waiting is not None:
                     vectors = waiting()
                     bar.update(len(vectors))
-                    yield vectors
+                    yield convert(vectors, dtype, core.engine.ranges)
                 waiting = None if call is None else partial(self._ended, core, call, role, started, first)

@@ -19,6 +19,8 @@ __all__ = ["SpecOverrides", "read_spec", "spec_from_dict"]
 
 # sentence-transformers' names for a document's prompt, in the order in which it looks for them; "text" is LlamaIndex's.
 _DOCUMENT_NAMES = ("document", "passage", "corpus", "text")
+# What hidden_size is called by DistilBERT, XLNet and T5, and GPT-2.
+_WIDTHS = ("dim", "d_model", "n_embd")
 _GRAPH_FILES = ("openvino/*.xml", "onnx/*.onnx", "*.xml", "*.onnx")
 
 
@@ -68,7 +70,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
     if scores_pairs(folder, config):
         return _scoring_spec(folder, config, overrides)
     family = _families.find(name or folder.name)
-    reader = ModuleReader(folder, whole_number(config, "hidden_size", folder / "config.json", fallback="dim"))
+    reader = ModuleReader(folder, whole_number(config, "hidden_size", folder / "config.json", *_WIDTHS))
     reader.read()
     pooling, pooling_origin = _choose_pooling(folder, reader.pooling, family, overrides)
     normalize, normalize_origin = _choose_normalize(reader, family, overrides)

@@ -69,7 +69,8 @@ def quantize(
         model: hub id or model folder. OpenVINO and ONNX graphs in it are used before safetensors.
         out: the artefact's folder; None is its place in the cache, where :class:`nimbed.Encoder` finds it.
         precision: "int8" (static, by NNCF) or "fp32".
-        calibration: texts for the activations' ranges; None uses an extract that nimbed ships.
+        calibration: texts for the ranges of activations and of the vectors' components; None uses an extract that
+            nimbed ships. An fp32 artefact has ranges (for ``dtype="int8"``) only where texts are given.
         spec: what to say instead of the model folder (pooling, prompts, normalize).
         source: revision, file, cache and offline settings.
         gate: how close int8 must be to fp32; layers go back to fp32 until it is. None is the default thresholds.

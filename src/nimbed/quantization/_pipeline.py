@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import openvino as ov
 
 from nimbed._build import BuildRequest, target_lock
+from nimbed._dtypes import save_ranges
 from nimbed._pairs import PairTokenizer
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
@@ -66,9 +67,13 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
     elif request.precision == "int8":
         built = _int8(network, calibration, request, report)
     else:
-        built = _Built(encoder=_with_head(network, request))
+        # Texts that the user gave are for the ranges of the vectors' components.
+        record = calibration.record if request.calibration_file else None
+        built = _Built(encoder=_with_head(network, request), calibration=record)
     report(4)
     ov.save_model(built.encoder, folder / "model.xml", compress_to_fp16=False)
+    if built.calibration is not None and request.spec.task == "embedding":
+        save_ranges(folder, vectors_of(built.encoder, calibration.calibrate))
     _write_manifest(folder, request, built)
 
 
