@@ -81,9 +81,7 @@ def _trace_listed(folder: str, task: Task) -> ov.Model:
     from optimum.intel import OVModelForFeatureExtraction, OVModelForSequenceClassification
 
     loader = OVModelForSequenceClassification if task == "scoring" else OVModelForFeatureExtraction
-    model = loader.from_pretrained(
-        folder, export=True, compile=False, local_files_only=True, trust_remote_code=False
-    )
+    model = loader.from_pretrained(folder, export=True, compile=False, local_files_only=True, trust_remote_code=False)
     network: ov.Model = model.model
     return network
 
