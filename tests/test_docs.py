@@ -59,7 +59,17 @@ def test_extras_in_the_readme_exist():
     assert named <= set(extras)
 
 
-@pytest.mark.parametrize("name", ["nimbed", "nimbed.encoder", "nimbed.langchain", "nimbed.llama_index"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nimbed",
+        "nimbed.encoder",
+        "nimbed.evaluate.run",
+        "nimbed.evaluate.settings",
+        "nimbed.langchain",
+        "nimbed.llama_index",
+    ],
+)
 def test_docstring_examples(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0
