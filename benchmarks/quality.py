@@ -1,30 +1,32 @@
 """Retrieval (SciFact) and similarity (STS-B dev) in int8 beside fp32, and fp32 beside torch.
 
-nDCG@10 as trec_eval computes it (Jarvelin and Kekalainen 2002, with linear gain): DCG = sum of rel_i / log2(i + 1) over
-the ten best documents, divided by the DCG of the ideal order; queries without a relevant document are left out.
-Spearman's rank correlation is scipy's. Exits with 1 where a gate fails.
+Figures are those of nimbed.evaluate: nDCG@10 as trec_eval computes it, Spearman's rank correlation. Exits with 1 where
+a gate fails.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import sys
 import time
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import _common
 import numpy as np
 
 from nimbed import Encoder
+from nimbed.evaluate import RetrievalSet as Retrieval
+from nimbed.evaluate import load_retrieval, load_sts
+from nimbed.evaluate.bootstrap import Spearman, value
+from nimbed.evaluate.metrics import retrieval_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy.typing as npt
+
+    from nimbed.evaluate import StsSet
 
 MAX_LENGTH = 256
 MAX_DIFFERENCE = 0.003
@@ -32,15 +34,6 @@ MIN_COSINE = 0.99999
 PUBLISHED_NDCG = 0.6451
 QUICK_DOCS = 400  # the judged ones first
 AGAINST_TORCH, QUICK_AGAINST_TORCH = 500, 40  # texts, half passages and half sentences
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retrieval:
-    """Documents, queries and judgements ``{query: {document: relevance}}``."""
-
-    docs: Mapping[str, str]
-    queries: Mapping[str, str]
-    qrels: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +61,10 @@ def main() -> int:
     _common.add_data(parser)
     parser.add_argument("--torch", action="store_true", help="score torch on both sets as well (slow)")
     options = parser.parse_args()
-    retrieval = load_retrieval(options.data / "scifact", QUICK_DOCS if options.quick else None)
-    pairs = load_pairs(options.data / "stsb_en_dev" / "pairs.tsv.gz")
-    conditions = _common.conditions(scifact_docs=len(retrieval.docs), stsb_pairs=len(pairs), max_length=MAX_LENGTH)
+    retrieval = load_retrieval(options.data / "scifact")
+    retrieval = fewer(retrieval, QUICK_DOCS) if options.quick else retrieval
+    pairs = load_sts(options.data / "stsb_en_dev" / "pairs.tsv.gz")
+    conditions = _common.conditions(scifact_docs=len(retrieval.docs), stsb_pairs=len(pairs.gold), max_length=MAX_LENGTH)
     engines = [("int8", "openvino"), ("fp32", "openvino"), *([("fp32", "torch")] if options.torch else [])]
     scores = {f"{b} {p}": measure(options.model, p, b, retrieval, pairs) for p, b in engines}
     sample = real_texts(options.data, pairs, QUICK_AGAINST_TORCH if options.quick else AGAINST_TORCH)
@@ -88,21 +82,18 @@ def main() -> int:
     return _common.finish(options, "quality", record, judge(scores, worst))
 
 
-def measure(
-    model: str, precision: str, backend: str, retrieval: Retrieval, pairs: Sequence[tuple[float, str, str]]
-) -> Scores:
+def measure(model: str, precision: str, backend: str, retrieval: Retrieval, pairs: StsSet) -> Scores:
     """Both sets with one engine."""
     print(f"{backend} {precision}", file=sys.stderr)
     started = time.perf_counter()
     with Encoder(model, backend=backend, precision=precision, max_length=MAX_LENGTH, truncate="silent") as encoder:
         docs = embed(encoder, list(retrieval.docs.values()))
         queries = encoder.encode(list(retrieval.queries.values()), role="query")
-        left = embed(encoder, [first for _, first, _ in pairs])
-        right = embed(encoder, [second for _, _, second in pairs])
+        left, right = embed(encoder, list(pairs.first)), embed(encoder, list(pairs.second))
         truncated = encoder.stats().truncated
     return Scores(
         by_query=ndcg_at_10(docs, queries, retrieval),
-        spearman=spearman((left * right).sum(axis=1), [score for score, _, _ in pairs]),
+        spearman=value(Spearman((left * right).sum(axis=1), pairs.gold), len(pairs.gold)),
         truncated=truncated,
         seconds=time.perf_counter() - started,
     )
@@ -117,15 +108,7 @@ def ndcg_at_10(
     docs: npt.NDArray[np.float32], queries: npt.NDArray[np.float32], retrieval: Retrieval
 ) -> npt.NDArray[np.float64]:
     """Of each query that has a relevant document; vectors ``[n, dim]`` of length 1."""
-    names = list(retrieval.docs)
-    results = []
-    for query, row in zip(retrieval.queries, queries @ docs.T, strict=True):
-        judged = retrieval.qrels.get(query, {})
-        ideal = dcg(sorted(judged.values(), reverse=True)[:10])
-        if ideal:
-            best = np.argsort(-row, kind="stable")[:10]
-            results.append(dcg([judged.get(names[i], 0) for i in best]) / ideal)
-    return np.array(results)
+    return retrieval_scores(docs, queries, retrieval)["nDCG@10"]
 
 
 def paired(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -134,21 +117,9 @@ def paired(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> t
     return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))
 
 
-def dcg(gains: Sequence[int]) -> float:
-    """Discounted cumulative gain: gains in rank order, divided by log2 of rank + 1."""
-    return float(sum(gain / np.log2(rank + 1) for rank, gain in enumerate(gains, start=1)))
-
-
-def spearman(predicted: npt.NDArray[np.float32], gold: Sequence[float]) -> float:
-    """Spearman's rank correlation; ties share their mean rank."""
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(predicted, gold).statistic)
-
-
-def real_texts(data: Path, pairs: Sequence[tuple[float, str, str]], count: int) -> list[str]:
+def real_texts(data: Path, pairs: StsSet, count: int) -> list[str]:
     """Half passages, half sentences."""
-    return [*_common.passages(data, count // 2), *_common.spread([first for _, first, _ in pairs], count // 2)]
+    return [*_common.passages(data, count // 2), *_common.spread(pairs.first, count // 2)]
 
 
 def against_torch(model: str, texts: list[str]) -> tuple[float, float]:
@@ -183,28 +154,11 @@ def report(scores: Mapping[str, Scores]) -> None:
         print(f"| {name} | {score.ndcg_10:.4f} | {score.spearman:.4f} | {score.truncated} | {score.seconds:.0f} |")
 
 
-def load_retrieval(folder: Path, limit: int | None = None) -> Retrieval:
-    """A set in the format that the README describes."""
-    qrels: dict[str, dict[str, int]] = defaultdict(dict)
-    with (folder / "qrels.tsv").open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines, delimiter="\t"):
-            qrels[row["query_id"]][row["corpus_id"]] = int(row["score"])
-    records = list(_common.read_jsonl(folder / "corpus.jsonl.gz"))
-    judged = {doc for row in qrels.values() for doc in row}
-    if limit:
-        records = sorted(records, key=lambda record: record["id"] not in judged)[:limit]
-    return Retrieval(
-        docs={r["id"]: f"{r.get('title', '')} {r['text']}".strip() for r in records},
-        queries={r["id"]: r["text"] for r in _common.read_jsonl(folder / "queries.jsonl.gz")},
-        qrels=qrels,
-    )
-
-
-def load_pairs(path: Path) -> list[tuple[float, str, str]]:
-    """(score, sentence, sentence) of an STS set."""
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
-        rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [(float(row["score"]), row["sentence1"], row["sentence2"]) for row in rows]
+def fewer(retrieval: Retrieval, limit: int) -> Retrieval:
+    """The first documents of a set, the judged ones before all others."""
+    judged = {doc for row in retrieval.qrels.values() for doc in row}
+    kept = sorted(retrieval.docs, key=lambda doc: doc not in judged)[:limit]
+    return replace(retrieval, docs={doc: retrieval.docs[doc] for doc in kept})
 
 
 if __name__ == "__main__":

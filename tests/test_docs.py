@@ -17,6 +17,8 @@ MODULES = [
     "nimbed",
     "nimbed.encoder",
     "nimbed.reranker",
+    "nimbed.evaluate.run",
+    "nimbed.evaluate.settings",
     "nimbed.haystack",
     "nimbed.langchain",
     "nimbed._langchain_rerank",

@@ -35,6 +35,8 @@ _EXTRAS = {
     "llama-index": ("llama-index-core",),
     "parquet": ("pyarrow",),
     "haystack": ("haystack-ai",),
+    "mteb": ("mteb",),
+    "plot": ("matplotlib",),
 }
 
 
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _quantize_parser(commands)
     _embed_parser(commands)
+    _evaluate_parser(commands)
     doctor = commands.add_parser("doctor", help="what this machine can do, and what nimbed would choose")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -93,6 +96,29 @@ def _embed_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--threads", type=int)
     _source_arguments(parser)
     parser.set_defaults(run=_embed)
+
+
+def _evaluate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="settings against each other on retrieval, similarity and rerank sets",
+        description="A SETTING is a hub id, model folder or artefact folder, with options behind an @ where wanted: "
+        "MODEL@backend=openvino,precision=int8,dim=128,max_length=256,name=small. The last one is the reference.",
+    )
+    parser.add_argument("settings", nargs="+", metavar="SETTING", help="the last one is the reference")
+    parser.add_argument("--retrieval", action="append", default=[], metavar="DIR", help="this project's format or BEIR")
+    parser.add_argument("--sts", action="append", default=[], metavar="FILE", help=".tsv: score, sentence1, sentence2")
+    parser.add_argument(
+        "--rerank", action="append", default=[], metavar="FILE", help=".jsonl: query, positive, negative"
+    )
+    parser.add_argument("--mixed", action="store_true", help="must I re-index? queries of each, documents of the last")
+    parser.add_argument("--max-length", type=int, help="tokens that a text keeps, unless its setting says it")
+    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: 10000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help='draw them (pip install "nimbed[plot]")')
+    parser.set_defaults(run=_evaluate)
 
 
 def _source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -186,6 +212,44 @@ def _embed(chosen: argparse.Namespace) -> int:
         _write_npy(chosen.out, encoder.encode_iter(bar, role=chosen.role), (rows, encoder.dim))
         print(f"{chosen.out}: {rows} x {encoder.dim}, {encoder.stats().truncated} texts truncated")
     return 0
+
+
+def _evaluate(chosen: argparse.Namespace) -> int:
+    """Outputs are checked first: nobody wants to learn after an hour that a folder is missing."""
+    from nimbed.evaluate import evaluate, save_plot
+    from nimbed.evaluate.plot import check_plot
+
+    texts = {chosen.json: "to_json", chosen.markdown: "to_markdown"}
+    for path in filter(None, (*texts, chosen.plot)):
+        if not path.parent.is_dir():
+            raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
+    if chosen.plot:
+        check_plot(chosen.plot)
+    report = evaluate(
+        chosen.settings,
+        retrieval=chosen.retrieval,
+        sts=chosen.sts,
+        rerank=chosen.rerank,
+        mixed=chosen.mixed,
+        max_length=chosen.max_length,
+        resamples=chosen.resamples,
+        seed=chosen.seed,
+        progress=True,
+    )
+    print(report.to_markdown(), end="")
+    for path, form in texts.items():
+        if path:
+            _write_text(path, getattr(report, form)())
+    if chosen.plot:
+        save_plot(report, chosen.plot)
+    return 0
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as err:
+        raise InputError(f"{path} cannot be written: {err}") from err
 
 
 def _write_npy(path: Path, blocks: Iterator[Float32Array], shape: tuple[int, int]) -> None:

@@ -106,7 +106,7 @@ def _scoring_spec(folder: Path, config: Mapping[str, Any], overrides: SpecOverri
     max_length, length_origin = _max_length(folder, config)
     return ModelSpec(
         architecture=str(config["model_type"]),
-        hidden_size=whole_number(config, "hidden_size", folder / "config.json", fallback="dim"),
+        hidden_size=whole_number(config, "hidden_size", folder / "config.json", *_WIDTHS),
         dim=1,
         pooling="cls",
         normalize=False,
