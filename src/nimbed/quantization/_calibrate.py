@@ -90,18 +90,21 @@ def choose(
         return [*(sequences[i] for i in indices), *tokenize([_excerpt(everything[i], rng) for i in indices])]
 
     calibrate = with_excerpts(chosen)
-    record = {
-        "origin": origin,
-        "sha256": hashlib.sha256("\0".join(texts[i] for i in chosen).encode("utf-8", "surrogatepass")).hexdigest(),
-        "count": len(chosen),
-        "seed": seed,
-        "tokens": sum(map(len, calibrate)),
-        "held_out": int((held_out < len(texts)).sum()),
-        "held_out_shipped": int((held_out >= len(texts)).sum()),
-    }
     seen = with_excerpts(held_out) if len(held_out) else calibrate
-    ranking = with_excerpts(measure[ranks]) if ranks.any() else seen
-    return CalibrationSet(calibrate=calibrate, held_out=seen, ranking=ranking, record=record)
+    return CalibrationSet(
+        calibrate=calibrate,
+        held_out=seen,
+        ranking=with_excerpts(measure[ranks]) if ranks.any() else seen,
+        record={
+            "origin": origin,
+            "sha256": hashlib.sha256("\0".join(texts[i] for i in chosen).encode("utf-8", "surrogatepass")).hexdigest(),
+            "count": len(chosen),
+            "seed": seed,
+            "tokens": sum(map(len, calibrate)),
+            "held_out": int((held_out < len(texts)).sum()),
+            "held_out_shipped": int((held_out >= len(texts)).sum()),
+        },
+    )
 
 
 def _measuring(left: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -26,7 +26,7 @@ from nimbed.quantization._repair import Workshop, repair
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from nimbed._types import Int32Array
+    from nimbed._types import Float32Array, Int32Array
 
 STEPS = ("reading the network", "quantising", "measuring against fp32", "repairing", "saving", "publishing")
 _LIBRARIES = ("nimbed", "openvino", "nncf", "optimum-intel", "torch", "transformers", "tokenizers")
@@ -111,24 +111,30 @@ def _int8(
     measured, record = measure(encoder), None
     if request.gate.failures(measured):
         report(3)
-        shop = Workshop(
-            gate=request.gate,
-            calibrate=calibration.calibrate,
-            ranking=calibration.ranking,
-            expected=vectors_of(exact, calibration.ranking),
-            head=lambda graph: _with_head(graph, request),
-            measure=measure,
-        )
+        expected = vectors_of(exact, calibration.ranking)
+        shop = _workshop(request, calibration, expected, measure)
         encoder, measured, record = repair(encoder, measured, prepared, shop)
     missed = request.gate.failures(measured)
     if missed and not request.force:
         raise QualityError(_refusal(request, measured, record))
-    return _Built(
-        encoder=pack(encoder),
-        calibration=calibration.record,
-        quality={**measured, "thresholds": asdict(request.gate), "missed": sorted(missed)},
-        repair=record,
-        forced=bool(missed),
+    report_of_it = {**measured, "thresholds": asdict(request.gate), "missed": sorted(missed)}
+    kept = {"calibration": calibration.record, "quality": report_of_it, "repair": record}
+    return _Built(encoder=pack(encoder), forced=bool(missed), **kept)
+
+
+def _workshop(
+    request: BuildRequest,
+    calibration: CalibrationSet,
+    expected: Float32Array,
+    measure: Callable[[ov.Model], dict[str, Any]],
+) -> Workshop:
+    return Workshop(
+        gate=request.gate,
+        calibrate=calibration.calibrate,
+        ranking=calibration.ranking,
+        expected=expected,
+        head=lambda graph: _with_head(graph, request),
+        measure=measure,
     )
 
 

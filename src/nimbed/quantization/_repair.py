@@ -133,22 +133,13 @@ def _control(prepared: Prepared, shop: Workshop, most: int) -> tuple[ov.Model | 
 
     encoder = shop.head(prepared.network.clone())
     names = [port.get_any_name() for port in encoder.inputs]
-    deadline = time.monotonic() + _CONTROL_SECONDS
-
-    def validate(compiled: ov.CompiledModel, items: Iterable[Any]) -> tuple[float, list[float]]:
-        if time.monotonic() > deadline:
-            raise _TooSlowError
-        sequences, expected = zip(*items, strict=True)
-        values = closeness(np.stack(expected), run(compiled, sequences))
-        return float(values.mean()), values.tolist()
-
     try:
         with exact_arithmetic():
-            made = nncf.quantize_with_accuracy_control(
+            return nncf.quantize_with_accuracy_control(
                 encoder,
                 nncf.Dataset(shop.calibrate, lambda sequence: one_row(sequence, names)),
                 nncf.Dataset(list(zip(shop.ranking, shop.expected, strict=True))),
-                validate,
+                _validation(time.monotonic() + _CONTROL_SECONDS),
                 max_drop=shop.near,
                 model_type=nncf.ModelType.TRANSFORMER,
                 subset_size=len(shop.calibrate),
@@ -157,7 +148,19 @@ def _control(prepared: Prepared, shop: Workshop, most: int) -> tuple[ov.Model | 
                 advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
                     max_num_iterations=most, num_ranking_workers=1, ranking_subset_size=len(shop.ranking)
                 ),
-            )
+            ), "done"
     except _TooSlowError:
         return None, f"stopped after {_CONTROL_SECONDS:g} seconds"
-    return made, "done"
+
+
+def _validation(deadline: float) -> Callable[[ov.CompiledModel, Iterable[Any]], tuple[float, list[float]]]:
+    """Mean cosine to fp32, and that of each text, in the form that accuracy control asks for."""
+
+    def validate(compiled: ov.CompiledModel, items: Iterable[Any]) -> tuple[float, list[float]]:
+        if time.monotonic() > deadline:
+            raise _TooSlowError
+        sequences, expected = zip(*items, strict=True)
+        values = closeness(np.stack(expected), run(compiled, sequences))
+        return float(values.mean()), values.tolist()
+
+    return validate
