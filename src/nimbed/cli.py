@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
 import nimbed
-from nimbed import _machine
-from nimbed._engine import choose_backend, choose_precision
+from nimbed._doctor import diagnosis
 from nimbed._text_files import read_lines
-from nimbed.artefact import home
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError, NimbedError
 
@@ -25,19 +21,6 @@ if TYPE_CHECKING:
 
     from nimbed._types import Float32Array
     from nimbed.artefact import Artefact, Manifest
-
-# extra -> the packages that it brings
-_EXTRAS = {
-    "quantize": ("nncf", "safetensors"),
-    "export": ("nncf", "optimum-intel", "torch", "transformers"),
-    "torch": ("torch", "transformers"),
-    "langchain": ("langchain-core",),
-    "llama-index": ("llama-index-core",),
-    "parquet": ("pyarrow",),
-    "haystack": ("haystack-ai",),
-    "mteb": ("mteb",),
-    "plot": ("matplotlib",),
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -272,42 +255,6 @@ def _write_npy(path: Path, blocks: Iterator[Float32Array], shape: tuple[int, int
 
 
 def _doctor(chosen: argparse.Namespace) -> int:  # noqa: ARG001 (it has no arguments)
-    for name, value in _diagnosis().items():
+    for name, value in diagnosis().items():
         print(f"{name:<16} {value}")
     return 0
-
-
-def _diagnosis() -> dict[str, str]:
-    """What a person needs to know when something is slow, missing or surprising."""
-    cpu, plan = _machine.cpu(), _machine.thread_plan()
-    backend, backend_reason = choose_backend("auto")
-    precision, reason = choose_precision("auto")
-    python = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
-    return {
-        "nimbed": f"{nimbed.__version__}, {python}",
-        "cpu": f"{cpu.model} ({cpu.architecture})",
-        "instructions": " ".join(cpu.features) or "not detected on this system",
-        "threads": f"{plan.threads}: {plan.reason}",
-        "engines": ", ".join(f"{name} ({_engine_state(name)})" for name in BACKENDS),
-        "extras": ", ".join(f"{extra} ({_extra_state(extra)})" for extra in _EXTRAS),
-        "artefacts": f"{home() / 'artefacts'} (NIMBED_HOME moves it)",
-        "auto backend": f"{backend}: {backend_reason}",
-        "auto precision": f"{precision}: {reason}",
-    }
-
-
-def _engine_state(name: str) -> str:
-    module = {"openvino": "openvino", "torch": "torch"}.get(name)
-    return "built in" if module is None else _version(module) or "not installed"
-
-
-def _extra_state(extra: str) -> str:
-    missing = [package for package in _EXTRAS[extra] if _version(package) is None]
-    return f'pip install "nimbed[{extra}]"' if missing else "installed"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from nimbed._call import Call
-from nimbed._engine import find_task
 from nimbed._hub import Source
 from nimbed._inputs import check_model, check_texts, excerpt
+from nimbed._locate import find_task
 from nimbed._open import OpenModel
 from nimbed._settings import EncoderInfo, EncoderStats, Settings
 from nimbed._types import Pair

@@ -1,0 +1,64 @@
+"""What a person needs to know when something is slow, missing or surprising."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+import nimbed
+from nimbed import _machine
+from nimbed._locate import choose_backend, choose_precision
+from nimbed.artefact import home
+from nimbed.backends import BACKENDS
+
+# extra -> the packages that it brings
+_EXTRAS = {
+    "quantize": ("nncf", "safetensors"),
+    "export": ("nncf", "optimum-intel", "torch", "transformers"),
+    "torch": ("torch", "transformers"),
+    "langchain": ("langchain-core",),
+    "llama-index": ("llama-index-core",),
+    "haystack": ("haystack-ai",),
+    "redis": ("redis",),
+    "prometheus": ("prometheus-client",),
+    "otel": ("opentelemetry-api",),
+    "parquet": ("pyarrow",),
+    "plot": ("matplotlib",),
+    "mteb": ("mteb",),
+}
+
+
+def diagnosis() -> dict[str, str]:
+    """This machine, what is installed, and what ``auto`` would choose, by name."""
+    cpu, plan = _machine.cpu(), _machine.thread_plan()
+    backend, backend_reason = choose_backend("auto")
+    precision, reason = choose_precision("auto")
+    python = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
+    return {
+        "nimbed": f"{nimbed.__version__}, {python}",
+        "cpu": f"{cpu.model} ({cpu.architecture})",
+        "instructions": " ".join(cpu.features) or "not detected on this system",
+        "threads": f"{plan.threads}: {plan.reason}",
+        "engines": ", ".join(f"{name} ({_engine_state(name)})" for name in BACKENDS),
+        "extras": ", ".join(f"{extra} ({_extra_state(extra)})" for extra in _EXTRAS),
+        "artefacts": f"{home() / 'artefacts'} (NIMBED_HOME moves it)",
+        "auto backend": f"{backend}: {backend_reason}",
+        "auto precision": f"{precision}: {reason}",
+    }
+
+
+def _engine_state(name: str) -> str:
+    module = {"openvino": "openvino", "torch": "torch"}.get(name)
+    return "built in" if module is None else _version(module) or "not installed"
+
+
+def _extra_state(extra: str) -> str:
+    missing = [package for package in _EXTRAS[extra] if _version(package) is None]
+    return f'pip install "nimbed[{extra}]"' if missing else "installed"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

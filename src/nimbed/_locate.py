@@ -1,0 +1,186 @@
+"""Where a model is, and what is opened of it: an artefact, a build of one, or the model folder itself."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from nimbed import _machine
+from nimbed._build import find_or_build, make_request
+from nimbed._hub import ModelSource, Source, graph_file, resolve
+from nimbed._tokenize import load_tokenizer
+from nimbed.artefact import Artefact, is_artefact, open_artefact, read_manifest, sha256_of
+from nimbed.errors import InputError, ModelNotFoundError, SpecError
+from nimbed.spec import read_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nimbed._settings import Settings
+    from nimbed._types import ModelSpec, Precision, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """A folder that a backend can open."""
+
+    source: ModelSource
+    folder: Path
+    spec: ModelSpec
+    precision: Precision
+    digest: str
+    tokenizer: Any
+    reasons: dict[str, str]
+    quality: Mapping[str, Any] | None = None
+
+
+def choose_backend(requested: str) -> tuple[str, str]:
+    """The engine and the reason for it."""
+    if requested != "auto":
+        return requested, "set by the user"
+    return "openvino", "the fastest engine here that needs no torch"
+
+
+def choose_precision(requested: Precision | Literal["auto"]) -> tuple[Precision, str]:
+    """int8 where the CPU has the instructions for it, fp32 elsewhere; the user's word goes before."""
+    if requested != "auto":
+        return requested, "set by the user"
+    cpu = _machine.cpu()
+    if cpu.fast_int8:
+        return "int8", f"{cpu.instruction_set} multiplies int8 fast and without overflow"
+    return (
+        "fp32",
+        "no VNNI, AMX or dot-product instructions found (Linux alone tells): without them int8 could overflow",
+    )
+
+
+def locate(settings: Settings, backend: str) -> Located:
+    if backend == "fake" and not Path(settings.model).expanduser().is_dir():
+        return _built_in(settings)
+    source = resolve(settings.model, _wanted_of_a_hub(settings, backend))
+    if is_artefact(source.folder):
+        return _from_artefact(settings, backend, source)
+    spec = read_spec(source.folder, name=source.name, overrides=settings.spec)
+    _check_task(settings, spec, source.folder)
+    if backend == "openvino":
+        return _from_build(settings, source, spec)
+    return _from_model_folder(settings, source, spec)
+
+
+def find_task(settings: Settings) -> Task:
+    """What the model is for, from its files alone; nothing is built or opened.
+
+    Raises:
+        ModelNotFoundError: no such folder or hub model.
+        SpecError: it is neither a cross-encoder nor a sentence-embedding model.
+    """
+    backend, _ = choose_backend(settings.backend)
+    if backend == "fake" and not Path(settings.model).expanduser().is_dir():
+        return "embedding"
+    source = resolve(settings.model, _wanted_of_a_hub(settings, backend))
+    if is_artefact(source.folder):
+        return read_manifest(source.folder).spec.task
+    return read_spec(source.folder, name=source.name, overrides=settings.spec).task
+
+
+def _check_task(settings: Settings, spec: ModelSpec, folder: Path) -> None:
+    if spec.task == settings.task:
+        return
+    if spec.task == "scoring":
+        raise SpecError(
+            f"{folder} is a cross-encoder: it scores pairs of texts and has no vectors; open it with nimbed.Reranker"
+        )
+    raise SpecError(f"{folder} is a sentence-embedding model and scores no pairs")
+
+
+def _wanted_of_a_hub(settings: Settings, backend: str) -> Source:
+    """An engine that reads weights itself must not be given a repository's graph in their place."""
+    reads_graphs = backend != "torch" or settings.source.file is not None
+    return settings.source if reads_graphs else replace(settings.source, file="model.safetensors")
+
+
+def _built_in(settings: Settings) -> Located:
+    from nimbed.backends import fake
+
+    return Located(
+        source=ModelSource(name=settings.model, folder=Path()),
+        folder=Path(),
+        spec=fake.SPEC,
+        precision="fp32",
+        digest="fake",
+        tokenizer=fake.tokenizer(),
+        reasons={"precision": "the fake backend has one"},
+    )
+
+
+def _from_artefact(settings: Settings, backend: str, source: ModelSource) -> Located:
+    artefact = open_artefact(source.folder)
+    manifest = artefact.manifest
+    _check_task(settings, manifest.spec, source.folder)
+    if backend not in {manifest.engine, "fake"}:
+        raise InputError(f"{source.folder} is an artefact for {manifest.engine}, not for backend={backend!r}")
+    if settings.precision not in {"auto", manifest.precision}:
+        raise InputError(f"{source.folder} is an {manifest.precision} artefact, not {settings.precision}")
+    if settings.spec.pooling not in {None, manifest.spec.pooling}:
+        raise InputError(f"{source.folder} was built with {manifest.spec.pooling} pooling; build another one")
+    named = replace(source, name=manifest.source.id, revision=manifest.source.revision)
+    return _located(artefact, named, manifest.spec, {"precision": "the artefact's own"})
+
+
+def _from_build(settings: Settings, source: ModelSource, spec: ModelSpec) -> Located:
+    precision, reason = choose_precision(settings.precision)
+    if precision == "bf16":
+        raise InputError('precision="bf16": backend="openvino" has int8 and fp32')
+    request = make_request(source, spec, precision, source=settings.source)
+    artefact = find_or_build(request)
+    # The folder's own prompts and limits are fresher than those of the day of the build.
+    return _located(artefact, source, spec, {"precision": reason, "artefact": f"built from {request.graph}"})
+
+
+def _located(artefact: Artefact, source: ModelSource, spec: ModelSpec, reasons: dict[str, str]) -> Located:
+    return Located(
+        source=source,
+        folder=artefact.folder,
+        spec=spec,
+        precision=artefact.manifest.precision,
+        digest=artefact.manifest.digest,
+        tokenizer=load_tokenizer(artefact.folder),
+        reasons={**reasons, **_forced(artefact)},
+        quality=artefact.manifest.quality,
+    )
+
+
+def _forced(artefact: Artefact) -> dict[str, str]:
+    """A warning, and the reason for it, where the artefact was published although it failed its gate."""
+    if not artefact.manifest.forced:
+        return {}
+    quality = artefact.manifest.quality or {}
+    figures = ", ".join(
+        f"{name} {quality[name]:.4f} (at least {quality['thresholds'][name]:g})" for name in quality["missed"]
+    )
+    reason = f"this artefact failed its quality gate and was published by force: {figures}"
+    warnings.warn(f"{artefact.folder}: {reason}; quantise the model again, or take fp32", stacklevel=2)
+    return {"quality": reason}
+
+
+def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec) -> Located:
+    """For engines that read the weights themselves."""
+    weights = graph_file(source.folder, settings.source)
+    if weights.suffix in {".xml", ".onnx"}:
+        weights = source.folder / "model.safetensors"
+    if not weights.is_file():
+        raise ModelNotFoundError(f"{weights} is missing, and backend={settings.backend!r} reads nothing else")
+    settings_files = [source.folder / name for name in ("config.json", "tokenizer.json")]
+    files = [weights, *settings_files, *(source.folder / d.weights for d in spec.dense)]
+    chosen = "fp32" if settings.precision == "auto" else settings.precision
+    return Located(
+        source=source,
+        folder=source.folder,
+        spec=spec,
+        precision=chosen,
+        digest=sha256_of(*(f for f in files if f.is_file())),
+        tokenizer=load_tokenizer(source.folder),
+        reasons={"precision": "set by the user" if settings.precision != "auto" else "this engine's default"},
+    )
