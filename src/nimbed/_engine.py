@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from nimbed._types import Backend, ModelSpec, Precision, Task
 
 
+_TOKENIZERS: Mapping[Task, type[TextTokenizer | PairTokenizer]] = {
+    "embedding": TextTokenizer,
+    "scoring": PairTokenizer,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """An opened backend with the tokenizer and the spec that go with it.
@@ -71,8 +77,7 @@ def open_engine(settings: Settings) -> Engine:
         threads=plan.threads,
     )
     normalize = _normalize(settings, spec, located.folder)
-    kind = PairTokenizer if spec.task == "scoring" else TextTokenizer
-    tokenizer = kind(located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
+    tokenizer = _TOKENIZERS[spec.task](located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
     opened = open_backend(backend, request)
     info = EncoderInfo(
         model=located.source.name,
