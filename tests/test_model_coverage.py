@@ -112,8 +112,10 @@ def test_int8_keeps_what_tells_texts_apart(folder, name, in_process, oracle, tex
     vectors = vectors_of(network, tokenizer(texts, spec.prompt("document")).sequences)
     assert cosines(vectors, exact).mean() >= 0.997
     # Vectors of a random model share a large part, which says nothing; what is left of them must agree as well.
+    # Measured: 0.9975 to 0.999; at most 0.991 where all activations' ranges are eight times too wide, 0.37 where they
+    # are ten times too narrow.
     common = exact.mean(axis=0)
-    assert cosines(vectors - common, exact - common).mean() >= 0.97
+    assert cosines(vectors - common, exact - common).mean() >= 0.993
     with Encoder(made, truncate="silent", cache=None) as opened:
         assert cosines(opened.encode(texts), exact).mean() >= 0.997
         codes = opened.encode(texts, dtype="int8")

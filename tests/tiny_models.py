@@ -168,6 +168,8 @@ def write_model(folder: Path, model: TinyModel, texts: Sequence[str], *, seed: i
     network.save_pretrained(folder)
     write_tokenizer(folder, model, texts)
     write_modules(folder, pooling=model.pooling, normalize=model.normalize)
+    pooling = {"pooling_mode": model.pooling, "embedding_dimension": 64}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     if model.prompts is not None:
         settings = {"prompts": model.prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
         (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
@@ -190,7 +192,7 @@ def write_tokenizer(folder: Path, model: TinyModel, texts: Sequence[str]) -> Non
     tokenizer.enable_truncation(16)
     tokenizer.enable_padding(direction="left", length=32)
     tokenizer.save(str(folder / "tokenizer.json"))
-    content = {"tokenizer_class": "PreTrainedTokenizerFast", **model.tokenizer_config}
+    content = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", **model.tokenizer_config}
     (folder / "tokenizer_config.json").write_text(json.dumps(content))
 
 
