@@ -12,7 +12,7 @@ Needs ``pip install "nimbed[mteb]"``, which brings torch; nimbed itself does not
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mteb.models import ModelMeta
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mteb.abstasks.task_metadata import TaskMetadata
-    from mteb.types import BatchedInput, EncodeKwargs
+    from mteb.types import BatchedInput
     from torch.utils.data import DataLoader
-    from typing_extensions import Unpack
 
     from nimbed import Encoder
-    from nimbed._types import Float32Array
+    from nimbed._types import Float32Array, Role
 
 __all__ = ["MtebEncoder"]
 
@@ -62,13 +61,13 @@ class MtebEncoder(AbsEncoder):
         hf_split: str,  # noqa: ARG002 (the protocol's)
         hf_subset: str,  # noqa: ARG002 (the protocol's)
         prompt_type: PromptType | None = None,
-        **kwargs: Unpack[EncodeKwargs],
+        **kwargs: Any,  # noqa: ANN401 (the protocol's EncodeKwargs)
     ) -> Float32Array:
         """Vectors of the texts in mteb's batches, float32 ``[texts, dim]``.
 
         ``show_progress_bar`` is honoured; ``batch_size`` is not needed, as nimbed plans its own batches.
         """
-        role = "query" if prompt_type is PromptType.query else "document"
+        role: Role = "query" if prompt_type is PromptType.query else "document"
         progress = bool(kwargs.get("show_progress_bar", False))
         blocks = list(self.model.encode_iter(_texts(inputs), role=role, progress=progress))
         return np.concatenate(blocks) if blocks else np.zeros((0, self.model.dim), np.float32)

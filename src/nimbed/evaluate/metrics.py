@@ -23,7 +23,8 @@ _BLOCK_BYTES = 64 * 1024 * 1024  # of scores that are held at once
 def normalised(vectors: Float32Array) -> Float32Array:
     """Rows divided by their L2 norm, ``[n, dim]``; rows of zeros stay."""
     lengths: Float32Array = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, np.float32(1e-12))
+    unit: Float32Array = vectors / np.maximum(lengths, np.float32(1e-12))
+    return unit
 
 
 def search(queries: Float32Array, docs: Float32Array, *, depth: int = DEPTH) -> list[IntArray]:
