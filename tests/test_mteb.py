@@ -12,9 +12,6 @@ mteb = pytest.importorskip("mteb")
 from nimbed.mteb import MtebEncoder  # noqa: E402 (skipped where mteb is missing)
 
 TOPICS = ("cats sleep all day", "prices rose in may", "rivers run to the sea", "the train was late", "bread needs salt")
-DOCS = {f"d{i}": f"{topic[: 10 + i % 9]} note {i} {TOPICS[(i * 3) % 5][:6]}" for i, topic in enumerate(TOPICS * 8)}
-QUERIES = {f"q{i}": f"why {topic}" for i, topic in enumerate(TOPICS)}
-QRELS = {f"q{i}": {f"d{i}": 1, f"d{i + 5}": 2, f"d{i + 20}": 1} for i in range(5)}
 PAIRS = [
     *zip(
         TOPICS,
@@ -39,7 +36,17 @@ def metadata(name: str, kind: str, score: str):
     )
 
 
-def retrieval_task():
+@pytest.fixture(scope="module")
+def local(peps):
+    """Paragraphs, and every fourth word of some as queries: no two scores are equal, whose order would be free."""
+    texts = list(dict.fromkeys(" ".join(text.split()) for text in peps if 200 < len(text) < 400))[:60]
+    docs = {f"d{i}": text for i, text in enumerate(texts)}
+    queries = {f"q{i}": " ".join(docs[f"d{i}"].split()[::4]) for i in range(0, 60, 4)}
+    qrels = {f"q{i}": {f"d{i}": 1, f"d{(i + 1) % 60}": 2, f"d{(i + 9) % 60}": 1} for i in range(0, 60, 4)}
+    return RetrievalSet(name="local", docs=docs, queries=queries, qrels=qrels)
+
+
+def retrieval_task(local: RetrievalSet):
     from datasets import Dataset
     from mteb.abstasks import AbsTaskRetrieval
 
@@ -48,9 +55,9 @@ def retrieval_task():
 
         def load_data(self, num_proc=None, **kwargs):
             split = {
-                "corpus": Dataset.from_list([{"id": k, "title": "", "text": t} for k, t in DOCS.items()]),
-                "queries": Dataset.from_list([{"id": k, "text": t} for k, t in QUERIES.items()]),
-                "relevant_docs": QRELS,
+                "corpus": Dataset.from_list([{"id": k, "title": "", "text": t} for k, t in local.docs.items()]),
+                "queries": Dataset.from_list([{"id": k, "text": t} for k, t in local.queries.items()]),
+                "relevant_docs": {query: dict(judged) for query, judged in local.qrels.items()},
                 "top_ranked": None,
             }
             self.dataset, self.data_loaded = {"default": {"test": split}}, True
@@ -79,11 +86,10 @@ def main_score(encoder: Encoder, task) -> float:
 
 
 @pytest.mark.filterwarnings("default")  # mteb's own
-def test_retrieval_agrees_with_ours():
-    with Encoder("any", backend="fake", dim=128) as encoder:
-        theirs = main_score(encoder, retrieval_task())
-    judged = RetrievalSet(name="local", docs=DOCS, queries=QUERIES, qrels=QRELS)
-    report = evaluate([Setting(model="any", backend="fake", dim=128)], retrieval=[judged], resamples=100)
+def test_retrieval_agrees_with_ours(local):
+    with Encoder("any", backend="fake") as encoder:
+        theirs = main_score(encoder, retrieval_task(local))
+    report = evaluate([Setting(model="any", backend="fake")], retrieval=[local], resamples=100)
     ours = next(score.value for score in report.scores if score.metric == "nDCG@10")
     assert 0.2 < ours < 0.95
     assert theirs == pytest.approx(ours, abs=1e-5)
@@ -99,14 +105,14 @@ def test_sts_agrees_with_ours():
     assert theirs == pytest.approx(report.scores[0].value, abs=1e-5)
 
 
-def test_queries_get_the_query_prompt():
+def test_queries_get_the_query_prompt(local):
     from mteb.types import PromptType
 
     batches = [{"text": ["one", "two"]}, {"text": ["three"]}]
     spec = SpecOverrides(prompts={"query": "ask: ", "document": ""})
     with Encoder("any", backend="fake", spec=spec) as encoder:
         wrapped = MtebEncoder(encoder)
-        task = {"task_metadata": retrieval_task().metadata, "hf_split": "test", "hf_subset": "default"}
+        task = {"task_metadata": retrieval_task(local).metadata, "hf_split": "test", "hf_subset": "default"}
         for prompt_type, role in ((PromptType.query, "query"), (PromptType.document, "document"), (None, "document")):
             found = wrapped.encode(batches, prompt_type=prompt_type, batch_size=8, **task)
             assert (found == encoder.encode(["one", "two", "three"], role=role)).all()

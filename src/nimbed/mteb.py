@@ -61,7 +61,7 @@ class MtebEncoder(AbsEncoder):
         hf_split: str,  # noqa: ARG002 (the protocol's)
         hf_subset: str,  # noqa: ARG002 (the protocol's)
         prompt_type: PromptType | None = None,
-        **kwargs: Any,  # noqa: ANN401 (the protocol's)
+        **kwargs: Any,  # noqa: ANN401 (the protocol's EncodeKwargs)
     ) -> Float32Array:
         """Vectors of the texts in mteb's batches, float32 ``[texts, dim]``.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nimbed.errors import InputError
+from nimbed.evaluate._timed import Timed, embed
 from nimbed.evaluate.bootstrap import Mean, Spearman, compare, value
 from nimbed.evaluate.loaders import RerankSet, RetrievalSet, StsSet, load_rerank, load_retrieval, load_sts
-from nimbed.evaluate.metrics import normalised, rerank_scores, retrieval_scores
+from nimbed.evaluate.metrics import rerank_scores, retrieval_scores
 from nimbed.evaluate.report import MixedScore, Report, Score, Speed
 from nimbed.evaluate.settings import settings_of
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from os import PathLike
 
-    from nimbed._types import Float32Array, Role
+    from nimbed._types import Float32Array
     from nimbed.evaluate.bootstrap import Comparison, Statistic
     from nimbed.evaluate.report import Kind
-    from nimbed.evaluate.settings import Embedder, Opens, Setting
+    from nimbed.evaluate.settings import Opens, Setting
 
     Set = RetrievalSet | StsSet | RerankSet
     Path = str | PathLike[str]
@@ -139,7 +139,7 @@ def _check_early(settings: Sequence[Opens], max_length: int | None, *, mixed: bo
     dims = {}
     for setting in settings:
         with setting.open(max_length) as embedder:
-            dims[setting.label] = _embed(embedder, ["a text"], "document").shape[1]
+            dims[setting.label] = embed(embedder, ["a text"], "document").shape[1]
     if mixed and len(set(dims.values())) > 1:
         raise InputError(f"mixed compares vectors of one width, and these differ: {dims}; give each the same dim")
 
@@ -161,7 +161,7 @@ class _Run:
         with setting.open(self.max_length) as embedder:
             for number, item in enumerate(tqdm(self.sets, desc=setting.label, unit="set", disable=not self.progress)):
                 before = embedder.stats().truncated
-                timed = _Timed(embedder, progress=self.progress)
+                timed = Timed(embedder, progress=self.progress)
                 statistics, kept, mixed = self._one(timed, item, reference[number].docs if reference else None)
                 speed = Speed(
                     kind=_kind(item),
@@ -178,7 +178,7 @@ class _Run:
         return measured
 
     def _one(
-        self, timed: _Timed, item: Set, others: Float32Array | None
+        self, timed: Timed, item: Set, others: Float32Array | None
     ) -> tuple[Mapping[str, Statistic], Float32Array | None, Mapping[str, Statistic]]:
         """Figures, the documents' vectors, and figures with the reference's documents."""
         if isinstance(item, StsSet):
@@ -191,43 +191,17 @@ class _Run:
         return _retrieval(docs, queries, item), docs, mixed
 
 
-class _Timed:
-    """An embedder whose documents are timed; vectors come normalised, ``[n, dim]``."""
-
-    def __init__(self, embedder: Embedder, *, progress: bool) -> None:
-        self._embedder = embedder
-        self._progress = progress
-        self.texts = 0
-        self.seconds = 0.0
-
-    def documents(self, texts: Sequence[str]) -> Float32Array:
-        """With the documents' prompt, by the clock."""
-        started = time.perf_counter()
-        vectors = _embed(self._embedder, texts, "document", progress=self._progress)
-        self.seconds += time.perf_counter() - started
-        self.texts += len(texts)
-        return normalised(vectors)
-
-    def queries(self, texts: Sequence[str]) -> Float32Array:
-        """With the queries' prompt."""
-        return normalised(_embed(self._embedder, texts, "query", progress=self._progress))
-
-
-def _embed(embedder: Embedder, texts: Sequence[str], role: Role, *, progress: bool = False) -> Float32Array:
-    return np.concatenate(list(embedder.encode_iter(texts, role=role, progress=progress)))
-
-
 def _retrieval(docs: Float32Array, queries: Float32Array, item: RetrievalSet) -> dict[str, Statistic]:
     return {metric: Mean(values) for metric, values in retrieval_scores(docs, queries, item).items()}
 
 
-def _sts(timed: _Timed, item: StsSet) -> Statistic:
+def _sts(timed: Timed, item: StsSet) -> Statistic:
     vectors = timed.documents([*item.first, *item.second])
     left, right = np.split(vectors, 2)
     return Spearman((left * right).sum(axis=1), item.gold)
 
 
-def _rerank(timed: _Timed, item: RerankSet) -> dict[str, Statistic]:
+def _rerank(timed: Timed, item: RerankSet) -> dict[str, Statistic]:
     """Each query's documents in the order of their scores.
 
     A cross-encoder scores a query with its documents, so it would be asked here in place of :func:`_by_cosine`: the
@@ -239,7 +213,7 @@ def _rerank(timed: _Timed, item: RerankSet) -> dict[str, Statistic]:
     return {"MAP": Mean(means), "MRR": Mean(ranks)}
 
 
-def _by_cosine(timed: _Timed, item: RerankSet) -> Iterator[Float32Array]:
+def _by_cosine(timed: Timed, item: RerankSet) -> Iterator[Float32Array]:
     """float32 ``[documents]`` of each query, the positive ones first."""
     queries = timed.queries([one.query for one in item.items])
     docs = timed.documents(list(chain.from_iterable((*one.positive, *one.negative) for one in item.items)))
