@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nimbed._types import DenseSpec, Float32Array, ModelSpec
+    from nimbed._types import DenseSpec, ModelSpec
 
 PREFIX = "nimbed."
 _ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
@@ -30,7 +30,7 @@ _ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def append_head(network: ov.Model, spec: ModelSpec, folder: Path, *, shift: Float32Array | None = None) -> ov.Model:
+def append_head(network: ov.Model, spec: ModelSpec, folder: Path) -> ov.Model:
     """A graph from token ids to sentence vectors, float32 ``[B, dim]``, or to scores ``[B, 1]``.
 
     Args:
@@ -38,13 +38,12 @@ def append_head(network: ov.Model, spec: ModelSpec, folder: Path, *, shift: Floa
             of logits ``[B, 1]`` where it scores.
         spec: what to append.
         folder: the model folder, where the dense layers' weights are.
-        shift: float32 ``[H]``, added to the pooled vectors.
     """
     before = {node.get_friendly_name() for node in network.get_ops()}
     if spec.task == "scoring":
         name, vector = "score", _ACTIVATIONS[spec.activation](_logits(network))  # [B, 1]
     else:
-        name, vector = "sentence_embedding", _sentence_vector(network, spec, folder, shift)
+        name, vector = "sentence_embedding", _sentence_vector(network, spec, folder)
     result = op.result(vector)
     result.output(0).get_tensor().set_names({name})
     model = ov.Model([result], network.get_parameters(), "sentence_encoder")
@@ -53,12 +52,10 @@ def append_head(network: ov.Model, spec: ModelSpec, folder: Path, *, shift: Floa
     return model
 
 
-def _sentence_vector(network: ov.Model, spec: ModelSpec, folder: Path, shift: Float32Array | None) -> Any:  # noqa: ANN401 (OpenVINO outputs)
+def _sentence_vector(network: ov.Model, spec: ModelSpec, folder: Path) -> Any:  # noqa: ANN401 (OpenVINO outputs)
     hidden = _token_vectors(network)
     mask = op.convert(network.input("attention_mask"), "f32")  # [B, S]
     vector = _POOLINGS[spec.pooling](hidden, mask)  # [B, H]
-    if shift is not None:
-        vector = op.add(vector, op.constant(shift[None]))
     for dense in spec.dense:
         vector = _dense(vector, dense, folder)
     # torch.nn.functional.normalize: x / max(|x|, 1e-12)

@@ -17,7 +17,6 @@ from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
 from nimbed.errors import InputError, QualityError
 from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, pairs_of, read_texts
-from nimbed.quantization._centre import mean_error
 from nimbed.quantization._head import append_head
 from nimbed.quantization._measure import quality, score_quality, vectors_of
 from nimbed.quantization._network import is_quantised, load_network
@@ -96,7 +95,6 @@ def _int8(
     network: ov.Model, calibration: CalibrationSet, request: BuildRequest, report: Callable[[int], None]
 ) -> _Built:
     """Quantise, measure, and repair where the gate asks for it."""
-    original = network.clone()
     exact = _with_head(network.clone(), request)
     reference = vectors_of(exact, calibration.held_out)
 
@@ -108,13 +106,11 @@ def _int8(
 
     report(1)
     prepared = prepare(network, calibration.calibrate)
-    quantised = quantise(prepared, calibration.calibrate)
-    encoder = _centred(original, quantised, request, calibration)
+    encoder = _with_head(quantise(prepared, calibration.calibrate), request)
     report(2)
     measured, record = measure(encoder), None
     if request.gate.failures(measured):
         report(3)
-        encoder = _with_head(quantised, request)
         expected = vectors_of(exact, calibration.ranking)
         shop = _workshop(request, calibration, expected, measure)
         encoder, measured, record = repair(encoder, measured, prepared, shop)
@@ -124,14 +120,6 @@ def _int8(
     report_of_it = {**measured, "thresholds": asdict(request.gate), "missed": sorted(missed)}
     kept = {"calibration": calibration.record, "quality": report_of_it, "repair": record}
     return _Built(encoder=pack(encoder), forced=bool(missed), **kept)
-
-
-def _centred(original: ov.Model, quantised: ov.Model, request: BuildRequest, calibration: CalibrationSet) -> ov.Model:
-    """The int8 encoder, its vectors without their mean error; a score has no vector."""
-    spec, folder = request.spec, Path(request.folder)
-    embeds = spec.task == "embedding"
-    shift = mean_error(original, quantised, spec, folder, calibration.calibrate) if embeds else None
-    return append_head(quantised.clone(), spec, folder, shift=shift)
 
 
 def _workshop(
