@@ -4,13 +4,13 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from haystack import Document, default_from_dict, default_to_dict
 from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import Self
 
-from nimbed import Encoder, Source, SpecOverrides
+from nimbed import Encoder, Reranker, SpecOverrides
 from nimbed._adapter import ModelOptions, Role, TextPath, Truncate
 from nimbed._inputs import excerpt
 from nimbed.errors import InputTypeError
@@ -91,18 +91,16 @@ class Ranking(Options):
     truncate: Truncate = Field(default="silent", frozen=True, description="For pairs that are too long.")
     top_k: int = Field(default=10, ge=1, description="Documents that are returned.")
     score_threshold: float | None = Field(default=None, description="Documents with a lower score are left out.")
-    _reranker: Any = PrivateAttr()
+    _reranker: Reranker = PrivateAttr()
 
     @property
-    def reranker(self) -> Any:  # noqa: ANN401
+    def reranker(self) -> Reranker:
         return self._reranker
 
     def _open(self, prompt_names: Mapping[Role, str] | None = None) -> None:  # noqa: ARG002 (the base's signature)
-        from nimbed import Reranker
-
         instructions = {"query": self.query_instruction, "document": self.text_instruction}
         prompts = {role: text for role, text in instructions.items() if text is not None}
-        self._reranker = cast(Any, Reranker)(
+        self._reranker = Reranker(
             self.model_name,
             backend=self.backend,
             precision=self.precision,
@@ -110,12 +108,7 @@ class Ranking(Options):
             truncate=self.truncate,
             threads=self.threads,
             spec=SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize),
-            source=Source(
-                revision=self.revision,
-                local_files_only=self.local_files_only,
-                cache_folder=self.cache_folder,
-                file=self.file_name,
-            ),
+            source=self._source(),
         )
 
     def _close(self) -> None:

@@ -16,9 +16,15 @@ from haystack.core.errors import DeserializationError, PipelineRuntimeError
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from pydantic import ValidationError
 
-import nimbed
-from nimbed import CacheConfig, Encoder, SpecOverrides
-from nimbed.errors import InputError, InputTypeError, MissingExtraError, ModelNotFoundError, TruncationError
+from nimbed import CacheConfig, Encoder, SpecOverrides, _haystack
+from nimbed.errors import (
+    ClosedError,
+    InputError,
+    InputTypeError,
+    MissingExtraError,
+    ModelNotFoundError,
+    TruncationError,
+)
 from nimbed.guard import guard
 from nimbed.haystack import NimbedDocumentEmbedder, NimbedRanker, NimbedTextEmbedder
 
@@ -242,7 +248,7 @@ def test_closing_gives_the_model_back():
     vector = embedder.run("one")
     embedder.close()
     embedder.close()
-    with pytest.raises(nimbed.errors.ClosedError):
+    with pytest.raises(ClosedError):
         first.encode_query("two")
     assert embedder.run("one") == vector
     assert embedder.encoder is not first
@@ -360,7 +366,7 @@ class StubReranker:
 @pytest.fixture
 def stub(monkeypatch):
     monkeypatch.setattr(StubReranker, "made", [])
-    monkeypatch.setattr(nimbed, "Reranker", StubReranker, raising=False)
+    monkeypatch.setattr(_haystack, "Reranker", StubReranker)
     return StubReranker
 
 
