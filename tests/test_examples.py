@@ -136,6 +136,18 @@ def test_quality_benchmark_runs_on_small_sets(minilm_fp32: Path, minilm_folder: 
     assert record["fp32_against_torch"]["worst_cosine"] >= 0.99999
 
 
+def test_quality_table_runs_with_the_rounding_of_other_cpus(
+    minilm_int8: Path, minilm_fp32: Path, minilm_folder: Path, data: Path
+) -> None:
+    need("psutil")
+    options = ("--model", minilm_folder, "--data", data, "--out", data, "--quick", "--rounding")
+    printed = run("benchmarks/quality_table.py", *options)
+    assert "| scifact | nDCG@10 | int8 |" in printed
+    record = json.loads((data / "quality_table-quick.json").read_text())
+    assert record["gates"]["scifact nDCG@10 within 1.0%"]
+    assert any("lose no more than int8 throughout" in gate for gate in record["gates"])
+
+
 @pytest.mark.parametrize("script", ["memory", "coldstart"])
 def test_process_benchmarks_run(script: str, minilm_int8: Path, minilm_folder: Path, data: Path) -> None:
     need("psutil")
