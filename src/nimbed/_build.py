@@ -62,7 +62,11 @@ class QualityGate:
 
     def failures(self, measured: Mapping[str, Any]) -> dict[str, float]:
         """The thresholds that these measurements miss, by name."""
-        return {name: least for name, least in asdict(self).items() if measured.get(name, least) < least}
+        return {name: least for name, least in self.of(measured).items() if measured[name] < least}
+
+    def of(self, measured: Mapping[str, Any]) -> dict[str, float]:
+        """The thresholds that apply to these measurements: those of vectors, or of scores."""
+        return {name: least for name, least in asdict(self).items() if name in measured}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,6 +146,7 @@ _MEASURES = {
     "min_cosine": "worst cosine",
     "top10_agreement": "top-10 agreement",
     "rank_correlation": "rank correlation",
+    "kendall_tau": "Kendall's tau",
 }
 
 
@@ -168,7 +169,9 @@ def _repair_lines(manifest: Manifest) -> list[str]:
     repair = manifest.repair
     if repair is None:
         return []
-    before = ", ".join(f"{name} {repair['before'][key]:.4f}" for key, name in _MEASURES.items())
+    before = ", ".join(
+        f"{name} {repair['before'][key]:.4f}" for key, name in _MEASURES.items() if key in repair["before"]
+    )
     ratio = repair["latency_ratio"]
     cost = repair["latency"] if ratio is None else f"{ratio:.2f} times as long as without ({repair['latency']})"
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +117,7 @@ def _int8(
     missed = request.gate.failures(measured)
     if missed and not request.force:
         raise QualityError(_refusal(request, measured, record))
-    report_of_it = {**measured, "thresholds": asdict(request.gate), "missed": sorted(missed)}
+    report_of_it = {**measured, "thresholds": request.gate.of(measured), "missed": sorted(missed)}
     kept = {"calibration": calibration.record, "quality": report_of_it, "repair": record}
     return _Built(encoder=pack(encoder), forced=bool(missed), **kept)
 
