@@ -45,8 +45,9 @@ bench: $(VENV)/.ready  ## speed beside HuggingFaceEmbeddings, start, memory, ser
 		"served_load.py --data $(DATA)" "soak.py --data $(DATA)"; do \
 		$(BIN)/python benchmarks/$$script || failed=1; done; exit $$failed
 
-quality: $(VENV)/.ready  ## SciFact and STS-B: int8 and fp32 against torch (long)
-	$(BIN)/python benchmarks/quality.py --data $(DATA)
+quality: $(VENV)/.ready  ## retrieval, similarity and rerank sets: int8 against fp32, fp32 against torch (long)
+	@failed=0; for script in quality.py "quality_table.py --rounding"; do \
+		$(BIN)/python benchmarks/$$script --data $(DATA) || failed=1; done; exit $$failed
 
 format: $(VENV)/.ready  ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .

@@ -5,7 +5,7 @@ Gates: int8's nDCG@10 is within 1 % of fp32's on each retrieval set, and the mea
 no more than int8 throughout, in the mean nDCG@10 over the sets: mixed >= min(int8, fp32). Exits with 1 where one fails.
 
 On CPUs without VNNI or AMX, int8 artefacts run with fp32 activations. ``--rounding`` computes the rounding of the
-activations as it stands, in fp32, one text at a time: what CPUs with VNNI give, slowly.
+activations as it stands, in fp32: what CPUs with VNNI give, slowly.
 """
 
 from __future__ import annotations
@@ -92,16 +92,18 @@ class RoundedEncoder:
         self._truncated = 0
 
     def encode_iter(
-        self, texts: Iterable[str], *, role: str = "document", progress: bool = False
+        self,
+        texts: Iterable[str],
+        *,
+        role: str = "document",
+        progress: bool = False,  # noqa: ARG002 (the encoder's signature)
     ) -> Iterator[npt.NDArray[np.float32]]:
         """All texts in one block, float32 ``[n, dim]``."""
-        from tqdm.auto import tqdm
-
         from nimbed.quantization._measure import vectors_of
 
         tokens = self._tokenizer(list(texts), self._spec.prompt(role))
         self._truncated += int(np.count_nonzero(tokens.cut))
-        yield vectors_of(self._network, tqdm(tokens.sequences, unit="text", disable=not progress))
+        yield vectors_of(self._network, tokens.sequences)
 
     def stats(self) -> EncoderStats:
         """Only what was cut is counted."""
