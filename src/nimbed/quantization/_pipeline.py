@@ -63,8 +63,7 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
     if request.precision == "int8" and not ready:
         report(3)
         measured = quality(reference, vectors_of(encoder, calibration.held_out))
-    calibrated = request.precision == "int8" or request.calibration_file is not None
-    if calibrated:
+    if _is_calibrated(request):
         save_ranges(folder, vectors_of(encoder, calibration.calibrate))
     record = {"origin": "quantised by the model's authors"} if ready else calibration.record
     write_manifest(
@@ -75,12 +74,17 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
             source=SourceRecord(id=request.name, revision=request.revision, file=request.graph, sha256=request.sha256),
             spec=request.spec,
             key=request.key,
-            calibration=record if calibrated else None,
+            calibration=record if _is_calibrated(request) else None,
             quality=measured,
             versions=_versions(),
             files=file_records(folder),
         ),
     )
+
+
+def _is_calibrated(request: BuildRequest) -> bool:
+    """int8 always is; fp32 where the user gives texts, for the ranges of int8 vectors alone."""
+    return request.precision == "int8" or request.calibration_file is not None
 
 
 def _calibration(request: BuildRequest) -> CalibrationSet:
