@@ -65,7 +65,6 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
         measured = quality(reference, vectors_of(encoder, calibration.held_out))
     if _is_calibrated(request):
         save_ranges(folder, vectors_of(encoder, calibration.calibrate))
-    record = {"origin": "quantised by the model's authors"} if ready else calibration.record
     write_manifest(
         folder,
         Manifest(
@@ -74,7 +73,7 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
             source=SourceRecord(id=request.name, revision=request.revision, file=request.graph, sha256=request.sha256),
             spec=request.spec,
             key=request.key,
-            calibration=record if _is_calibrated(request) else None,
+            calibration=_record(request, calibration, ready=ready),
             quality=measured,
             versions=_versions(),
             files=file_records(folder),
@@ -85,6 +84,12 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
 def _is_calibrated(request: BuildRequest) -> bool:
     """int8 always is; fp32 where the user gives texts, for the ranges of int8 vectors alone."""
     return request.precision == "int8" or request.calibration_file is not None
+
+
+def _record(request: BuildRequest, calibration: CalibrationSet, *, ready: bool) -> dict[str, object] | None:
+    if not _is_calibrated(request):
+        return None
+    return {"origin": "quantised by the model's authors"} if ready else calibration.record
 
 
 def _calibration(request: BuildRequest) -> CalibrationSet:
