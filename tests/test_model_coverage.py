@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import warnings
@@ -52,7 +53,13 @@ def in_process():
         patch.setenv("NNCF_CI", "1")
         patch.setattr(_pipeline, "load_network", load_once)
         patch.setattr(_build, "_run_child", build)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import nncf  # noqa: F401 (imported before the freeze)
+            import optimum.intel.openvino  # noqa: F401
+        gc.freeze()  # the exporter collects garbage several times a model, and these imports leave much to look through
         yield
+        gc.unfreeze()
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -190,9 +197,8 @@ def test_qwen_agrees_with_sentence_transformers(tmp_path, peps, texts):
         assert cosines(opened.encode(texts, role="query"), queries).min() >= 0.99999
 
 
-@pytest.mark.parametrize("name", ["roberta", QWEN])
-def test_a_text_without_any_token_has_a_vector(name, tmp_path, peps, in_process):
-    folder = write_model(tmp_path / name, replace(MODELS[name], frame=([], [])), peps[:60])
+def test_a_text_without_any_token_has_a_vector(tmp_path, peps, in_process):
+    folder = write_model(tmp_path / "bare", replace(MODELS["roberta"], frame=([], [])), peps[:60])
     made = quantize(folder, tmp_path / "out", precision="fp32", progress=False)
     texts = ["", "a", "", *peps[:3]]
     with Encoder(made, truncate="silent") as encoder, Encoder(folder, backend="torch", truncate="silent") as oracle:
