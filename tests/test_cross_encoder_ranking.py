@@ -85,7 +85,7 @@ def test_int8_as_cpus_with_vnni_round_ranks_like_fp32(int8, pairs, fp32_scores):
 
 def test_the_manifest_tells_of_the_scores(int8):
     quality = int8.manifest.quality
-    assert quality["pairs"] == 2 * 64
+    assert quality["texts"] == 2 * 128
     assert 0 < quality["mean_difference"] <= quality["max_difference"] < 0.2
     assert quality["kendall_tau"] > 0.9
     assert int8.manifest.spec.task == "scoring"
