@@ -15,7 +15,7 @@ from nimbed import Calibration, quantize
 from nimbed.artefact import open_artefact
 from nimbed.cli import main
 from nimbed.errors import InputError
-from nimbed.quantization._calibrate import _excerpt, choose, read_texts
+from nimbed.quantization._calibrate import choose, excerpt, read_texts
 
 
 def test_calibration_on_the_users_texts(tiny_onnx, tmp_path, peps):
@@ -76,10 +76,10 @@ def test_others_measure_too_and_never_calibrate():
 
 @given(text=st.text(), seed=st.integers(0, 99))
 def test_an_excerpt_is_part_of_its_text(text, seed):
-    excerpt = _excerpt(text, np.random.default_rng(seed))
-    assert excerpt in text
-    assert bool(excerpt) == bool(text)
-    assert len(excerpt) <= 160
+    stretch = excerpt(text, np.random.default_rng(seed))
+    assert stretch in text
+    assert bool(stretch) == bool(text)
+    assert len(stretch) <= 160
 
 
 def is_chinese(text: str) -> bool:

@@ -156,6 +156,26 @@ def test_document_batches_are_small_while_queries_keep_coming():
     running.scheduler.close()
 
 
+def test_document_batches_are_as_small_as_the_engine_is_slow():
+    now = [0.0]
+    running = Running(token_budget=64, clock=lambda: now[0])
+    run = running.engine.run
+
+    def slow(batch):
+        now[0] += 0.005 * len(batch.ids)  # 4 tokens in 20 ms
+        return run(batch)
+
+    running.engine.run = slow
+    running.submit(range(20, 84)).result(WAIT_S)
+    running.submit([1], "query").result(WAIT_S)
+    assert firsts_of(running.submit(range(20, 52))) == list(range(20, 52))
+    assert max(len(batch) for batch in running.engine.log[2:]) == 4
+    now[0] += 5.0
+    assert firsts_of(running.submit(range(20, 84))) == list(range(20, 84))
+    assert len(running.engine.log[-1]) == 64
+    running.scheduler.close()
+
+
 def test_documents_get_their_share_of_the_time_however_many_queries_come():
     now = [0.0]
     running = Running(token_budget=4, clock=lambda: now[0])
@@ -174,7 +194,7 @@ def test_documents_get_their_share_of_the_time_however_many_queries_come():
     running.engine.go_on.set()
     assert firsts_of(bulk) == list(range(20, 30))
     bulk_batches = [n for n, batch in enumerate(running.engine.log) if batch[0] >= 20]
-    assert len(bulk_batches) == 5  # two rows each: half of the budget
+    assert len(bulk_batches) == 9  # two rows, half of the budget; then one each, since a token takes half a second
     assert bulk_batches[-1] < 60
     assert all(later - earlier <= 6 for earlier, later in pairwise(bulk_batches))
     running.scheduler.close()

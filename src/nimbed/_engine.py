@@ -11,9 +11,10 @@ from nimbed import _machine
 from nimbed._dtypes import load_ranges, ranges_of_cut
 from nimbed._locate import Located, choose_backend, locate
 from nimbed._pairs import PairTokenizer
+from nimbed._profile import read_profile
 from nimbed._settings import EncoderInfo, Settings
 from nimbed._tokenize import TextTokenizer
-from nimbed._types import OpenRequest
+from nimbed._types import OpenRequest, Tuning
 from nimbed.backends import open_backend
 from nimbed.errors import InputError
 
@@ -50,7 +51,14 @@ def open_engine(settings: Settings) -> Engine:
     plan = _machine.thread_plan(settings.threads)
     # The engine's buckets follow the length that is really used.
     bounded = replace(spec, max_length=max_length)
-    request = OpenRequest(folder=located.folder, spec=bounded, precision=located.precision, threads=plan.threads)
+    profile = read_profile(located.digest, plan.threads)
+    request = OpenRequest(
+        folder=located.folder,
+        spec=bounded,
+        precision=located.precision,
+        threads=plan.threads,
+        tuning=Tuning() if profile is None else profile.tuning,
+    )
     # What the user said is checked before seconds are spent on opening.
     normalize, dim = _normalize(settings, spec, located.folder), _dim(settings, spec)
     kind = PairTokenizer if spec.task == "scoring" else TextTokenizer
@@ -80,6 +88,7 @@ def open_engine(settings: Settings) -> Engine:
             "threads": plan.reason,
             **located.reasons,
             **opened.reasons,
+            **({} if profile is None else {"shapes": profile.reason}),
         },
     )
     info = replace(info, fingerprint=_fingerprint(info, spec, located.digest))

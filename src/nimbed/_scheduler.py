@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nimbed")
 
-# While queries keep coming, a document batch holds this share of the token budget: a query waits less for its end.
-_SLICE = 2
+# While queries keep coming, a document batch holds half of the token budget at most, and no more than the engine does in
+# this time: a query waits less for its end.
+_SLICE_S = 0.02
 _QUERIES_KEEP_COMING_S = 1.0
+# How much the latest batch of documents says of the engine's speed.
+_LATEST = 0.2
 # Documents that wait get at least this share of the engine's time, however many queries come.
 _DOCUMENTS_SHARE = 0.2
 # An engine that hangs must not hang the end of the process.
@@ -55,7 +58,6 @@ class Scheduler:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._session = session
-        self._slices = replace(shapes, token_budget=max(1, shapes.token_budget // _SLICE))
         self._shapes = shapes
         self._dim = dim
         self._on_batch = on_batch
@@ -67,6 +69,7 @@ class Scheduler:
         self._warm: deque[TokenBatch] = deque()
         self._last_query = -np.inf
         self._query_s = self._document_s = 0.0
+        self._token_s: float | None = None
         self._wake = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="nimbed-worker", daemon=True)
@@ -139,7 +142,7 @@ class Scheduler:
         with self._wake:
             while not self._closed:
                 for role in self._order():
-                    shapes = self._slices if role == "document" and self._queries_keep_coming() else None
+                    shapes = self._slices() if role == "document" and self._queries_keep_coming() else None
                     if (batch := self._lanes[role].take(shapes)) is not None:
                         return role, batch
                 if self._warm:
@@ -155,20 +158,30 @@ class Scheduler:
     def _queries_keep_coming(self) -> bool:
         return self._clock() - self._last_query < _QUERIES_KEEP_COMING_S
 
+    def _slices(self) -> ShapePolicy:
+        """Smaller batches of documents; how small, the engine's speed on those before tells."""
+        budget = self._shapes.token_budget // 2
+        if self._token_s is not None:
+            budget = min(budget, int(_SLICE_S / self._token_s))
+        return replace(self._shapes, token_budget=max(1, budget))
+
     def _run(self, role: Role, batch: Batch) -> None:
         started = self._clock()
         results = self._attempt(batch, split=False)
         seconds = self._clock() - started
+        lengths = [len(sequence) for sequence in batch.sequences]
+        padded = len(lengths) * self._shapes.pad_to(max(lengths), rows=len(lengths))
         if role == "document":
             self._document_s, self._query_s = seconds, 0.0
+            before = seconds / padded if self._token_s is None else self._token_s
+            self._token_s = max(1e-9, before + _LATEST * (seconds / padded - before))
         elif self._lanes["document"]:
             self._query_s += seconds
-        lengths = [len(sequence) for sequence in batch.sequences]
         record = BatchRecord(
             role=role,
             rows=len(lengths),
             tokens=sum(lengths),
-            padded_tokens=len(lengths) * self._shapes.pad_to(max(lengths), rows=len(lengths)),
+            padded_tokens=padded,
             seconds=seconds,
         )
         self._on_batch(record)  # before the callers wake, who may look at the counts

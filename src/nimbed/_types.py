@@ -185,13 +185,14 @@ class ShapePolicy:
     least_alone: int = 1
 
     @classmethod
-    def bucketed(cls, *, max_length: int, token_budget: int, positions: int | None = None) -> ShapePolicy:
+    def bucketed(
+        cls, *, max_length: int, token_budget: int, positions: int | None = None, least_alone: int = 32
+    ) -> ShapePolicy:
         """For engines that compile per shape: few shapes, and from 64 tokens on at most a fifth of padding.
 
         Lengths in steps of 16 up to 128 tokens, then four to each doubling, to ``max_length`` at least. All are
         multiples of 16, as far as ``positions`` (the network's own limit) allows: the last lanes of a vector that is
-        not full are computed another way, and a text would get another vector where it ends in them.
-        Rows are 1, 4, 16, ... or what the budget holds; a row alone has 32 tokens at least.
+        not full are computed another way, and a text would get another vector where it ends in them. Rows: 1, 4, 16...
         """
         longest = -(-max_length // _LANES) * _LANES
         longest = longest if positions is None else max(max_length, min(longest, positions))
@@ -203,7 +204,7 @@ class ShapePolicy:
             token_budget=max(token_budget, longest),
             lengths=tuple(lengths),
             row_step=4,
-            least_alone=min(32, longest),
+            least_alone=min(least_alone, longest),
         )
 
     def pad_to(self, tokens: int, *, rows: int = 1) -> int:
@@ -228,6 +229,19 @@ class ShapePolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """Batch shapes, for engines that compile per shape; ``nimbed tune`` measures which suit a machine.
+
+    Attributes:
+        tokens_per_thread: in a batch. 512 keep a layer's activations near the L2 cache.
+        least_alone: padded length that a row alone has at least.
+    """
+
+    tokens_per_thread: int = 512
+    least_alone: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpenRequest:
     """What a backend needs in order to open a model.
 
@@ -236,12 +250,14 @@ class OpenRequest:
         spec: what the vectors shall be.
         precision: of the arithmetic.
         threads: how many the engine may use.
+        tuning: what suits this machine.
     """
 
     folder: Path
     spec: ModelSpec
     precision: Precision
     threads: int
+    tuning: Tuning = Tuning()
 
 
 class Session(Protocol):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 import nimbed
+from nimbed._describe import describe
 from nimbed._doctor import diagnosis
 from nimbed._text_files import read_lines
 from nimbed.backends import BACKENDS
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from nimbed._types import Float32Array
-    from nimbed.artefact import Artefact, Manifest
+    from nimbed.bench import BenchReport
+    from nimbed.evaluate import Report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     _quantize_parser(commands)
     _embed_parser(commands)
     _evaluate_parser(commands)
+    _bench_parser(commands)
+    tune = commands.add_parser("tune", help="find the batch shapes that suit this machine, in under a minute")
+    tune.add_argument("model", help="hub id, model folder or artefact folder")
+    tune.add_argument("--threads", type=int, help="of the engine (default: the machine's plan)")
+    tune.add_argument("--seconds", type=float, default=50.0, help="that measuring may take (default: 50)")
+    tune.set_defaults(run=_tune)
     doctor = commands.add_parser("doctor", help="what this machine can do, and what nimbed would choose")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -104,6 +112,28 @@ def _evaluate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser.set_defaults(run=_evaluate)
 
 
+def _bench_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="speed on this machine: engines take turns, beside the roof",
+        description="SETTINGs are those of `nimbed evaluate`; a lone model stands for every engine that can run it "
+        "here. The last one is the reference: one whose vectors do not agree with its has no figures.",
+    )
+    parser.add_argument("settings", nargs="+", metavar="SETTING", help="the last one is the reference")
+    parser.add_argument("--only", action="append", metavar="PART", help="latency, throughput, served, start or threads")
+    parser.add_argument(
+        "--texts", type=Path, metavar="FILE", help="your own documents: .jsonl, .csv, .tsv, .parquet or .txt"
+    )
+    parser.add_argument("--text-field", default="text", help='the field or column with the text (default: "text")')
+    parser.add_argument("--max-length", type=int, default=256, help="tokens that a text keeps (default: 256)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each that count (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="two rounds, fewer texts and cases")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help='charts as PNG files (pip install "nimbed[plot]")')
+    parser.set_defaults(run=_bench)
+
+
 def _source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
     parser.add_argument("--file", help="the graph within the model folder, such as openvino/openvino_model.xml")
@@ -126,61 +156,8 @@ def _quantize(chosen: argparse.Namespace) -> int:
         source=_source(chosen),
         force=chosen.force,
     )
-    print(_describe(artefact))
+    print(describe(artefact))
     return 0
-
-
-def _describe(artefact: Artefact) -> str:
-    manifest = artefact.manifest
-    size = sum(record.bytes for record in manifest.files.values())
-    lines = [f"{artefact.folder}", f"  {manifest.precision} for {manifest.engine}, {size / 1e6:.1f} MB"]
-    lines.append(f"  from {manifest.source.id} ({manifest.source.file})")
-    lines.append(
-        f"  {manifest.spec.pooling} pooling, normalize={manifest.spec.normalize}, {manifest.spec.dim} dimensions"
-    )
-    return "\n".join([*lines, *_quality_lines(manifest), *_repair_lines(manifest)])
-
-
-_MEASURES = {
-    "mean_cosine": "mean cosine",
-    "min_cosine": "worst cosine",
-    "top10_agreement": "top-10 agreement",
-    "rank_correlation": "rank correlation",
-    "kendall_tau": "Kendall's tau",
-}
-
-
-def _quality_lines(manifest: Manifest) -> list[str]:
-    """The measures that the manifest has, each beside its threshold."""
-    quality = manifest.quality
-    if quality is None:
-        return []
-    lines = [f"  against fp32 on {quality['texts']} held-out texts:"]
-    for name, least in quality["thresholds"].items():
-        missed = ", MISSED" if name in quality["missed"] else ""
-        lines.append(f"    {_MEASURES.get(name, name):<17} {quality[name]:.4f} (at least {least:g}{missed})")
-    if manifest.forced:
-        lines.append("  FORCED: it failed its quality gate; Encoder warns whenever it opens it")
-    return lines
-
-
-def _repair_lines(manifest: Manifest) -> list[str]:
-    """Which layers went back to fp32, and what that cost."""
-    repair = manifest.repair
-    if repair is None:
-        return []
-    before = ", ".join(
-        f"{name} {repair['before'][key]:.4f}" for key, name in _MEASURES.items() if key in repair["before"]
-    )
-    ratio = repair["latency_ratio"]
-    cost = repair["latency"] if ratio is None else f"{ratio:.2f} times as long as without ({repair['latency']})"
-    return [
-        f"  repaired, before: {before}",
-        f"    accuracy control: {repair['accuracy_control']}",
-        f"    time: {cost}",
-        f"    back in fp32 ({len(repair['fp32_layers'])} operations):",
-        *(f"      {name}" for name in repair["fp32_layers"]),
-    ]
 
 
 def _embed(chosen: argparse.Namespace) -> int:
@@ -205,10 +182,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     from nimbed.evaluate import evaluate, save_plot
     from nimbed.evaluate.plot import check_plot
 
-    texts = {chosen.json: "to_json", chosen.markdown: "to_markdown"}
-    for path in filter(None, (*texts, chosen.plot)):
-        if not path.parent.is_dir():
-            raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
+    _check_outputs(chosen.json, chosen.markdown, chosen.plot)
     if chosen.plot:
         check_plot(chosen.plot)
     report = evaluate(
@@ -222,13 +196,57 @@ def _evaluate(chosen: argparse.Namespace) -> int:
         seed=chosen.seed,
         progress=True,
     )
-    print(report.to_markdown(), end="")
-    for path, form in texts.items():
-        if path:
-            _write_text(path, getattr(report, form)())
+    _print_report(report, chosen)
     if chosen.plot:
         save_plot(report, chosen.plot)
     return 0
+
+
+def _bench(chosen: argparse.Namespace) -> int:
+    from nimbed.bench import PARTS, Texts, bench, save_plots
+    from nimbed.evaluate.plot import need_matplotlib
+
+    _check_outputs(chosen.json, chosen.markdown, chosen.plot)
+    if chosen.plot:
+        need_matplotlib()
+    texts = None
+    if chosen.texts:
+        texts = Texts.of(list(read_lines(chosen.texts, chosen.text_field)), str(chosen.texts))
+    report = bench(
+        chosen.settings,
+        parts=chosen.only or tuple(PARTS),
+        texts=texts,
+        max_length=chosen.max_length,
+        rounds=chosen.rounds,
+        quick=chosen.quick,
+        progress=True,
+    )
+    _print_report(report, chosen)
+    if chosen.plot:
+        save_plots(report, chosen.plot)
+    return 0
+
+
+def _tune(chosen: argparse.Namespace) -> int:
+    from nimbed.tune import tune
+
+    report = tune(chosen.model, threads=chosen.threads, seconds=chosen.seconds, progress=True)
+    print(report.to_markdown(), end="")
+    return 0
+
+
+def _check_outputs(*paths: Path | None) -> None:
+    for path in filter(None, paths):
+        if not path.parent.is_dir():
+            raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
+
+
+def _print_report(report: Report | BenchReport, chosen: argparse.Namespace) -> None:
+    """Tables to the screen, and to the files that were asked for."""
+    print(report.to_markdown(), end="")
+    for path, text in ((chosen.json, report.to_json), (chosen.markdown, report.to_markdown)):
+        if path:
+            _write_text(path, text())
 
 
 def _write_text(path: Path, text: str) -> None:

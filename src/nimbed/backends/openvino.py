@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from nimbed._types import Float32Array, OpenRequest, TokenBatch
 
-# 512 tokens a thread keep a layer's activations near the L2 cache; larger batches gain nothing (measured).
-_TOKENS_PER_THREAD = 512
-
 
 def open_backend(request: OpenRequest) -> OpenVinoBackend:
     """Compile an artefact's ``model.xml`` for the CPU."""
@@ -44,8 +41,9 @@ class OpenVinoBackend:
         self._names = [port.get_any_name() for port in self._compiled.inputs]
         self.shapes = ShapePolicy.bucketed(
             max_length=request.spec.max_length,
-            token_budget=_TOKENS_PER_THREAD * request.threads,
+            token_budget=request.tuning.tokens_per_thread * request.threads,
             positions=request.spec.positions,
+            least_alone=request.tuning.least_alone,
         )
 
     @property

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nimbed.evaluate.report import Report
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _ROW_INCHES = 0.34
 
 
@@ -23,6 +23,11 @@ def check_plot(path: str | PathLike[str]) -> None:
     """Raise now what :func:`save_plot` would raise after the evaluation: no matplotlib, or a name without .png."""
     if not str(path).lower().endswith(".png"):
         raise InputError(f"{path}: plots are PNG files; give a name that ends in .png")
+    need_matplotlib()
+
+
+def need_matplotlib() -> None:
+    """Raise MissingExtraError, with the command that mends it, where matplotlib is not installed."""
     try:
         import matplotlib as _  # noqa: F401 (asked for, not used)
     except ImportError as err:
@@ -70,7 +75,7 @@ def _values(axes: Axes, report: Report, rows: list[tuple[str, str]]) -> None:
         own = [score for score in report.scores if score.setting == label]
         places = [rows.index((s.set, s.metric)) + _shift(number, len(report.settings)) for s in own]
         axes.scatter(
-            [s.value for s in own], places, color=_COLOURS[number % 7], s=28, zorder=3, label=_named(report, label)
+            [s.value for s in own], places, color=COLOURS[number % 7], s=28, zorder=3, label=_named(report, label)
         )
     axes.set_xlim(min(0.0, *(score.value for score in report.scores), 0.0), 1.02)
     _style(axes, "value (higher is better)", len(rows))
@@ -84,7 +89,7 @@ def _differences(axes: Axes, report: Report, rows: list[tuple[str, str]]) -> Non
             if score.setting != label or found is None:
                 continue
             place = rows.index((score.set, score.metric)) + _shift(number, len(report.settings))
-            colour = _COLOURS[number % 7]
+            colour = COLOURS[number % 7]
             axes.plot((found.low, found.high), (place, place), color=colour, linewidth=2, solid_capstyle="round")
             axes.scatter([found.difference], [place], color=colour, s=28, zorder=3)
     _style(axes, "less the reference, 95 % interval", len(rows))

@@ -6,8 +6,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from nimbed._markdown import cell, table
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from nimbed.evaluate.bootstrap import Comparison
 
@@ -137,9 +139,9 @@ def _scores(report: Report) -> str:
     speeds = {(speed.set, speed.setting): speed.texts_per_s for speed in report.speeds}
     rows = [
         (
-            _cell(score.set),
+            cell(score.set),
             score.metric,
-            _cell(score.setting),
+            cell(score.setting),
             f"{score.value:.4f}",
             "reference" if score.against_reference is None else _difference(score.against_reference),
             "" if score.against_reference is None else _p(score.against_reference),
@@ -147,15 +149,15 @@ def _scores(report: Report) -> str:
         )
         for score in report.scores
     ]
-    return _table(("set", "metric", "setting", "value", "difference [95 % interval]", "p", "texts/s"), rows)
+    return table(("set", "metric", "setting", "value", "difference [95 % interval]", "p", "texts/s"), rows)
 
 
 def _mixed(report: Report) -> str:
     rows = [
         (
-            _cell(score.set),
+            cell(score.set),
             score.metric,
-            _cell(score.queries),
+            cell(score.queries),
             f"{score.value:.4f}",
             _difference(score.against_queries),
             _difference(score.against_documents),
@@ -164,7 +166,7 @@ def _mixed(report: Report) -> str:
     ]
     header = ("set", "metric", "queries of", "value", "less this setting throughout", "less the reference throughout")
     title = f"Queries of a setting against the documents of {report.reference} (must I re-index?):"
-    return f"{title}\n\n{_table(header, rows)}"
+    return f"{title}\n\n{table(header, rows)}"
 
 
 def _notes(report: Report) -> str:
@@ -187,12 +189,3 @@ def _difference(found: Comparison) -> str:
 
 def _p(found: Comparison) -> str:
     return "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -87,7 +87,7 @@ def choose(
     held_out = measure[~ranks]
 
     def with_excerpts(indices: np.ndarray) -> list[Int32Array]:
-        return [*(sequences[i] for i in indices), *tokenize([_excerpt(everything[i], rng) for i in indices])]
+        return [*(sequences[i] for i in indices), *tokenize([excerpt(everything[i], rng) for i in indices])]
 
     calibrate = with_excerpts(chosen)
     seen = with_excerpts(held_out) if len(held_out) else calibrate
@@ -120,10 +120,10 @@ def pairs_of(texts: Sequence[str], *, seed: int) -> list[Pair]:
     What a cross-encoder sees is mostly near misses, and the text before is one.
     """
     rng = np.random.default_rng(seed)
-    return [Pair(_excerpt(texts[at - at % 2], rng), text) for at, text in enumerate(texts)]
+    return [Pair(excerpt(texts[at - at % 2], rng), text) for at, text in enumerate(texts)]
 
 
-def _excerpt(text: str, rng: np.random.Generator) -> str:
+def excerpt(text: str, rng: np.random.Generator) -> str:
     """A stretch of 20 to 160 characters, of whole words where there are spaces."""
     size = int(rng.integers(20, 161))
     start = int(rng.integers(0, max(1, len(text) - size + 1)))

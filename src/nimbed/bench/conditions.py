@@ -1,0 +1,56 @@
+"""What a figure depends on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nimbed import _machine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nimbed.bench.ring import Ring
+
+_PACKAGES = (
+    "nimbed", "openvino", "numpy", "tokenizers", "torch", "transformers", "sentence-transformers", "onnxruntime",
+    "optimum-intel", "langchain-huggingface", "llama-index-embeddings-huggingface",
+)  # fmt: skip
+
+
+def conditions(ring: Ring) -> dict[str, Any]:
+    """Machine, threads, versions and texts; taken before anything runs, since the load of the machine is among it."""
+    cpu, plan, network = _machine.cpu(), _machine.thread_plan(), ring.network
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": cpu.model,
+        "instruction_sets": list(cpu.features),
+        "threads": f"{plan.threads} ({plan.reason})",
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "load_average_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else "not told here",
+        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "rounds": ring.rounds,
+        "max_length": ring.max_length,
+        "texts": ring.texts.origin,
+        "document_tokens": spread(network.lengths(ring.texts.documents, network.longest)),
+        "query_tokens": spread(network.lengths(ring.texts.queries, network.longest)),
+    }
+
+
+def spread(lengths: Sequence[int]) -> dict[str, float]:
+    """Distribution of lengths in tokens."""
+    percentiles = {f"p{p}": float(np.percentile(lengths, p)) for p in (10, 50, 90)}
+    return {"texts": len(lengths), "mean": round(mean(lengths), 1), **percentiles, "max": max(lengths)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,73 @@
+"""What is compared: nimbed's engines on this machine, or anything that embeds."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from nimbed import _machine
+from nimbed._hub import Source, resolve
+from nimbed.artefact import is_artefact
+from nimbed.evaluate.settings import Setting, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    import numpy.typing as npt
+
+    from nimbed._types import Float32Array, Role
+
+
+class Embeds(Protocol):
+    """What a contender opens; :class:`nimbed.Encoder` is one."""
+
+    def encode(self, texts: Sequence[str], *, role: Role = "document") -> Float32Array:
+        """Vectors ``[len(texts), dim]``, by the engine's own batches."""
+
+    async def aencode(self, texts: Sequence[str], *, role: Role = "document") -> Float32Array:
+        """The same for callers on an event loop."""
+
+
+class Contender(Protocol):
+    """Something with a label that can be opened, more than once, here and in another process (it is pickled)."""
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+
+    def open(self, max_length: int | None) -> AbstractContextManager[Embeds]:
+        """Open it; texts are cut at ``max_length`` tokens without a word."""
+
+
+def own_contenders(settings: Sequence[str | Setting | Contender]) -> list[Contender]:
+    """Settings as they are; a lone model without options stands for every engine and precision that can run it here.
+
+    The last is the reference: fp32, through PyTorch where that is installed.
+
+    Raises:
+        InputError: there is none, or two have one label.
+    """
+    if len(settings) == 1 and isinstance(settings[0], str):
+        only = Setting.parse(settings[0])
+        if only.name is None and not is_artefact(Path(only.model).expanduser()):
+            return list(_engines_of(only.model))
+    return list(settings_of(settings))  # type: ignore[arg-type] # it reads labels alone
+
+
+def _engines_of(model: str) -> list[Setting]:
+    """int8 where this CPU multiplies it without overflow; PyTorch where there are weights that it can read."""
+    precisions = ("int8", "fp32") if _machine.cpu().fast_int8 else ("fp32",)
+    found = [Setting(model=model, backend="openvino", precision=p, name=f"openvino {p}") for p in precisions]
+    weights = resolve(model, Source()).folder / "model.safetensors"
+    if weights.is_file() and find_spec("torch") and find_spec("transformers"):
+        found.append(Setting(model=model, backend="torch", precision="fp32", name="torch fp32"))
+    return found
+
+
+def as_matrix(vectors: npt.ArrayLike) -> Float32Array:
+    """Lists or an array as float32 ``[n, dim]``."""
+    import numpy as np
+
+    return np.asarray(vectors, np.float32)

@@ -1,0 +1,91 @@
+"""One contender on one workload, by the clock. Each function returns the value of one round."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nimbed.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nimbed.bench.contenders import Contender, Embeds
+
+CALLERS = 64
+
+
+def query_ms(embeds: Embeds, queries: Sequence[str]) -> list[float]:
+    """Milliseconds of each query in a call of its own, one after another."""
+    return [1000 * seconds(lambda q=query: embeds.encode([q], role="query")) for query in queries]  # type: ignore[misc]
+
+
+def latency_ms(embeds: Embeds, queries: Sequence[str]) -> float:
+    """Their median."""
+    return median(query_ms(embeds, queries))
+
+
+def first_seen_ms(contender: Contender, queries: Sequence[str], max_length: int) -> dict[str, float]:
+    """``p50`` and ``p99`` of queries whose lengths a contender, opened afresh, has not met before.
+
+    The last query goes before them, uncounted, so that what opening puts off is not counted as a query.
+    """
+    with contender.open(max_length) as embeds:
+        embeds.encode(queries[-1:], role="query")
+        took = query_ms(embeds, queries[:-1])
+    return {"p50": median(took), "p99": float(np.percentile(took, 99))}
+
+
+def texts_per_s(embeds: Embeds, documents: Sequence[str]) -> float:
+    """Documents a second, all in one call."""
+    return len(documents) / seconds(lambda: embeds.encode(documents))
+
+
+def served_per_s(embeds: Embeds, queries: Sequence[str]) -> float:
+    """Queries a second from 64 tasks on one event loop, each with one query after the other."""
+
+    async def caller(first: int) -> None:
+        for query in queries[first::CALLERS]:
+            await embeds.aencode([query], role="query")
+
+    async def all_callers() -> None:
+        await asyncio.gather(*(caller(first) for first in range(CALLERS)))
+
+    return len(queries) / seconds(lambda: asyncio.run(all_callers()))
+
+
+def fresh(contender: Contender, documents: Sequence[str], max_length: int) -> dict[str, float]:
+    """In a process of its own: seconds to the first vector, imports included, and resident megabytes in the end.
+
+    Raises:
+        BackendError: the process failed; carries the end of what it wrote.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "nimbed.bench"],
+        input=pickle.dumps((contender, list(documents), max_length)),
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    if done.returncode:
+        raise BackendError(
+            f"{contender.label} failed in a fresh process: {done.stderr.decode(errors='replace')[-800:]}"
+        )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started

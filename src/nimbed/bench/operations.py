@@ -1,0 +1,52 @@
+"""How much arithmetic a text is: counted in the network's graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import openvino as ov
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """Matrix products of a text of n tokens: ``linear * n + quadratic * n^2`` operations, padding not counted.
+
+    A product of two numbers and its addition are two operations. The linear layers grow with the tokens, attention with
+    their square.
+    """
+
+    linear: float
+    quadratic: float
+
+    def of(self, lengths: Sequence[int]) -> float:
+        """Operations of texts of these lengths in tokens."""
+        tokens = np.asarray(lengths, np.float64)
+        return float(self.linear * tokens.sum() + self.quadratic * (tokens**2).sum())
+
+
+def count_operations(folder: Path) -> Operations:
+    """Of an OpenVINO artefact's graph, seen at two lengths."""
+    import openvino as ov
+
+    short, long = 32, 64
+    first, second = (_at(ov.Core().read_model(folder / "model.xml"), tokens) for tokens in (short, long))
+    quadratic = (second / long - first / short) / (long - short)
+    return Operations(linear=first / short - quadratic * short, quadratic=quadratic)
+
+
+def _at(network: ov.Model, tokens: int) -> float:
+    """All products of one text of so many tokens."""
+    network.reshape({port.get_any_name(): [1, tokens] for port in network.inputs})
+    return sum(_products(node) for node in network.get_ordered_ops() if node.get_type_name() == "MatMul")
+
+
+def _products(node: ov.Node) -> float:
+    depth: int = node.input(0).get_shape()[-2 if node.get_attributes()["transpose_a"] else -1]
+    return 2.0 * depth * float(np.prod(node.output(0).get_shape()))
