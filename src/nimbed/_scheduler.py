@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nimbed")
 
-# While queries keep coming, a document batch holds half of the token budget at most, and no more than the engine does in
-# this time: a query waits less for its end.
+# While queries keep coming, a document batch holds half of the token budget at most, and no more than the engine
+# computes in this time: a query waits less for its end.
 _SLICE_S = 0.02
 _QUERIES_KEEP_COMING_S = 1.0
 # How much the latest batch of documents says of the engine's speed.
