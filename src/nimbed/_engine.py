@@ -14,7 +14,7 @@ from nimbed._pairs import PairTokenizer
 from nimbed._profile import read_profile
 from nimbed._settings import EncoderInfo, Settings
 from nimbed._tokenize import TextTokenizer
-from nimbed._types import OpenRequest, Tuning
+from nimbed._types import OpenRequest
 from nimbed.backends import open_backend
 from nimbed.errors import InputError
 
@@ -57,7 +57,7 @@ def open_engine(settings: Settings) -> Engine:
         spec=bounded,
         precision=located.precision,
         threads=plan.threads,
-        tuning=Tuning() if profile is None else profile.tuning,
+        tuning=None if profile is None else profile.tuning,
     )
     # What the user said is checked before seconds are spent on opening.
     normalize, dim = _normalize(settings, spec, located.folder), _dim(settings, spec)

@@ -250,14 +250,14 @@ class OpenRequest:
         spec: what the vectors shall be.
         precision: of the arithmetic.
         threads: how many the engine may use.
-        tuning: what suits this machine.
+        tuning: what was found to suit this machine, or None where nobody looked.
     """
 
     folder: Path
     spec: ModelSpec
     precision: Precision
     threads: int
-    tuning: Tuning = Tuning()
+    tuning: Tuning | None = None
 
 
 class Session(Protocol):

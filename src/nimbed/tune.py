@@ -36,10 +36,7 @@ if TYPE_CHECKING:
 
     Kind = Literal["documents", "queries"]
 
-CANDIDATES: dict[Kind, tuple[Tuning, ...]] = {
-    "documents": tuple(Tuning(tokens_per_thread=n) for n in (512, 256, 1024, 2048)),
-    "queries": tuple(Tuning(least_alone=n) for n in (32, 16, 48)),
-}
+CANDIDATES: dict[Kind, tuple[int, ...]] = {"documents": (256, 512, 1024, 2048), "queries": (16, 32, 48)}
 _FIELDS: dict[Kind, str] = {"documents": "tokens_per_thread", "queries": "least_alone"}
 _SAMPLE: dict[Kind, int] = {"documents": 64, "queries": 60}
 _LEAST_ROUNDS = 5
@@ -101,12 +98,14 @@ def tune(
     tuner = _Tuner(engine, texts or shipped_texts())
     engine.backend.close()
     found: dict[Kind, dict[str, list[float]]] = {}
-    best = Tuning()
-    for kind, candidates in CANDIDATES.items():
-        took = tuner.rounds(kind, seconds / len(CANDIDATES), progress=progress)
-        field = _FIELDS[kind]
-        found[kind] = {f"{field}={getattr(c, field)}": some for c, some in zip(candidates, took, strict=True)}
-        best = replace(best, **{field: getattr(candidates[_winner(took)], field)})
+    best = tuner.default
+    for kind, field in _FIELDS.items():
+        default = getattr(tuner.default, field)
+        values = [default, *(value for value in CANDIDATES[kind] if value != default)]
+        tunings = [replace(tuner.default, **{field: value}) for value in values]
+        took = tuner.rounds(kind, tunings, seconds / len(_FIELDS), progress=progress)
+        found[kind] = {f"{field}={value}": some for value, some in zip(values, took, strict=True)}
+        best = replace(best, **{field: values[_winner(took)]})
     measured = {"cpu": _machine.cpu().model, "engine": info.backend_version, "seconds": found}
     digest = open_artefact(Path(info.artefact)).manifest.digest
     path = write_profile(Profile(tuning=best, measured=measured), digest, info.threads)
@@ -125,15 +124,18 @@ class _Tuner:
             threads=info.threads,
         )
         roles: tuple[tuple[Kind, Role], ...] = (("documents", "document"), ("queries", "query"))
+        plain = open_backend("openvino", self._request)
+        self.default = Tuning(least_alone=plain.shapes.least_alone)
+        plain.close()
         tokenizer = cast("TextTokenizer", engine.tokenizer)  # vectors come out, no scores
         self._sequences = {
             kind: tokenizer(getattr(texts, kind)[: _SAMPLE[kind]], engine.spec.prompt(role)).sequences
             for kind, role in roles
         }
 
-    def rounds(self, kind: Kind, seconds: float, *, progress: bool) -> list[list[float]]:
+    def rounds(self, kind: Kind, tunings: Sequence[Tuning], seconds: float, *, progress: bool) -> list[list[float]]:
         """Seconds of each round, A B C A B C, as many as there is time for; one goes before them."""
-        backends = [open_backend("openvino", replace(self._request, tuning=t)) for t in CANDIDATES[kind]]
+        backends = [open_backend("openvino", replace(self._request, tuning=t)) for t in tunings]
         runs = [partial(_run, backend, self._sequences[kind], alone=kind == "queries") for backend in backends]
         took: list[list[float]] = [[run()] for run in runs]
         started = time.perf_counter()
