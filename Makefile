@@ -7,7 +7,7 @@ PIP := -m pip --disable-pip-version-check -q
 DATA ?= $(or $(NIMBED_DATA),../shared/data)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench quality format clean
+.PHONY: help demo test check bench peers quality format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,10 @@ bench: $(VENV)/.ready  ## speed beside HuggingFaceEmbeddings, start, memory, ser
 	@failed=0; for script in "compare_huggingface.py --data $(DATA)" coldstart.py "memory.py --data $(DATA)" \
 		"served_load.py --data $(DATA)" "soak.py --data $(DATA)"; do \
 		$(BIN)/python benchmarks/$$script || failed=1; done; exit $$failed
+
+peers: $(VENV)/.ready  ## nimbed beside what people use in its place, and what moves its own speed (long)
+	@failed=0; for script in "peers.py --plot" tuning.py; do \
+		$(BIN)/python benchmarks/$$script --data $(DATA) || failed=1; done; exit $$failed
 
 quality: $(VENV)/.ready  ## retrieval, similarity and rerank sets: int8 against fp32, fp32 against torch (long)
 	@failed=0; for script in quality.py "quality_table.py --rounding"; do \

@@ -43,6 +43,7 @@ def test_readme_code_runs(block, minilm_folder, minilm_int8, capsys, tmp_path, m
 PAGES = {
     "evaluation.md": "| pets | nDCG@10 | short | 1.0000 |",
     "quantisation.md": "rank_correlation  0.99",
+    "speed.md": "| 64 callers | 64 tokens |",
     "serving.md": 'nimbed_texts_total{encoder="search"} 2.0',
 }
 
