@@ -28,8 +28,9 @@ from openvino import opset13 as ops
 import nimbed
 from nimbed import _machine
 from nimbed._plan import plan
+from nimbed._shapes import ShapePolicy
 from nimbed._tokenize import load_tokenizer
-from nimbed._types import ShapePolicy, TokenBatch
+from nimbed._types import TokenBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbed._plan import plan
-from nimbed._types import ShapePolicy
+from nimbed._shapes import ShapePolicy
 
 relaxed = settings(deadline=None, max_examples=200)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import CancelledError, wait
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbed._scheduler import Scheduler
-from nimbed._types import ShapePolicy
+from nimbed._shapes import ShapePolicy
+from nimbed._types import Bulk
 from nimbed.errors import BackendError, ClosedError, OutOfMemoryError
 
 WAIT_S = 20
@@ -44,32 +43,57 @@ class Engine:
 
 
 class Running:
-    """A scheduler over an engine, with what it told about batches."""
+    """A scheduler over an engine for queries and one or more for bulk, with what it told about batches."""
 
-    def __init__(self, token_budget: int = 4, clock=time.perf_counter) -> None:
+    def __init__(self, token_budget: int = 4, sessions: int = 1) -> None:
         self.engine = Engine()
+        self.bulk = [Engine() for _ in range(sessions)]
         self.batches: list[int] = []
+        self._budget = token_budget
         shapes = ShapePolicy(token_budget=token_budget)
         self.scheduler = Scheduler(
-            self.engine, shapes, 2, on_batch=lambda record: self.batches.append(record.rows), clock=clock
+            self.engine,
+            shapes,
+            Bulk(sessions=self.bulk, shapes=shapes),
+            2,
+            on_batch=lambda record: self.batches.append(record.rows),
         )
 
     def held(self):
-        """The worker is in the middle of a batch, until ``engine.go_on`` is set."""
+        """Every worker is in the middle of a batch, until :meth:`go_on`; the query's future."""
+        first = self.held_query()
+        for engine in self.bulk:
+            engine.hold()
+        for _ in self.bulk:
+            self.submit([1], "document", length=self._budget)  # no two of them make a batch
+        assert all(engine.reached.wait(WAIT_S) for engine in self.bulk)
+        return first
+
+    def held_query(self):
+        """The worker for queries alone is in the middle of a batch."""
         self.engine.hold()
-        first = self.submit([1], "document")
+        first = self.submit([1], "query")
         assert self.engine.reached.wait(WAIT_S)
         return first
 
+    def go_on(self) -> None:
+        for engine in (self.engine, *self.bulk):
+            engine.go_on.set()
+
     def submit(self, firsts, role="document", length=1):
         return self.scheduler.submit([np.full(length, f, np.int32) for f in firsts], role)
+
+    @property
+    def log(self) -> list[list[int]]:
+        """What all sessions ran."""
+        return [batch for engine in (self.engine, *self.bulk) for batch in engine.log]
 
 
 @pytest.fixture
 def running():
     made = Running()
     yield made
-    made.engine.go_on.set()
+    made.go_on()
     made.scheduler.close()
 
 
@@ -96,41 +120,55 @@ def test_vectors_of_ragged_texts_come_in_their_order(lengths, budget):
     assert vectors.tolist() == [[i + 1, n] for i, n in enumerate(lengths)]
 
 
-def test_a_query_runs_before_bulk_work_that_waits(running):
-    first = running.held()
+def test_a_query_does_not_wait_for_bulk_work(running):
+    running.bulk[0].hold()
     bulk = running.submit(range(20, 32))
-    query = running.submit([99], "query")
-    running.engine.go_on.set()
-    wait([first, bulk, query], WAIT_S)
-    assert running.engine.log[:2] == [[1], [99]]
-    assert sorted(n for batch in running.engine.log[2:] for n in batch) == list(range(20, 32))
-
-
-def test_a_query_runs_between_two_batches_of_one_call(running):
-    running.engine.hold()
-    bulk = running.submit(range(20, 32))
-    assert running.engine.reached.wait(WAIT_S)
-    query = running.submit([99], "query")
-    running.engine.go_on.set()
-    assert firsts_of(query) == [99]
+    assert running.bulk[0].reached.wait(WAIT_S)
+    assert firsts_of(running.submit([99], "query")) == [99]
+    assert not bulk.done()
+    running.go_on()
     assert firsts_of(bulk) == list(range(20, 32))
-    assert running.engine.log[1] == [99]
+    assert running.engine.log[0] == [99]
+
+
+def test_bulk_work_does_not_wait_for_queries(running):
+    running.held_query()
+    assert firsts_of(running.submit(range(20, 32))) == list(range(20, 32))
+    assert firsts_of(running.submit([5])) == [5]
+
+
+def test_a_lone_batch_of_documents_gets_all_threads(running):
+    assert firsts_of(running.submit([5, 6])) == [5, 6]
+    assert (running.engine.log, running.bulk[0].log) == ([[5, 6]], [])
+
+
+def test_bulk_work_is_divided_among_the_sessions():
+    running = Running(sessions=3)
+    running.held()
+    bulk = running.submit(range(20, 44))
+    for engine in running.bulk[1:]:
+        engine.go_on.set()
+    wait_for(lambda: sum(len(engine.log) for engine in running.bulk) >= 2 + 5)  # all but one that is held
+    assert not running.bulk[0].log
+    running.go_on()
+    assert firsts_of(bulk) == list(range(20, 44))
+    running.scheduler.close()
 
 
 def test_calls_of_one_kind_are_merged(running):
     running.held()
     futures = [running.submit([n], role) for n in (11, 12, 13) for role in ("document", "query")]
-    running.engine.go_on.set()
+    running.go_on()
     wait(futures, WAIT_S)
     assert [firsts_of(future) for future in futures] == [[n] for n in (11, 12, 13) for _ in "dq"]
     assert running.engine.log[1] == [11, 12, 13]
-    assert sorted(n for batch in running.engine.log[2:] for n in batch) == [11, 12, 13]
+    assert sorted(running.bulk[0].log[1]) == [11, 12, 13]
 
 
 def test_merged_batches_keep_to_the_budget(running):
     running.held()
     futures = [running.submit([n], "query", length=2) for n in range(20, 27)]
-    running.engine.go_on.set()
+    running.go_on()
     assert [firsts_of(future) for future in futures] == [[n] for n in range(20, 27)]
     assert [len(batch) for batch in running.engine.log[1:]] == [2, 2, 2, 1]
 
@@ -138,82 +176,25 @@ def test_merged_batches_keep_to_the_budget(running):
 def test_the_query_that_waited_longest_is_in_the_next_batch(running):
     running.held()
     futures = [running.submit([n], "query", length) for n, length in ((11, 1), (12, 4), (13, 1), (14, 4))]
-    running.engine.go_on.set()
+    running.go_on()
     wait(futures, WAIT_S)
     assert running.engine.log[1:] == [[11, 13], [12], [14]]
-
-
-def test_document_batches_are_small_while_queries_keep_coming():
-    now = [0.0]
-    running = Running(token_budget=16, clock=lambda: now[0])
-    running.submit([1], "query").result(WAIT_S)
-    bulk = running.submit(range(20, 52))
-    assert firsts_of(bulk) == list(range(20, 52))
-    assert {len(batch) for batch in running.engine.log[1:]} == {8}
-    now[0] = 5.0
-    assert firsts_of(running.submit(range(20, 52))) == list(range(20, 52))
-    assert [len(batch) for batch in running.engine.log[-2:]] == [16, 16]
-    running.scheduler.close()
-
-
-def test_document_batches_are_as_small_as_the_engine_is_slow():
-    now = [0.0]
-    running = Running(token_budget=64, clock=lambda: now[0])
-    run = running.engine.run
-
-    def slow(batch):
-        now[0] += 0.005 * len(batch.ids)  # 4 tokens in 20 ms
-        return run(batch)
-
-    running.engine.run = slow
-    running.submit(range(20, 84)).result(WAIT_S)
-    running.submit([1], "query").result(WAIT_S)
-    assert firsts_of(running.submit(range(20, 52))) == list(range(20, 52))
-    assert max(len(batch) for batch in running.engine.log[2:]) == 4
-    now[0] += 5.0
-    assert firsts_of(running.submit(range(20, 84))) == list(range(20, 84))
-    assert len(running.engine.log[-1]) == 64
-    running.scheduler.close()
-
-
-def test_documents_get_their_share_of_the_time_however_many_queries_come():
-    now = [0.0]
-    running = Running(token_budget=4, clock=lambda: now[0])
-    run = running.engine.run
-
-    def slow(batch):
-        now[0] += 1.0
-        if len(running.engine.log) < 60:
-            running.submit([7] * 4, "query")  # a query is always there
-        return run(batch)
-
-    running.engine.run = slow
-    running.engine.hold()
-    running.submit([7] * 4, "query")
-    bulk = running.submit(range(20, 30))
-    running.engine.go_on.set()
-    assert firsts_of(bulk) == list(range(20, 30))
-    bulk_batches = [n for n, batch in enumerate(running.engine.log) if batch[0] >= 20]
-    assert len(bulk_batches) == 9  # two rows, half of the budget; then one each, since a token takes half a second
-    assert bulk_batches[-1] < 60
-    assert all(later - earlier <= 6 for earlier, later in pairwise(bulk_batches))
-    running.scheduler.close()
 
 
 def test_a_long_call_does_not_keep_the_others_out(running):
     running.held()
     long, short = running.submit(list(range(1000, 1000 + 3000))), running.submit([50])
-    running.engine.go_on.set()
+    running.go_on()
     assert firsts_of(short) == [50]
     assert firsts_of(long) == list(range(1000, 1000 + 3000))
-    at = next(n for n, batch in enumerate(running.engine.log) if 50 in batch)
-    assert at < 300 < len(running.engine.log)
+    at = next(n for n, batch in enumerate(running.bulk[0].log) if 50 in batch)
+    assert at < 300 < len(running.bulk[0].log)
 
 
 def test_an_error_belongs_to_its_own_call(running):
     running.held()
     before, bad, after = running.submit([2]), running.submit([POISON] * 12), running.submit([3])
-    running.engine.go_on.set()
+    running.go_on()
     with pytest.raises(BackendError, match="poisoned"):
         bad.result(WAIT_S)
     assert (firsts_of(before), firsts_of(after)) == ([2], [3])
@@ -223,7 +204,7 @@ def test_an_error_belongs_to_its_own_call(running):
 def test_a_merged_batch_that_fails_fails_only_its_own_caller(running):
     running.held()
     calls = {n: running.submit([n], "query") for n in (2, POISON, 3)}
-    running.engine.go_on.set()
+    running.go_on()
     assert (firsts_of(calls[2]), firsts_of(calls[3])) == ([2], [3])
     assert isinstance(calls[POISON].exception(WAIT_S), BackendError)
     assert running.engine.log[1] == [2, POISON, 3]
@@ -270,21 +251,22 @@ def test_cancelling_takes_out_what_has_not_started(running):
     running.held()
     gone, kept = running.submit(range(20, 32)), running.submit([3])
     assert gone.cancel()
-    running.engine.go_on.set()
+    running.go_on()
     assert firsts_of(kept) == [3]
-    assert running.engine.log == [[1], [3]]
+    assert sorted(running.log) == [[1], [1], [3]]
     with pytest.raises(CancelledError):
         gone.result(WAIT_S)
 
 
 def test_cancelling_in_the_middle_stops_at_the_next_batch(running):
-    running.engine.hold()
+    running.bulk[0].hold()
     gone = running.submit(range(20, 32))
-    assert running.engine.reached.wait(WAIT_S)
+    assert running.bulk[0].reached.wait(WAIT_S)
     assert gone.cancel()
-    running.engine.go_on.set()
+    running.go_on()
     assert firsts_of(running.submit([3])) == [3]
-    assert running.engine.log == [[20, 21, 22, 23], [3]]
+    assert running.bulk[0].log[0] == [20, 21, 22, 23]
+    assert not {n for batch in running.log for n in batch} & set(range(24, 32))
 
 
 def test_a_finished_call_cannot_be_cancelled(running):
@@ -308,7 +290,7 @@ def test_close_fails_the_calls_that_wait(running):
     closer = threading.Thread(target=running.scheduler.close)
     closer.start()
     wait_for(lambda: running.scheduler._closed)
-    running.engine.go_on.set()
+    running.go_on()
     closer.join(WAIT_S)
     assert not closer.is_alive()
     assert firsts_of(first) == [1]
@@ -323,7 +305,7 @@ def test_depth_and_finish(running):
     future = running.scheduler.submit([np.ones(1, np.int32)] * 6, "document", finish=len)
     assert (running.scheduler.depth("document"), running.scheduler.depth("query")) == (6, 0)
     broken = running.scheduler.submit([np.ones(1, np.int32)], "query", finish=lambda _: 1 / 0)
-    running.engine.go_on.set()
+    running.go_on()
     assert future.result(WAIT_S) == 6
     with pytest.raises(ZeroDivisionError):
         broken.result(WAIT_S)
@@ -334,7 +316,7 @@ def test_a_cancelled_future_tells_those_who_wait_for_it(running):
     running.held()
     gone = running.submit([2])
     gone.cancel()
-    running.engine.go_on.set()
+    running.go_on()
     assert wait([gone], WAIT_S).done == {gone}
 
 
@@ -344,7 +326,7 @@ def test_after_close(running):
     for texts in ([1], []):
         with pytest.raises(ClosedError):
             running.submit(texts)
-    assert not any(t.name == "nimbed-worker" and t is running.scheduler._thread for t in threading.enumerate())
+    assert not set(running.scheduler._threads) & set(threading.enumerate())
 
 
 def test_close_on_the_workers_own_thread_does_not_wait_for_itself(running):
@@ -355,21 +337,20 @@ def test_close_on_the_workers_own_thread_does_not_wait_for_itself(running):
         done.set()
 
     running.held().add_done_callback(close)
-    running.engine.go_on.set()
+    running.go_on()
     assert done.wait(WAIT_S)
-    running.scheduler._thread.join(WAIT_S)
-    assert not running.scheduler._thread.is_alive()
+    wait_for(lambda: not any(thread.is_alive() for thread in running.scheduler._threads))
 
 
 def test_shapes_are_warmed_when_nothing_else_waits(running):
     running.held()
     running.scheduler.warm([np.full(n, 70 + n, np.int32) for n in (1, 2, 3)])
-    later = running.submit([5])
-    running.engine.go_on.set()
+    later = running.submit([5], "query")
+    running.go_on()
     assert firsts_of(later) == [5]
     wait_for(lambda: len(running.engine.log) == 5)
     assert running.engine.log == [[1], [5], [71], [72], [73]]
-    assert running.batches == [1, 1]
+    assert sorted(running.batches) == [1, 1, 1]
 
 
 def test_work_that_comes_goes_before_the_shapes_still_to_be_warmed(running):
@@ -377,7 +358,7 @@ def test_work_that_comes_goes_before_the_shapes_still_to_be_warmed(running):
     running.scheduler.warm([np.full(1, 70 + n, np.int32) for n in (1, 2, 3)])
     assert running.engine.reached.wait(WAIT_S)
     query = running.submit([5], "query")
-    running.engine.go_on.set()
+    running.go_on()
     assert firsts_of(query) == [5]
     assert running.engine.log[:2] == [[71], [5]]
 
@@ -397,14 +378,14 @@ calls = st.lists(
 )  # fmt: skip
 
 
-@given(calls=calls, budget=st.integers(1, 12))
+@given(calls=calls, budget=st.integers(1, 12), sessions=st.integers(1, 4))
 @settings(deadline=None, max_examples=100)
-def test_many_mixed_calls(calls, budget):
-    running = Running(budget)
+def test_many_mixed_calls(calls, budget, sessions):
+    running = Running(budget, sessions)
     running.held()
     futures = [(running.submit(firsts, role, length), firsts) for firsts, role, length, _ in calls]
     gone = [i for i, call in enumerate(calls) if call[3] and futures[i][0].cancel()]
-    running.engine.go_on.set()
+    running.go_on()
     wait([future for i, (future, _) in enumerate(futures) if i not in gone], WAIT_S)
     running.scheduler.close()
     for i, (future, firsts) in enumerate(futures):
@@ -414,7 +395,7 @@ def test_many_mixed_calls(calls, budget):
             assert isinstance(future.exception(), BackendError)
         else:
             assert firsts_of(future) == firsts
-    assert all(len(batch) <= max(1, budget) for batch in running.engine.log)
+    assert all(len(batch) <= max(1, budget) for batch in running.log)
 
 
 def test_many_threads_submit_at_once(running):

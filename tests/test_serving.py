@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,27 +26,30 @@ class Held:
     def __init__(self, **settings) -> None:
         self.encoder = Encoder("m", backend="fake", truncate="silent", **settings)
         self.rows = 0
+        self._lock = threading.Lock()
         self.go_on, self.reached = threading.Event(), threading.Event()
         self.go_on.set()
-        session = self.encoder._opened().scheduler._session
-        run = session.run
-
-        def held(batch):
-            self.reached.set()
-            assert self.go_on.wait(WAIT_S)
-            self.rows += len(batch)
-            return run(batch)
-
-        session.run = held
+        for session in self.encoder._opened().scheduler.sessions:
+            session.run = partial(self._held, session.run)
         time.sleep(0.05)  # the warm-up is over
         self.rows = 0
 
+    def _held(self, run, batch):
+        self.reached.set()
+        assert self.go_on.wait(WAIT_S)
+        with self._lock:
+            self.rows += len(batch)
+        return run(batch)
+
     def hold(self) -> threading.Thread:
-        self.reached.clear()
+        """Both workers are in the middle of a batch: one with a query that does not count, one with a document."""
         self.go_on.clear()
-        first = threading.Thread(target=self.encoder.encode, args=(["the first"],))
-        first.start()
-        assert self.reached.wait(WAIT_S)
+        for role, text in (("query", "the plug"), ("document", "the first")):
+            self.reached.clear()
+            first = threading.Thread(target=self.encoder.encode, args=([text],), kwargs={"role": role})
+            first.start()
+            assert self.reached.wait(WAIT_S)
+        self.rows = -1
         return first
 
 
@@ -364,18 +368,17 @@ def test_a_text_that_cannot_be_used_fails_its_own_call_by_its_number():
 
 def test_a_text_that_makes_the_engine_fail_fails_only_its_own_caller(held):
     one = held(cache=None)
-    session = one.encoder._opened().scheduler._session
-    run = session.run
     poison = one.encoder._opened().engine.tokenizer(["poison"]).sequences[0].tobytes()
 
-    def picky(batch):
+    def picky(run, batch):
         parts = [batch.ids[a:b].tobytes() for a, b in itertools.pairwise(batch.offsets)]
         if poison in parts:
             raise RuntimeError("poisoned")
         return run(batch)
 
     first = one.hold()
-    session.run = picky
+    for session in one.encoder._opened().scheduler.sessions:
+        session.run = partial(picky, session.run)
     calls = [lambda text=text: one.encoder.encode([text]) for text in ("a", "poison", "b")]
     results: list = []
     caller = threading.Thread(target=lambda: results.extend(in_threads(*calls)))

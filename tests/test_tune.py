@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nimbed import Encoder, quantize
 from nimbed._profile import Profile, profile_path, read_profile, write_profile
-from nimbed._types import Tuning
+from nimbed._shapes import Tuning
 from nimbed.artefact import open_artefact
 from nimbed.cli import main
 from nimbed.errors import ArtefactError

@@ -58,8 +58,8 @@ class Core:
             if (alive := on_batch()) is not None:
                 alive(record)
 
-        shapes = engine.backend.shapes
-        self.scheduler = Scheduler(engine.backend.session(), shapes, engine.spec.dim, on_batch=tell)
+        backend, shapes = engine.backend, engine.backend.shapes
+        self.scheduler = Scheduler(backend.session(), shapes, backend.bulk(), engine.spec.dim, on_batch=tell)
         # Queries run alone: every length that one is likely to have is compiled while nothing else waits.
         lengths = [n for n in shapes.lengths if shapes.least_alone <= n <= _WARMED]
         self.scheduler.warm([np.zeros(n, np.int32) for n in lengths])

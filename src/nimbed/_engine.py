@@ -21,6 +21,7 @@ from nimbed.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nimbed._profile import Profile
     from nimbed._types import Backend, Float32Array, ModelSpec
 
 
@@ -49,16 +50,8 @@ def open_engine(settings: Settings) -> Engine:
     spec = settings.spec.apply_prompts(located.spec)
     max_length = _max_length(settings, spec)
     plan = _machine.thread_plan(settings.threads)
-    # The engine's buckets follow the length that is really used.
-    bounded = replace(spec, max_length=max_length)
     profile = read_profile(located.digest, plan.threads)
-    request = OpenRequest(
-        folder=located.folder,
-        spec=bounded,
-        precision=located.precision,
-        threads=plan.threads,
-        tuning=None if profile is None else profile.tuning,
-    )
+    request = _request(located, replace(spec, max_length=max_length), plan.threads, profile)
     # What the user said is checked before seconds are spent on opening.
     normalize, dim = _normalize(settings, spec, located.folder), _dim(settings, spec)
     kind = PairTokenizer if spec.task == "scoring" else TextTokenizer
@@ -100,6 +93,17 @@ def open_engine(settings: Settings) -> Engine:
         normalize_after=normalize and not spec.normalize,
         vector_fingerprint=_fingerprint(replace(info, dim=spec.dim, prompts={}), spec, located.digest),
         ranges=_ranges(located, info),
+    )
+
+
+def _request(located: Located, spec: ModelSpec, threads: int, profile: Profile | None) -> OpenRequest:
+    """The spec's length is the one that is really used: the engine's buckets follow it."""
+    return OpenRequest(
+        folder=located.folder,
+        spec=spec,
+        precision=located.precision,
+        threads=threads,
+        tuning=None if profile is None else profile.tuning,
     )
 
 

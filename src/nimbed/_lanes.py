@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -12,10 +13,11 @@ from nimbed._plan import plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nimbed._types import Float32Array, Int32Array, ShapePolicy
+    from nimbed._shapes import ShapePolicy
+    from nimbed._types import Float32Array, Int32Array, Role
 
 # Batches that are planned together: more rows of like length, but a caller who comes later waits for them.
-_WINDOW_BATCHES = 64
+_WINDOW_BATCHES = 128
 # Rows of one request in a window, so that a long one does not keep the others out.
 _SHARE_ROWS = 512
 
@@ -36,29 +38,34 @@ class Request:
     finish: Callable[[Float32Array], Any]
     future: Future[Any] = field(default_factory=Future)
     planned: int = 0
-    done: int = 0
+    _done: int = 0
     _told: bool = False
+    _ended: bool = False
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
     def over(self) -> bool:
         """Whether nobody waits for it any more."""
         if not self.future.done():
             return False
-        if self.future.cancelled() and not self._told:
-            self._told = True
-            self.future.set_running_or_notify_cancel()
+        with self._lock:
+            if self.future.cancelled() and not self._told:
+                self._told = True
+                self.future.set_running_or_notify_cancel()
         return True
 
     def put(self, index: int, vector: Float32Array) -> None:
         """Take the vector of one sequence; with the last one the future is done."""
         self.vectors[index] = vector
-        self.done += 1
-        if self.done == len(self.sequences):
+        with self._lock:  # rows may be in batches that end at the same time
+            self._done += 1
+            last = self._done == len(self.sequences)
+        if last:
             self.complete()
 
     def complete(self) -> None:
         """Finish the vectors and resolve the future."""
-        if self.over or not self.future.set_running_or_notify_cancel():
+        if not self._end():
             return
         try:
             self.future.set_result(self.finish(self.vectors))
@@ -67,8 +74,17 @@ class Request:
 
     def fail(self, error: BaseException) -> None:
         """Resolve the future with an error, unless it is resolved."""
-        if not self.over and self.future.set_running_or_notify_cancel():
+        if self._end():
             self.future.set_exception(error)
+
+    def _end(self) -> bool:
+        """Whether the future is the asking thread's to resolve: one alone may, and nobody if it was cancelled."""
+        with self._lock:
+            if self._ended or self.over:
+                return False
+            self._ended = self.future.set_running_or_notify_cancel()
+            self._told = not self._ended
+            return self._ended
 
 
 # A request and the number of its sequence.
@@ -77,8 +93,9 @@ Row = tuple[Request, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows that run together, of one or many requests."""
+    """Rows that run together, of one or many requests of one role."""
 
+    role: Role
     rows: list[Row]
     length: int
 
@@ -113,12 +130,14 @@ class Lane:
     """What waits in one role. Not thread-safe: the scheduler's lock is around it.
 
     Args:
+        role: of all that waits.
         shapes: the engine's budget and buckets.
         ahead: plan many batches at once, so that rows of like length meet; else each batch anew around the row that has
             waited longest, so that what came meanwhile fills it.
     """
 
-    def __init__(self, shapes: ShapePolicy, *, ahead: bool) -> None:
+    def __init__(self, role: Role, shapes: ShapePolicy, *, ahead: bool) -> None:
+        self._role = role
         self._shapes = shapes
         self._ahead = ahead
         self._waiting: deque[Request] = deque()
@@ -138,20 +157,20 @@ class Lane:
         """Let a request wait."""
         self._waiting.append(request)
 
-    def take(self, shapes: ShapePolicy | None = None) -> Batch | None:
-        """The next batch, or None where nobody waits any more; with ``shapes``, no more of it than these allow."""
+    @property
+    def is_one_batch(self) -> bool:
+        """Whether all that waits runs together."""
+        if not self._ready and self:
+            self._plan()
+        return len(self._ready) == 1 and not self._waiting and not self._loose
+
+    def take(self) -> Batch | None:
+        """The next batch, or None where nobody waits any more."""
         while self:
             if not self._ready:
                 self._plan()
-                continue
-            batch = self._ready.popleft().alive()
-            if not batch.rows:
-                continue
-            count = shapes.rows(len(batch.rows), batch.length) if shapes else len(batch.rows)
-            if count < len(batch.rows):
-                self._ready.appendleft(replace(batch, rows=batch.rows[count:]))
-                batch = replace(batch, rows=batch.rows[:count])
-            return batch
+            elif (batch := self._ready.popleft().alive()).rows:
+                return batch
         return None
 
     def drain(self) -> list[Request]:
@@ -171,7 +190,7 @@ class Lane:
             planned = {int(i) for batch in batches for i in batch.indices}
             self._loose = [row for i, row in enumerate(rows) if i not in planned]
         for batch in batches:
-            self._ready.append(Batch(rows=[rows[i] for i in batch.indices], length=batch.length))
+            self._ready.append(Batch(role=self._role, rows=[rows[i] for i in batch.indices], length=batch.length))
 
     def _window(self) -> list[Row]:
         """Rows that are planned together, those that have waited longest first."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nimbed._types import ShapePolicy
+    from nimbed._shapes import ShapePolicy
 
 
 @dataclass(frozen=True, kw_only=True)

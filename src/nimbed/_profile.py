@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nimbed import _machine
-from nimbed._types import Tuning
+from nimbed._shapes import Tuning
 from nimbed.artefact import home
 from nimbed.errors import ArtefactError
 

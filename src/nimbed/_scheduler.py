@@ -1,4 +1,4 @@
-"""One worker thread before the backend: callers merged into batches, queries first at every batch boundary."""
+"""Worker threads before the backend: callers merged into batches, queries on an engine of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,32 +18,29 @@ from nimbed.errors import BackendError, ClosedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nimbed._types import Float32Array, Int32Array, Role, Session, ShapePolicy
+    from nimbed._shapes import ShapePolicy
+    from nimbed._types import Bulk, Float32Array, Int32Array, Role, Session
 
 logger = logging.getLogger("nimbed")
 
-# While queries keep coming, a document batch holds half of the token budget at most, and no more than the engine
-# computes in this time: a query waits less for its end.
-_SLICE_S = 0.02
-_QUERIES_KEEP_COMING_S = 1.0
-# How much the latest batch of documents says of the engine's speed.
-_LATEST = 0.2
-# Documents that wait get at least this share of the engine's time, however many queries come.
-_DOCUMENTS_SHARE = 0.2
 # An engine that hangs must not hang the end of the process.
 _JOIN_S = 10.0
 
 
 class Scheduler:
-    """Runs batches on one session, in a thread of its own.
+    """Runs batches, each session in a thread of its own.
 
-    No fixed wait: when the session is free, it takes what is there.
+    No fixed wait: a session that is free takes what is there. Queries have a session with all of the engine's threads;
+    while documents run beside them, the system divides the cores, so neither waits for the other and neither starves.
+    A lone batch of documents takes the queries' session, if nothing runs; more than one are divided among the sessions
+    for bulk.
 
     Args:
-        session: used by the worker thread alone.
-        shapes: the backend's batch shapes.
-        dim: width of the session's vectors.
-        on_batch: called after each batch, on the worker thread.
+        session: for queries.
+        shapes: of batches of queries.
+        bulk: the sessions for documents, and their shapes.
+        dim: width of the sessions' vectors.
+        on_batch: called after each batch, on the thread that ran it.
         clock: seconds.
     """
 
@@ -52,28 +48,32 @@ class Scheduler:
         self,
         session: Session,
         shapes: ShapePolicy,
+        bulk: Bulk,
         dim: int,
         *,
         on_batch: Callable[[BatchRecord], None],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._session = session
-        self._shapes = shapes
         self._dim = dim
         self._on_batch = on_batch
         self._clock = clock
+        self._shapes: dict[Role, ShapePolicy] = {"query": shapes, "document": bulk.shapes}
         self._lanes: dict[Role, Lane] = {
-            "query": Lane(shapes, ahead=False),
-            "document": Lane(shapes, ahead=True),
+            "query": Lane("query", shapes, ahead=False),
+            "document": Lane("document", bulk.shapes, ahead=True),
         }
         self._warm: deque[TokenBatch] = deque()
-        self._last_query = -np.inf
-        self._query_s = self._document_s = 0.0
-        self._token_s: float | None = None
         self._wake = threading.Condition()
+        self._busy = 0
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="nimbed-worker", daemon=True)
-        self._thread.start()
+        self.sessions = (session, *bulk.sessions)
+        work = [(self._next_query, session), *((self._next_document, one) for one in bulk.sessions)]
+        self._threads = [
+            threading.Thread(target=self._work, args=each, name=f"nimbed-worker-{number}", daemon=True)
+            for number, each in enumerate(work)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(
         self,
@@ -87,7 +87,7 @@ class Scheduler:
 
         Args:
             sequences: token ids.
-            role: queries go first.
+            role: whose sessions compute them.
             future: to be resolved; cancelling it takes the rows that have not started out of the queue.
             finish: called on the worker thread.
 
@@ -99,11 +99,9 @@ class Scheduler:
         with self._wake:
             if self._closed:
                 raise ClosedError("this encoder is closed")
-            if role == "query":
-                self._last_query = self._clock()
             if sequences:
                 self._lanes[role].put(request)
-                self._wake.notify()
+                self._wake.notify_all()
         if not sequences:
             request.complete()
         return request.future
@@ -112,7 +110,7 @@ class Scheduler:
         """Run each sequence alone when nothing else waits, so that its shape is compiled before it is needed."""
         with self._wake:
             self._warm.extend(TokenBatch.from_sequences([sequence]) for sequence in sequences)
-            self._wake.notify()
+            self._wake.notify_all()
 
     def depth(self, role: Role) -> int:
         """Sequences of this role that wait."""
@@ -120,79 +118,73 @@ class Scheduler:
             return self._lanes[role].depth
 
     def close(self) -> None:
-        """Stop after the batch that runs now; calls that wait fail with ClosedError."""
+        """Stop after the batches that run now; calls that wait fail with ClosedError."""
         with self._wake:
             self._closed = True
             left = [request for lane in self._lanes.values() for request in lane.drain()]
-            self._wake.notify()
+            self._wake.notify_all()
         for request in left:
             request.fail(ClosedError("this encoder was closed before the call was done"))
-        if threading.current_thread() is not self._thread:
-            self._thread.join(_JOIN_S)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(_JOIN_S)
 
-    def _work(self) -> None:
-        while (turn := self._next()) is not None:
+    def _work(self, take: Callable[[], Batch | TokenBatch | None], session: Session) -> None:
+        while (turn := self._wait_for(take)) is not None:
             if isinstance(turn, TokenBatch):
-                self._run_warm(turn)
+                _run_warm(session, turn)
             else:
-                self._run(*turn)
+                self._run(turn, session)
+            with self._wake:
+                self._busy -= 1
+                if self._lanes["document"]:
+                    self._wake.notify_all()  # what was left to this thread's session may be for another's
             del turn  # an idle worker must not keep the last caller's vectors
 
-    def _next(self) -> tuple[Role, Batch] | TokenBatch | None:
+    def _wait_for(self, take: Callable[[], Batch | TokenBatch | None]) -> Batch | TokenBatch | None:
         with self._wake:
             while not self._closed:
-                for role in self._order():
-                    shapes = self._slices() if role == "document" and self._queries_keep_coming() else None
-                    if (batch := self._lanes[role].take(shapes)) is not None:
-                        return role, batch
-                if self._warm:
-                    return self._warm.popleft()
+                if (turn := take()) is not None:
+                    self._busy += 1
+                    return turn
                 self._wake.wait()
         return None
 
-    def _order(self) -> tuple[Role, Role]:
-        """Queries first, unless documents have waited for their share of the time."""
-        owed = self._query_s * _DOCUMENTS_SHARE / (1 - _DOCUMENTS_SHARE)
-        return ("document", "query") if self._lanes["document"] and owed > self._document_s else ("query", "document")
+    def _next_query(self) -> Batch | TokenBatch | None:
+        if (batch := self._lanes["query"].take()) is not None:
+            return batch
+        if self._is_lone() and (batch := self._lanes["document"].take()) is not None:
+            return batch
+        return self._warm.popleft() if self._warm else None
 
-    def _queries_keep_coming(self) -> bool:
-        return self._clock() - self._last_query < _QUERIES_KEEP_COMING_S
+    def _next_document(self) -> Batch | None:
+        return None if self._is_lone() else self._lanes["document"].take()
 
-    def _slices(self) -> ShapePolicy:
-        """Smaller batches of documents; how small, the engine's speed on those before tells."""
-        budget = self._shapes.token_budget // 2
-        if self._token_s is not None:
-            budget = min(budget, int(_SLICE_S / self._token_s))
-        return replace(self._shapes, token_budget=max(1, budget))
+    def _is_lone(self) -> bool:
+        """Whether all threads can be had for the documents that wait: they are one batch, and nothing runs."""
+        return not self._busy and not self._lanes["query"] and self._lanes["document"].is_one_batch
 
-    def _run(self, role: Role, batch: Batch) -> None:
+    def _run(self, batch: Batch, session: Session) -> None:
         started = self._clock()
-        results = self._attempt(batch, split=False)
-        seconds = self._clock() - started
+        results = self._attempt(batch, session, split=False)
         lengths = [len(sequence) for sequence in batch.sequences]
-        padded = len(lengths) * self._shapes.pad_to(max(lengths), rows=len(lengths))
-        if role == "document":
-            self._document_s, self._query_s = seconds, 0.0
-            before = seconds / padded if self._token_s is None else self._token_s
-            self._token_s = max(1e-9, before + _LATEST * (seconds / padded - before))
-        elif self._lanes["document"]:
-            self._query_s += seconds
+        shapes = self._shapes[batch.role]
         record = BatchRecord(
-            role=role,
+            role=batch.role,
             rows=len(lengths),
             tokens=sum(lengths),
-            padded_tokens=padded,
-            seconds=seconds,
+            padded_tokens=len(lengths) * shapes.pad_to(max(lengths), rows=len(lengths)),
+            seconds=self._clock() - started,
         )
         self._on_batch(record)  # before the callers wake, who may look at the counts
         for part, vectors in results:
             for (request, index), vector in zip(part.rows, vectors, strict=True):
                 request.put(index, vector)
 
-    def _attempt(self, batch: Batch, *, split: bool) -> list[tuple[Batch, Float32Array]]:
+    def _attempt(self, batch: Batch, session: Session, *, split: bool) -> list[tuple[Batch, Float32Array]]:
         """The batch's vectors; where it fails, those of its parts that do not."""
         try:
-            vectors = self._session.run(TokenBatch.from_sequences(batch.sequences))
+            vectors = session.run(TokenBatch.from_sequences(batch.sequences))
             if vectors.shape != (len(batch.rows), self._dim):
                 raise BackendError(f"the engine gave vectors of shape {vectors.shape} for {len(batch.rows)} texts")  # noqa: TRY301
         except Exception as err:
@@ -201,11 +193,12 @@ class Scheduler:
                 batch.fail(err)
                 return []
             logger.debug("a batch of %d rows failed and is tried in parts", len(batch.rows), exc_info=err)
-            return [result for part in parts for result in self._attempt(part, split=True)]
+            return [result for part in parts for result in self._attempt(part, session, split=True)]
         return [(batch, vectors)]
 
-    def _run_warm(self, batch: TokenBatch) -> None:
-        try:
-            self._session.run(batch)
-        except Exception:  # a shape that cannot be warmed will raise where it is used
-            logger.debug("warming a shape failed", exc_info=True)
+
+def _run_warm(session: Session, batch: TokenBatch) -> None:
+    try:
+        session.run(batch)
+    except Exception:  # a shape that cannot be warmed will raise where it is used
+        logger.debug("warming a shape failed", exc_info=True)

@@ -138,7 +138,7 @@ class Encoder(OpenModel):
 
         Args:
             texts: any number.
-            role: "document" or "query": queries go before documents, and have a prompt of their own.
+            role: "document" or "query": queries do not wait for documents, and have a prompt of their own.
             dtype: "float32"; "float16"; "int8", steps of the ranges that the artefact keeps; or "ubinary", a bit for
                 each component above 0, eight a byte. See ``quantize_embeddings`` of sentence-transformers.
             timeout_s: seconds to wait for the vectors, a full queue included; None waits as long as it takes.

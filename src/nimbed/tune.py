@@ -17,10 +17,11 @@ from tqdm.auto import tqdm
 from nimbed import _machine
 from nimbed._engine import open_engine
 from nimbed._inputs import check_model
-from nimbed._plan import plan
 from nimbed._profile import Profile, write_profile
+from nimbed._scheduler import Scheduler
 from nimbed._settings import Settings
-from nimbed._types import OpenRequest, TokenBatch, Tuning
+from nimbed._shapes import Tuning
+from nimbed._types import OpenRequest
 from nimbed.artefact import open_artefact
 from nimbed.backends import open_backend
 from nimbed.bench import shipped_texts
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
 
     from nimbed._engine import Engine
     from nimbed._tokenize import TextTokenizer
-    from nimbed._types import Backend, Int32Array, Role
+    from nimbed._types import Int32Array, Role
     from nimbed.bench import Texts
 
     Kind = Literal["documents", "queries"]
 
 CANDIDATES: dict[Kind, tuple[int, ...]] = {"documents": (256, 512, 1024, 2048), "queries": (16, 32, 48)}
 _FIELDS: dict[Kind, str] = {"documents": "tokens_per_thread", "queries": "least_alone"}
+_ROLES: dict[Kind, Role] = {"documents": "document", "queries": "query"}
 _SAMPLE: dict[Kind, int] = {"documents": 64, "queries": 60}
 _LEAST_ROUNDS = 5
 # Less than this is noise, and so is what holds in fewer of the rounds: the default stays.
@@ -123,20 +125,22 @@ class _Tuner:
             precision=info.precision,
             threads=info.threads,
         )
-        roles: tuple[tuple[Kind, Role], ...] = (("documents", "document"), ("queries", "query"))
+        self._dim = engine.spec.dim
         plain = open_backend("openvino", self._request)
         self.default = Tuning(least_alone=plain.shapes.least_alone)
         plain.close()
         tokenizer = cast("TextTokenizer", engine.tokenizer)  # vectors come out, no scores
         self._sequences = {
             kind: tokenizer(getattr(texts, kind)[: _SAMPLE[kind]], engine.spec.prompt(role)).sequences
-            for kind, role in roles
+            for kind, role in _ROLES.items()
         }
 
     def rounds(self, kind: Kind, tunings: Sequence[Tuning], seconds: float, *, progress: bool) -> list[list[float]]:
         """Seconds of each round, A B C A B C, as many as there is time for; one goes before them."""
         backends = [open_backend("openvino", replace(self._request, tuning=t)) for t in tunings]
-        runs = [partial(_run, backend, self._sequences[kind], alone=kind == "queries") for backend in backends]
+        schedulers = [Scheduler(b.session(), b.shapes, b.bulk(), self._dim, on_batch=lambda _: None) for b in backends]
+        role = _ROLES[kind]
+        runs = [partial(_run, scheduler, self._sequences[kind], role) for scheduler in schedulers]
         took: list[list[float]] = [[run()] for run in runs]
         started = time.perf_counter()
         with tqdm(total=round(seconds), desc=kind, unit="s", disable=not progress, leave=False) as bar:
@@ -144,21 +148,17 @@ class _Tuner:
                 for run, some in zip(runs, took, strict=True):
                     some.append(run())
                 bar.update(round(time.perf_counter() - started) - bar.n)
-        for backend in backends:
+        for scheduler, backend in zip(schedulers, backends, strict=True):
+            scheduler.close()
             backend.close()
         return [some[1:] for some in took]
 
 
-def _run(backend: Backend, sequences: Sequence[Int32Array], *, alone: bool) -> float:
-    """Seconds for all sequences, planned as the scheduler plans them, or each in a batch of its own."""
-    session, started = backend.session(), time.perf_counter()
-    if alone:
-        batches: list[list[Int32Array]] = [[sequence] for sequence in sequences]
-    else:
-        planned = plan([len(sequence) for sequence in sequences], backend.shapes)
-        batches = [[sequences[at] for at in batch.indices] for batch in planned]
-    for batch in batches:
-        session.run(TokenBatch.from_sequences(batch))
+def _run(scheduler: Scheduler, sequences: Sequence[Int32Array], role: Role) -> float:
+    """Seconds for all sequences: documents in one call, queries one after another."""
+    started = time.perf_counter()
+    for some in [sequences] if role == "document" else [[sequence] for sequence in sequences]:
+        scheduler.submit(some, role).result()
     return time.perf_counter() - started
 
 

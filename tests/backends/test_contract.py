@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nimbed._types import OpenRequest, ShapePolicy, TokenBatch
+from nimbed._shapes import ShapePolicy
+from nimbed._types import OpenRequest, TokenBatch
 from nimbed.artefact import open_artefact
 from nimbed.backends import BACKENDS, open_backend
 from nimbed.errors import BackendError, InputError

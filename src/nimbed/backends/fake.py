@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbed._types import ModelSpec, ShapePolicy
+from nimbed._shapes import ShapePolicy
+from nimbed._types import Bulk, ModelSpec
 
 if TYPE_CHECKING:
     from nimbed._types import Float32Array, OpenRequest, TokenBatch
@@ -57,6 +58,10 @@ class FakeBackend:
     def session(self) -> FakeSession:
         """A session; it holds no state."""
         return FakeSession(self._spec)
+
+    def bulk(self) -> Bulk:
+        """One more session: hashing needs no second thread."""
+        return Bulk(sessions=[self.session()], shapes=self.shapes)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino as ov
 
 from nimbed import _machine
-from nimbed._types import ShapePolicy, Tuning
+from nimbed._shapes import ShapePolicy, Tuning
+from nimbed._types import Bulk
 from nimbed.errors import BackendError, OutOfMemoryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from nimbed._types import Float32Array, OpenRequest, TokenBatch
@@ -23,29 +26,20 @@ def open_backend(request: OpenRequest) -> OpenVinoBackend:
 
 
 class OpenVinoBackend:
-    """A compiled graph with static latency settings; each (rows, length) that it meets is compiled once more."""
+    """A graph compiled twice: for one text on all threads, and, with the first documents, for a text on each thread.
+
+    Threads that compute a batch together wait for each other after every layer; those that have a batch each do not.
+    Each (rows, length) that a compiled graph meets is compiled once more.
+    """
 
     def __init__(self, request: OpenRequest) -> None:
-        path = request.folder / "model.xml"
-        properties = {
-            "INFERENCE_NUM_THREADS": request.threads,
-            "INFERENCE_PRECISION_HINT": "f32",  # else machines with AMX run fp32 in bf16
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        try:
-            network, self.reasons = _network(path, request)
-            self._compiled = ov.Core().compile_model(network, "CPU", properties)
-        except RuntimeError as err:
-            raise BackendError(f"OpenVINO cannot open {path}: {err}") from err
-        self._names = [port.get_any_name() for port in self._compiled.inputs]
-        tuning = request.tuning or default_tuning(request)
-        self.shapes = ShapePolicy.bucketed(
-            max_length=request.spec.max_length,
-            token_budget=tuning.tokens_per_thread * request.threads,
-            positions=request.spec.positions,
-            least_alone=tuning.least_alone,
-        )
+        self._path = request.folder / "model.xml"
+        self._request = request
+        self._lock = threading.Lock()
+        self._for_bulk: ov.CompiledModel | None = None
+        self._tuning = request.tuning or default_tuning(request)
+        self._compiled = self._compile(streams=1)
+        self.shapes = self._shapes(self._tuning.tokens_per_thread * request.threads)
 
     @property
     def version(self) -> str:
@@ -53,12 +47,45 @@ class OpenVinoBackend:
         return f"openvino {ov.get_version()}"
 
     def session(self) -> OpenVinoSession:
-        """A new inference request."""
-        return OpenVinoSession(self._compiled.create_infer_request(), self._names, self.shapes)
+        """A new inference request on all threads."""
+        return OpenVinoSession(self._compiled.create_infer_request, self.shapes)
+
+    def bulk(self) -> Bulk:
+        """A session for each thread; compiled when the first of them runs."""
+        shapes = self._shapes(self._tuning.tokens_per_thread)
+        sessions = [OpenVinoSession(self._bulk_request, shapes) for _ in range(self._request.threads)]
+        return Bulk(sessions=sessions, shapes=shapes)
 
     def close(self) -> None:
-        """Drop the compiled graph."""
-        del self._compiled
+        """Drop the compiled graphs."""
+        del self._compiled, self._for_bulk
+
+    def _bulk_request(self) -> ov.InferRequest:
+        with self._lock:
+            if self._for_bulk is None:
+                self._for_bulk = self._compile(streams=self._request.threads)
+        return self._for_bulk.create_infer_request()
+
+    def _compile(self, *, streams: int) -> ov.CompiledModel:
+        properties = {
+            "INFERENCE_NUM_THREADS": self._request.threads,
+            "INFERENCE_PRECISION_HINT": "f32",  # else machines with AMX run fp32 in bf16
+            "NUM_STREAMS": streams,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            network, self.reasons = _network(self._path, self._request)
+            return ov.Core().compile_model(network, "CPU", properties)
+        except RuntimeError as err:
+            raise BackendError(f"OpenVINO cannot open {self._path}: {err}") from err
+
+    def _shapes(self, token_budget: int) -> ShapePolicy:
+        return ShapePolicy.bucketed(
+            max_length=self._request.spec.max_length,
+            token_budget=token_budget,
+            positions=self._request.spec.positions,
+            least_alone=self._tuning.least_alone,
+        )
 
 
 def default_tuning(request: OpenRequest) -> Tuning:
@@ -88,15 +115,19 @@ def _keep_activations(network: ov.Model) -> None:
 
 
 class OpenVinoSession:
-    """One inference request."""
+    """One inference request, made when it is first used."""
 
-    def __init__(self, request: Any, names: list[str], shapes: ShapePolicy) -> None:  # noqa: ANN401
-        self._request = request
-        self._names = names
+    def __init__(self, make: Callable[[], ov.InferRequest], shapes: ShapePolicy) -> None:
+        self._make = make
+        self._request: ov.InferRequest | None = None
+        self._names: list[str] = []
         self._shapes = shapes
 
     def run(self, batch: TokenBatch) -> Float32Array:
         """Sentence vectors, float32 ``[B, dim]``, or scores ``[B, 1]``."""
+        if self._request is None:
+            self._request = self._make()
+            self._names = [port.get_any_name() for port in self._request.model_inputs]
         length = self._shapes.pad_to(int(batch.lengths.max()), rows=len(batch))
         inputs = batch.padded(length)
         try:

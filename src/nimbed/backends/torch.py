@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from nimbed import _machine
-from nimbed._types import ShapePolicy
+from nimbed._shapes import ShapePolicy
+from nimbed._types import Bulk
 from nimbed.errors import BackendError, InputError, OutOfMemoryError
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ class TorchBackend:
     def session(self) -> TorchSession:
         """A session; all share the weights."""
         return TorchSession(self._model, self._spec, self._dense)
+
+    def bulk(self) -> Bulk:
+        """One more session: PyTorch has one pool of threads for the whole process."""
+        return Bulk(sessions=[self.session()], shapes=self.shapes)
 
     def close(self) -> None:
         """Drop the weights."""

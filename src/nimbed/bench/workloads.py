@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +43,10 @@ class Texts:
         rng = np.random.default_rng(_SEED)
         chosen = _spread(documents, _DOCUMENTS)
         return cls(documents=chosen, queries=[excerpt(t, rng) for t in _spread(chosen, _QUERIES)], origin=origin)
+
+    def fewer(self, *, documents: int, queries: int) -> Texts:
+        """No more than so many of each, spread over all that there are."""
+        return replace(self, documents=_spread(self.documents, documents), queries=_spread(self.queries, queries))
 
 
 def shipped_texts() -> Texts:
