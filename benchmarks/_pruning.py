@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 2048
 LEARNING_RATE, LEAST_SHARE, WARM_UP_STEPS = 2e-4, 0.02, 50
-_REPORT_EVERY = 50
+REPORT_STEPS = 50
 # Of the source: what pruning changes, or would belie.
 _NOT_COPIED = ("*.safetensors", "*.bin", "*.onnx", "onnx", "openvino", "config.json", "README.md", ".git*")
 
@@ -106,32 +106,23 @@ def distil(model: Any, lesson: Lesson, *, steps: int | None, minutes: float, see
         seed: of the order of the texts.
 
     Returns:
-        ``steps``, ``seconds``, ``tokens`` (padding included), and ``first_loss`` and ``last_loss``, means over 50 steps.
+        ``steps``, ``seconds``, and ``first_loss`` and ``last_loss``, each the mean of 50 steps.
     """
-    parameters = list(model.encoder.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
-    started, losses, tokens = time.perf_counter(), [], 0
-    lengths = np.array([len(s) for s in lesson.sequences])
-
-    def progress() -> float:
-        return len(losses) / steps if steps else (time.perf_counter() - started) / (60 * minutes)
-
-    for rows in batches(lengths, np.random.default_rng(seed)):
-        if (done := progress()) >= 1:
+    optimizer = torch.optim.AdamW(model.encoder.parameters(), weight_decay=0.0)
+    started, losses = time.perf_counter(), []
+    for rows in batches([len(s) for s in lesson.sequences], np.random.default_rng(seed)):
+        seconds = time.perf_counter() - started
+        done = len(losses) / steps if steps else seconds / (60 * minutes)
+        if done >= 1:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min((len(losses) + 1) / WARM_UP_STEPS, max(LEAST_SHARE, 1 - done))
+        share = min((len(losses) + 1) / WARM_UP_STEPS, max(LEAST_SHARE, 1 - done))
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * share
         losses.append(step(model, lesson, rows, optimizer))
-        tokens += len(rows) * int(lengths[rows].max())
-        if len(losses) % _REPORT_EVERY == 0:
-            print(f"  step {len(losses)}: loss {np.mean(losses[-_REPORT_EVERY:]):.4f}", file=sys.stderr)
-    return {
-        "steps": len(losses),
-        "seconds": time.perf_counter() - started,
-        "tokens": tokens,
-        "first_loss": float(np.mean(losses[:_REPORT_EVERY])),
-        "last_loss": float(np.mean(losses[-_REPORT_EVERY:])),
-    }
+        if len(losses) % REPORT_STEPS == 0:
+            mean = np.mean(losses[-REPORT_STEPS:])
+            print(f"  step {len(losses)}, {seconds:.0f} s: loss {mean:.4f}", file=sys.stderr, flush=True)
+    first, last = (float(np.mean(part)) for part in (losses[:REPORT_STEPS], losses[-REPORT_STEPS:]))
+    return {"steps": len(losses), "seconds": seconds, "first_loss": first, "last_loss": last}
 
 
 def step(model: Any, lesson: Lesson, rows: npt.NDArray[np.int64], optimizer: torch.optim.Optimizer) -> float:  # noqa: ANN401
@@ -145,11 +136,11 @@ def step(model: Any, lesson: Lesson, rows: npt.NDArray[np.int64], optimizer: tor
     return float(loss.detach())
 
 
-def batches(lengths: npt.NDArray[np.int64], rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+def batches(lengths: Sequence[int], rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
     """Shuffled without end, of like length, which spares padding, but with other neighbours each time round."""
     while True:
-        about = np.maximum(1, lengths * rng.uniform(0.8, 1.2, len(lengths)))
-        groups = plan(about.astype(np.int64), ShapePolicy(token_budget=BATCH_TOKENS))
+        about = np.multiply(lengths, rng.uniform(0.8, 1.25, len(lengths))).astype(np.int64) + 1
+        groups = plan(about, ShapePolicy(token_budget=BATCH_TOKENS))
         yield from (groups[at].indices for at in rng.permutation(len(groups)))
 
 
@@ -164,11 +155,11 @@ def prune(
     Args:
         model: the original; it stays as it is.
         depths: numbers of layers wanted, each with a network of its own.
-        choose: texts that tell which layer is missed least, before it is distilled.
+        choose: texts that tell which layer is missed least, before anything is distilled without it.
         learn: distils a network in place.
 
     Yields:
-        the network and its record, for each depth.
+        the network and its record, for each depth; layers are counted from 0 there.
     """
     kept, tried = list(range(len(model.encoder.layer))), []
     for depth in sorted(depths, reverse=True):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from nimbed._types import Precision
     from nimbed.artefact import Artefact
     from nimbed.evaluate import Report, Score
 
@@ -36,7 +37,7 @@ class Network:
         """What tables call it."""
         return f"{self.layers} layers"
 
-    def artefact(self, precision: nimbed._types.Precision) -> Artefact | None:
+    def artefact(self, precision: Precision) -> Artefact | None:
         """As nimbed builds any model's; None where its gate refuses int8."""
         try:
             return nimbed.quantize(self.folder, precision=precision, progress=False)

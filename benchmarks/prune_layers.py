@@ -38,7 +38,7 @@ from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from nimbed._types import Int32Array
     from nimbed.evaluate import Report
