@@ -32,15 +32,18 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 2048
 LEARNING_RATE, LEAST_SHARE, WARM_UP_STEPS = 2e-4, 0.02, 50
 REPORT_STEPS = 50
-# Of the source: what pruning changes, or would belie.
-_NOT_COPIED = ("*.safetensors", "*.bin", "*.onnx", "onnx", "openvino", "config.json", "README.md", ".git*")
+# Of the source: what another network is in, or what tells of another.
+_NOT_COPIED = ("*.safetensors", "*.bin", "*.onnx", "onnx", "openvino", "data_config.json", "README.md", ".git*")
 
 
 def load(folder: Path) -> Any:  # noqa: ANN401 (a class for each architecture)
-    """The network in fp32; dropout stays off, in training too: the goal is a vector without noise."""
-    return transformers.AutoModel.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-    ).eval()
+    """The network in fp32. Dropout stays off, in training too: what is learned is a vector without noise."""
+    model, found = transformers.AutoModel.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
+    )
+    if any(name.startswith("pooler.") for name in found["missing_keys"]):
+        model.pooler = None  # random, and no sentence vector needs it
+    return model.eval()
 
 
 def without(model: Any, layer: int) -> Any:  # noqa: ANN401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import nimbed
@@ -26,11 +26,11 @@ _SPEEDS = {"docs_per_second": "documents a second", "query_p50_ms": "query p50, 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A model folder with so many layers; ``record`` is how it came to be, for the original what it taught."""
+    """A model folder with so many layers; ``record`` is how it came to be, empty for the original."""
 
     layers: int
     folder: Path
-    record: Mapping[str, Any]
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -51,11 +51,8 @@ def show(
 ) -> None:
     """Four tables, in Markdown."""
     table(
-        ("network", "of the original's layers", "cosine when cut", "distilled", "steps"),
-        [
-            (n.label, kept(n), f"{n.record['cosine_before']:.4f}", f"{n.record['cosine_after']:.4f}", n.record["steps"])
-            for n in networks[1:]
-        ],
+        ("network", "of the original's layers", "cosine when cut", "distilled", "steps", "minutes", "texts"),
+        [training_row(network) for network in networks[1:]],
     )
     table(
         ("held-out texts", *(name.replace("_", " ") for name in _CLOSENESS), "int8's gate"),
@@ -74,9 +71,12 @@ def show(
     )
 
 
-def kept(network: Network) -> str:
-    """The original's numbers, from 1 on."""
-    return ", ".join(str(layer + 1) for layer in network.record["kept"])
+def training_row(network: Network) -> list[str]:
+    """Layers are counted from 1."""
+    one = network.record
+    layers = ", ".join(str(layer + 1) for layer in one["kept"])
+    cosines = (f"{one[name]:.4f}" for name in ("cosine_before", "cosine_after"))
+    return [network.label, layers, *cosines, str(one["steps"]), f"{one['seconds'] / 60:.0f}", str(one["texts"])]
 
 
 def main_scores(report: Report) -> list[Score]:

@@ -12,6 +12,7 @@ stay in ``--folders``, as model folders that sentence-transformers and nimbed op
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ from nimbed import Encoder, _machine
 from nimbed._hub import Source, resolve
 from nimbed._text_files import read_lines
 from nimbed._tokenize import TextTokenizer, load_tokenizer
-from nimbed.evaluate import Setting, evaluate
+from nimbed.evaluate import Setting, evaluate, load_sts
 from nimbed.quantization import QualityGate
 from nimbed.quantization._calibrate import SHIPPED, _excerpt, choose, read_texts
 from nimbed.quantization._measure import quality, vectors_of
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 CHINESE, SENTENCES = "throughput_trpl_zh/chunks.jsonl.gz", "stsb_en_train/pairs.tsv.gz"
 MAX_LENGTH = 256
+RECORD = "pruning.json"
 
 
 def arguments() -> argparse.Namespace:
@@ -61,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=5, help="how often A B is repeated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folders", type=Path, default=_common.ROOT / "build" / "pruned", help="for the networks")
+    parser.add_argument("--measure", action="store_true", help="only measure the networks that --folders has")
     options = parser.parse_args()
     if options.quick:
         options.steps, options.whole, options.texts, options.pairs = 10, 20, 32, 2
@@ -74,12 +77,10 @@ def main() -> int:
     torch.set_num_threads(_machine.thread_plan().threads)
     fast = _machine.cpu().fast_int8
     conditions = _common.conditions(
-        training=f"{options.steps} steps" if options.steps else f"{options.minutes:g} minutes for each depth",
-        whole_passages=options.whole,
         max_length=MAX_LENGTH,
         speeds="fp32 and int8" if fast else "fp32 alone: this CPU multiplies int8 no faster",
     )
-    networks = make(options, source)
+    networks = (found if options.measure else make)(options, source)
     close = closeness(networks)
     report = judged(options, networks)
     wanted = [(n, kind) for n in networks[1:] for kind in ("fp32", *["int8"] * fast) if f"{n.label}, {kind}" in close]
@@ -96,7 +97,7 @@ def main() -> int:
 
 
 def make(options: argparse.Namespace, source: Path) -> list[Network]:
-    """The original and the pruned networks, deep to shallow."""
+    """The original and the pruned networks, deep to shallow, each with its record beside it."""
     pooling, tokenize = read_spec(source).pooling, tokenizer_of(source)
     sequences = tokenize(training_texts(options))
     taught = {"texts": len(sequences), "tokens": sum(map(len, sequences))}
@@ -104,15 +105,26 @@ def make(options: argparse.Namespace, source: Path) -> list[Network]:
     teacher = _pruning.load(source)
     lesson = _pruning.Lesson.by(teacher, pooling, sequences)
     chooses = _pruning.Lesson.by(teacher, pooling, shipped(tokenize).calibrate)
-    made = [Network(layers=len(teacher.encoder.layer), folder=source, record=taught)]
+    made = [Network(layers=len(teacher.encoder.layer), folder=source)]
 
     def learn(model: Any) -> dict[str, float]:  # noqa: ANN401 (a class for each architecture)
         return _pruning.distil(model, lesson, steps=options.steps, minutes=options.minutes, seed=options.seed)
 
     for model, record in _pruning.prune(teacher, options.layers, chooses, learn):
         depth = len(record["kept"])
-        made.append(Network(layers=depth, folder=options.folders / f"{depth}-layers", record=record))
+        made.append(Network(layers=depth, folder=options.folders / f"{depth}-layers", record={**record, **taught}))
         _pruning.write(model, source, made[-1].folder)
+        (made[-1].folder / RECORD).write_text(json.dumps(made[-1].record, indent=2) + "\n", encoding="utf-8")
+    return made
+
+
+def found(options: argparse.Namespace, source: Path) -> list[Network]:
+    """The original and the networks that an earlier run has made, deep to shallow."""
+    made = [Network(layers=json.loads((source / "config.json").read_text())["num_hidden_layers"], folder=source)]
+    for depth in sorted(options.layers, reverse=True):
+        folder = options.folders / f"{depth}-layers"
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        made.append(Network(layers=depth, folder=folder, record=record))
     return made
 
 
@@ -137,14 +149,10 @@ def training_texts(options: argparse.Namespace) -> list[str]:
     found = list(_common.iter_passages(options.data))
     found += [text for name in present(options.data, [CHINESE]) for text in read_lines(options.data / name)]
     passages = [text for text in dict.fromkeys(found) if squeezed(text) not in kept_apart]
-    sentences = [
-        sentence
-        for name in present(options.data, [SENTENCES])
-        for field in ("sentence1", "sentence2")
-        for sentence in read_lines(options.data / name, field)
-    ]
+    pairs = [load_sts(options.data / name) for name in present(options.data, [SENTENCES])]
+    sentences = list(dict.fromkeys(sentence for one in pairs for sentence in (*one.first, *one.second)))
     excerpts = [_excerpt(text, rng) for text in _common.spread(passages, most)]
-    return [*_common.spread(passages, options.whole), *excerpts, *_common.spread(list(dict.fromkeys(sentences)), most)]
+    return [*_common.spread(passages, options.whole), *excerpts, *_common.spread(sentences, most)]
 
 
 def squeezed(text: str) -> str:
@@ -225,3 +233,7 @@ def side_by_side(original: Sequence[float], pruned: Sequence[float]) -> dict[str
     each = np.divide(pruned, original)
     ratio = statistics.median(pruned) / statistics.median(original)
     return {"original": original, "pruned": pruned, "ratio": ratio, "range": [each.min(), each.max()]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
