@@ -63,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=5, help="how often A B is repeated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folders", type=Path, default=_common.ROOT / "build" / "pruned", help="for the networks")
+    parser.add_argument("--sets", nargs="+", help="names of the sets that judge; all unless given")
     parser.add_argument("--measure", action="store_true", help="only measure the networks that --folders has")
     options = parser.parse_args()
     if options.quick:
@@ -181,8 +182,11 @@ def closeness(networks: Sequence[Network]) -> dict[str, dict[str, Any]]:
 
 
 def judged(options: argparse.Namespace, networks: Sequence[Network]) -> Report:
-    """Every set of the data folder, in fp32, against the original."""
-    retrieval, sts, rerank = load(options)
+    """Every set of the data folder, or those asked for, in fp32, against the original."""
+    loaded = load(options)
+    retrieval, sts, rerank = (
+        [one for one in kind if options.sets is None or one.name.partition("/")[0] in options.sets] for kind in loaded
+    )
     settings = [Setting(model=str(n.folder), backend="openvino", precision="fp32", name=n.label) for n in networks]
     return evaluate(
         [*settings[1:], settings[0]],
