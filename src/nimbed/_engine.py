@@ -50,7 +50,9 @@ def open_engine(settings: Settings) -> Engine:
     plan = _machine.thread_plan(settings.threads)
     # The engine's buckets follow the length that is really used.
     bounded = replace(spec, max_length=max_length)
-    request = OpenRequest(folder=located.folder, spec=bounded, precision=located.precision, threads=plan.threads)
+    request = OpenRequest(
+        folder=located.folder, spec=bounded, precision=located.precision, threads=plan.threads, code=located.code
+    )
     # What the user said is checked before seconds are spent on opening.
     normalize, dim = _normalize(settings, spec, located.folder), _dim(settings, spec)
     kind = PairTokenizer if spec.task == "scoring" else TextTokenizer

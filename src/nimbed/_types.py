@@ -236,12 +236,14 @@ class OpenRequest:
         spec: what the vectors shall be.
         precision: of the arithmetic.
         threads: how many the engine may use.
+        code: a TorchScript file to run, which nimbed wrote or the user allowed; None has the folder's weights read.
     """
 
     folder: Path
     spec: ModelSpec
     precision: Precision
     threads: int
+    code: Path | None = None
 
 
 class Session(Protocol):
