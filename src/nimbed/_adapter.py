@@ -76,8 +76,12 @@ class OpenOptions(BaseModel):
     cache_folder: TextPath | None = Field(
         default=None, frozen=True, description="The hub's download cache; None is the hub's own default."
     )
+    # Not written out: a pipeline's file must not permit what the user did not.
     allow_code: bool = Field(
-        default=False, frozen=True, description='Run TorchScript that was not built here (backend="ipex").'
+        default=False,
+        frozen=True,
+        exclude=True,
+        description='Run TorchScript that was not built here (backend="ipex").',
     )
 
     def _source(self) -> Source:
