@@ -82,6 +82,14 @@ def test_without_ipex_the_message_says_what_happened_to_it(without_ipex, minilm_
         Encoder(minilm_folder, backend="ipex", precision="fp32")
 
 
+def test_a_machine_that_ipex_refuses(without_ipex, minilm_folder, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "intel_extension_for_pytorch")
+    (tmp_path / "intel_extension_for_pytorch.py").write_text("import sys; sys.exit('only with AVX2')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BackendError, match=r"IPEX cannot be imported .* only with AVX2"):
+        Encoder(minilm_folder, backend="ipex", precision="fp32")
+
+
 def test_a_build_without_ipex_says_so_too(minilm_folder, tmp_path):
     import importlib.util
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import intel_extension_for_pytorch as ipex
 import torch
 from torch.ao.quantization import MinMaxObserver, PerChannelMinMaxObserver, QConfig, QConfigMapping
 
@@ -17,6 +16,12 @@ from nimbed import _machine
 from nimbed._types import ShapePolicy, TokenBatch
 from nimbed.backends._torch_parts import DTYPES, SentenceHead, first_line, input_names, load_model, unpickle
 from nimbed.errors import BackendError, InputError, OutOfMemoryError
+
+try:
+    import intel_extension_for_pytorch as ipex
+except (AttributeError, OSError, SystemExit) as err:
+    # It ends the process on CPUs without AVX2, and stumbles over any other release of PyTorch.
+    raise BackendError(f"IPEX cannot be imported beside torch {torch.__version__} on this machine: {err}") from err
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
