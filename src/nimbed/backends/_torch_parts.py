@@ -39,7 +39,6 @@ def load_model(
     precision: str,
     *,
     state: Mapping[str, torch.Tensor] | None = None,
-    attention: str | None = None,
 ) -> torch.nn.Module:
     """A transformers model, its weights from ``state`` or else from the folder's safetensors; runs none of its code.
 
@@ -48,13 +47,11 @@ def load_model(
         spec: says which kind of network.
         precision: "fp32" or "bf16".
         state: weights by name; None reads safetensors.
-        attention: transformers' name for the way that attention is computed; None lets it choose.
     """
     model: torch.nn.Module = _LOADERS[spec.task].from_pretrained(
         None if state else folder,
         config=transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
         state_dict=state,
-        attn_implementation=attention,
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
