@@ -132,10 +132,8 @@ def _split_outliers(network: torch.nn.Module, rows: list[tuple[torch.Tensor, ...
     largest: dict[str, torch.Tensor] = {}
 
     def watch(name: str, x: torch.Tensor) -> None:
-        seen = x.abs().amax(tuple(range(x.dim() - 1)))
-        largest[name] = (
-            torch.maximum(largest.get(name, seen), seen) if x.dim() > 2 else torch.full_like(seen, torch.inf)
-        )
+        seen = x.abs().flatten(0, -2).amax(0) if x.dim() > 2 else torch.full_like(x[0], torch.inf)
+        largest[name] = torch.maximum(largest.get(name, seen), seen)
 
     linear = {name: layer for name, layer in network.named_modules() if isinstance(layer, torch.nn.Linear)}
     hooks = [
