@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,10 @@ def scripted(tmp_path_factory, minilm_folder):
     shutil.copytree(minilm_folder, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "onnx", "openvino"))
     torch.manual_seed(0)
     example = torch.ones(1, 4, dtype=torch.int64)
-    torch.jit.trace(Network().eval(), (example, example, example), strict=False).save(str(folder / "pytorch_model.bin"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # later releases of torch: TorchScript ends too
+        network = torch.jit.trace(Network().eval(), (example, example, example), strict=False)
+        network.save(str(folder / "pytorch_model.bin"))
     (folder / "inc_config.json").write_text(json.dumps({"quantization": {"is_static": True}}))
     return folder
 
