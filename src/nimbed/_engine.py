@@ -49,10 +49,7 @@ def open_engine(settings: Settings) -> Engine:
     max_length = _max_length(settings, spec)
     plan = _machine.thread_plan(settings.threads)
     # The engine's buckets follow the length that is really used.
-    bounded = replace(spec, max_length=max_length)
-    request = OpenRequest(
-        folder=located.folder, spec=bounded, precision=located.precision, threads=plan.threads, code=located.code
-    )
+    request = _request(located, replace(spec, max_length=max_length), plan.threads)
     # What the user said is checked before seconds are spent on opening.
     normalize, dim = _normalize(settings, spec, located.folder), _dim(settings, spec)
     kind = PairTokenizer if spec.task == "scoring" else TextTokenizer
@@ -93,6 +90,12 @@ def open_engine(settings: Settings) -> Engine:
         normalize_after=normalize and not spec.normalize,
         vector_fingerprint=_fingerprint(replace(info, dim=spec.dim, prompts={}), spec, located.digest),
         ranges=_ranges(located, info),
+    )
+
+
+def _request(located: Located, spec: ModelSpec, threads: int) -> OpenRequest:
+    return OpenRequest(
+        folder=located.folder, spec=spec, precision=located.precision, threads=threads, code=located.code
     )
 
 

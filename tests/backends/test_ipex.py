@@ -235,6 +235,7 @@ def test_a_torchscript_folder_runs_when_it_is_allowed(ipex, scripted):
     assert cosines(together, alone).min() > 0.99999
 
 
+@pytest.mark.filterwarnings("ignore:.optimum.intel.ipex. is deprecated:FutureWarning")
 def test_a_folder_that_optimum_intel_saved(ipex, minilm_folder, tmp_path):
     from optimum.intel import IPEXModel
 

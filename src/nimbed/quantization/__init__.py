@@ -91,12 +91,7 @@ def quantize(
         BuildError: the build failed.
         QualityError: int8 is too far from fp32, also after repair; nothing was published.
     """
-    if precision not in {"int8", "fp32"}:
-        raise InputError(f'precision={precision!r} is not one of "int8", "fp32"')
-    if backend not in {"ipex", "openvino"}:
-        raise InputError(f'backend={backend!r} has no artefacts; "openvino" and "ipex" have')
-    if backend == "ipex" and precision != "int8":
-        raise InputError(f'precision={precision!r}: backend="ipex" needs no artefact for it; give Encoder the model')
+    _check_kind(precision, backend)
     source = source or Source()
     found = resolve(model, source, backend)
     if is_artefact(found.folder):
@@ -118,6 +113,15 @@ def quantize(
             force=force,
         )
         return find_or_build(request, progress=progress)
+
+
+def _check_kind(precision: str, backend: str) -> None:
+    if precision not in {"int8", "fp32"}:
+        raise InputError(f'precision={precision!r} is not one of "int8", "fp32"')
+    if backend not in {"ipex", "openvino"}:
+        raise InputError(f'backend={backend!r} has no artefacts; "openvino" and "ipex" have')
+    if backend == "ipex" and precision != "int8":
+        raise InputError(f'precision={precision!r}: backend="ipex" needs no artefact for it; give Encoder the model')
 
 
 def _calibration_file(calibration: Calibration, folder: Path) -> Path | None:
