@@ -13,7 +13,7 @@ from torch.nn import functional
 from nimbed.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from nimbed._types import ModelSpec
@@ -38,23 +38,23 @@ def load_model(
     spec: ModelSpec,
     precision: str,
     *,
-    state: Mapping[str, torch.Tensor] | None = None,
+    pickled: bool = False,
 ) -> torch.nn.Module:
-    """A transformers model, its weights from ``state`` or else from the folder's safetensors; runs none of its code.
+    """A transformers model with the folder's weights, from safetensors or a pickle of weights; runs none of its code.
 
     Args:
         folder: the model folder.
         spec: says which kind of network.
         precision: "fp32" or "bf16".
-        state: weights by name; None reads safetensors.
+        pickled: read ``pytorch_model.bin``, which :func:`unpickle` has checked.
     """
     model: torch.nn.Module = _LOADERS[spec.task].from_pretrained(
-        None if state else folder,
+        folder,
         config=transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
-        state_dict=state,
         local_files_only=True,
         trust_remote_code=False,
-        use_safetensors=True,
+        use_safetensors=not pickled,
+        weights_only=True,
     )
     return model.to(DTYPES[precision]).eval()
 

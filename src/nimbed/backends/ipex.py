@@ -223,9 +223,10 @@ def _weights(folder: Path, spec: ModelSpec, precision: str) -> torch.nn.Module:
     """The folder's network: from safetensors, or from pickled weights without running what a pickle may hold."""
     path = folder / _PICKLE
     pickled = path.is_file() and not next(folder.glob("model*.safetensors*"), None)
-    state = unpickle(path) if pickled else None
+    if pickled:
+        unpickle(path)
     try:
-        model = load_model(folder, spec, precision, state=state)
+        model = load_model(folder, spec, precision, pickled=pickled)
     except Exception as err:  # transformers and safetensors raise classes of their own
         raise BackendError(f"IPEX cannot open {folder}: {first_line(err)}") from err
     model.config.return_dict = False
