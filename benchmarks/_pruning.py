@@ -18,7 +18,8 @@ import transformers
 from torch.nn.functional import mse_loss, normalize
 
 from nimbed._plan import plan
-from nimbed._types import ShapePolicy, TokenBatch
+from nimbed._shapes import ShapePolicy
+from nimbed._types import TokenBatch
 from nimbed.backends.torch import _pool
 
 if TYPE_CHECKING:

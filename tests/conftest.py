@@ -55,6 +55,19 @@ def minilm_fp32(minilm_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def ipex() -> None:
+    """The test is skipped where IPEX is not installed."""
+    if importlib.util.find_spec("intel_extension_for_pytorch") is None:
+        pytest.skip("IPEX has an environment of its own: make test-ipex")
+
+
+@pytest.fixture(scope="session")
+def minilm_ipex_int8(ipex: None, minilm_folder: Path) -> Path:
+    """all-MiniLM-L6-v2's int8 artefact for IPEX, where Encoder(minilm_folder, backend="ipex") finds it."""
+    return nimbed.quantize(minilm_folder, backend="ipex", progress=False).folder
+
+
+@pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory, minilm_folder: Path) -> Path:
     """A seeded BERT of 2 layers and 32 dimensions, with mean pooling and no normalisation, as safetensors."""
     import torch

@@ -161,8 +161,8 @@ def test_calls_of_one_kind_are_merged(running):
     running.go_on()
     wait(futures, WAIT_S)
     assert [firsts_of(future) for future in futures] == [[n] for n in (11, 12, 13) for _ in "dq"]
-    assert running.engine.log[1] == [11, 12, 13]
-    assert sorted(running.bulk[0].log[1]) == [11, 12, 13]
+    ran = [batch for batch in running.log[1:] if 11 in batch]  # by whichever session came first
+    assert sorted(map(sorted, ran)) == [[11, 12, 13], [11, 12, 13]]
 
 
 def test_merged_batches_keep_to_the_budget(running):

@@ -51,7 +51,9 @@ class OpenOptions(BaseModel):
     model_config = ConfigDict(populate_by_name=True, protected_namespaces=(), hide_input_in_errors=True)
 
     model_name: TextPath = Field(frozen=True, description="Hub id, model folder or artefact folder.")
-    backend: str = Field(default="auto", frozen=True, description='Engine: "auto", "openvino", "torch" or "fake".')
+    backend: str = Field(
+        default="auto", frozen=True, description='Engine: "auto", "openvino", "torch", "ipex" or "fake".'
+    )
     precision: Precision | Literal["auto"] = Field(
         default="auto", frozen=True, description='Of the arithmetic; "auto" is int8 where the CPU is fast at it.'
     )
@@ -74,6 +76,13 @@ class OpenOptions(BaseModel):
     cache_folder: TextPath | None = Field(
         default=None, frozen=True, description="The hub's download cache; None is the hub's own default."
     )
+    # Not written out: a pipeline's file must not permit what the user did not.
+    allow_code: bool = Field(
+        default=False,
+        frozen=True,
+        exclude=True,
+        description='Run TorchScript that was not built here (backend="ipex").',
+    )
 
     def _source(self) -> Source:
         return Source(
@@ -81,6 +90,7 @@ class OpenOptions(BaseModel):
             local_files_only=self.local_files_only,
             cache_folder=self.cache_folder,
             file=self.file_name,
+            allow_code=self.allow_code,
         )
 
 
@@ -204,7 +214,7 @@ _NO_OBJECTS = Rule(remedy="nimbed reads a model folder, not objects; save it, an
 MODEL_RULES: dict[str, Rule] = {
     "backend": Rule(
         becomes="backend",
-        only=("auto", "fake", "openvino", "torch"),
+        only=("auto", "fake", "ipex", "openvino", "torch"),
         remedy='nimbed\'s engines are "openvino" (which also reads a folder\'s ONNX file) and "torch"; remove it, and '
         "the fastest is taken",
     ),

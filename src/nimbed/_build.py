@@ -89,6 +89,7 @@ class BuildRequest:
         seed: of the choice among them.
         gate: that an int8 artefact must pass.
         force: publish it even if it does not.
+        engine: that the artefact is for.
     """
 
     name: str
@@ -106,6 +107,7 @@ class BuildRequest:
     seed: int = 0
     gate: QualityGate = QualityGate()
     force: bool = False
+    engine: str = "openvino"
 
 
 def make_request(
@@ -123,10 +125,11 @@ def make_request(
     force: bool = False,
 ) -> BuildRequest:
     """A request whose target is the user's choice, or the place in the cache that these inputs have."""
-    graph = graph_file(model.folder, source)
+    graph = graph_file(model.folder, source, model.engine)
     sha256 = sha256_of(*_weight_files(graph), *(model.folder / d.weights for d in spec.dense))
     relevant = {
         "recipe": _RECIPE,
+        "engine": model.engine,
         "weights": sha256,
         "settings": sha256_of(*(f for n in ("config.json", "tokenizer.json") if (f := model.folder / n).is_file())),
         "graph": [spec.pooling, spec.normalize, [asdict(d) for d in spec.dense], spec.task, spec.activation],
@@ -137,7 +140,7 @@ def make_request(
         "force": force,
     }
     key = hashlib.blake2b(json.dumps(relevant).encode(), digest_size=8).hexdigest()
-    place = home() / "artefacts" / f"{model.name.replace('/', '--')}-openvino-{precision}-{key}"
+    place = home() / "artefacts" / f"{model.name.replace('/', '--')}-{model.engine}-{precision}-{key}"
     return BuildRequest(
         name=model.name,
         folder=str(model.folder),
@@ -154,6 +157,7 @@ def make_request(
         seed=seed,
         gate=gate,
         force=force,
+        engine=model.engine,
     )
 
 

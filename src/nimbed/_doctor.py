@@ -9,7 +9,7 @@ import nimbed
 from nimbed import _machine
 from nimbed._locate import choose_backend, choose_precision
 from nimbed.artefact import home
-from nimbed.backends import BACKENDS
+from nimbed.backends import BACKENDS, NOTICES
 
 # extra -> the packages that it brings
 _EXTRAS = {
@@ -19,6 +19,7 @@ _EXTRAS = {
     "langchain": ("langchain-core",),
     "llama-index": ("llama-index-core",),
     "haystack": ("haystack-ai",),
+    "ipex": ("intel-extension-for-pytorch", "optimum-intel"),
     "redis": ("redis",),
     "prometheus": ("prometheus-client",),
     "otel": ("opentelemetry-api",),
@@ -40,6 +41,7 @@ def diagnosis() -> dict[str, str]:
         "instructions": " ".join(cpu.features) or "not detected on this system",
         "threads": f"{plan.threads}: {plan.reason}",
         "engines": ", ".join(f"{name} ({_engine_state(name)})" for name in BACKENDS),
+        **NOTICES,
         "extras": ", ".join(f"{extra} ({_extra_state(extra)})" for extra in _EXTRAS),
         "artefacts": f"{home() / 'artefacts'} (NIMBED_HOME moves it)",
         "auto backend": f"{backend}: {backend_reason}",
@@ -48,8 +50,8 @@ def diagnosis() -> dict[str, str]:
 
 
 def _engine_state(name: str) -> str:
-    module = {"openvino": "openvino", "torch": "torch"}.get(name)
-    return "built in" if module is None else _version(module) or "not installed"
+    package = {"ipex": "intel-extension-for-pytorch", "openvino": "openvino", "torch": "torch"}.get(name)
+    return "built in" if package is None else _version(package) or "not installed"
 
 
 def _extra_state(extra: str) -> str:

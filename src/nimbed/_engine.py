@@ -104,6 +104,7 @@ def _request(located: Located, spec: ModelSpec, threads: int, profile: Profile |
         precision=located.precision,
         threads=threads,
         tuning=None if profile is None else profile.tuning,
+        code=located.code,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from nimbed.artefact import MANIFEST
 from nimbed.errors import DownloadError, InputError, ModelNotFoundError, NimbedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from os import PathLike
 
 __all__ = ["ModelSource", "Source", "graph_file", "resolve"]
@@ -33,6 +33,8 @@ _GRAPHS = (
 )
 _SUFFIXES = (".xml", ".onnx", ".safetensors", ".safetensors.index.json")
 _PICKLE = "pytorch_model.bin"
+# IPEX reads weights and no graphs; what optimum-intel saves for it is a pickle, or TorchScript under the same name.
+_NETWORKS = {"ipex": ("model.safetensors", "model.safetensors.index.json", _PICKLE)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,15 @@ class Source:
         cache_folder: the hub's download cache; None is the hub's own default.
         file: the graph to use, relative to the model folder, such as "openvino/openvino_model_qint8_quantized.xml";
             None takes an OpenVINO file, an ONNX file or safetensors, in this order.
+        allow_code: run a TorchScript file that nimbed did not write on this machine (backend="ipex"): TorchScript is
+            code, so say so only where you trust its author.
     """
 
     revision: str | None = None
     local_files_only: bool = False
     cache_folder: str | None = None
     file: str | None = None
+    allow_code: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +66,17 @@ class ModelSource:
         name: the hub id, or the folder's name.
         folder: where its files are.
         revision: the commit, for a hub repository.
+        engine: that shall run it.
     """
 
     name: str
     folder: Path
     revision: str | None = None
+    engine: str = "openvino"
 
 
-def resolve(model: str | PathLike[str], source: Source) -> ModelSource:
-    """Find a model's folder, downloading what is needed of a hub repository.
+def resolve(model: str | PathLike[str], source: Source, engine: str = "openvino") -> ModelSource:
+    """Find a model's folder, downloading what the engine needs of a hub repository.
 
     Raises:
         ModelNotFoundError: there is no such folder or repository.
@@ -77,17 +84,19 @@ def resolve(model: str | PathLike[str], source: Source) -> ModelSource:
     """
     folder, name = Path(model).expanduser(), str(model)
     if name and folder.is_dir():
-        return ModelSource(name=_local_name(folder), folder=folder.resolve())
+        return ModelSource(name=_local_name(folder), folder=folder.resolve(), engine=engine)
     if folder.exists() or not _HUB_ID.fullmatch(name) or name.startswith(".") or re.search(r"--|\.\.|[.-]$", name):
         raise ModelNotFoundError(f"{name or '(no name)'}: neither a folder nor a hub id (owner/name)")
     if "/" not in name:
         # The short names that sentence-transformers' documentation uses.
         name = f"sentence-transformers/{name}"
-    return _from_hub(name, source)
+    return replace(_from_hub(name, source, _NETWORKS.get(engine, _GRAPHS)), engine=engine)
 
 
-def graph_file(folder: Path, source: Source) -> Path:
-    """The file that holds the network: the user's choice, or the first of OpenVINO, ONNX, safetensors.
+def graph_file(folder: Path, source: Source, engine: str = "openvino") -> Path:
+    """The file that holds the network: the user's choice, or the first that the engine reads.
+
+    That is an OpenVINO file, an ONNX file, or safetensors; for IPEX safetensors, or what optimum-intel saved.
 
     Raises:
         InputError: ``source.file`` does not exist, or is of a kind that is not read.
@@ -97,9 +106,10 @@ def graph_file(folder: Path, source: Source) -> Path:
         if not (folder / source.file).is_file():
             raise InputError(f"Source(file={source.file!r}): no such file in {folder}")
         return folder / _readable(source.file)
-    graph = next((name for name in _GRAPHS if (folder / name).is_file()), None)
+    names = _NETWORKS.get(engine, _GRAPHS)
+    graph = next((name for name in names if (folder / name).is_file()), None)
     if graph is None:
-        raise _no_graph(folder, pickled=(folder / _PICKLE).is_file())
+        raise _no_graph(folder, names, pickled=(folder / _PICKLE).is_file())
     return folder / graph
 
 
@@ -112,9 +122,9 @@ def _readable(file: str) -> str:
     return file
 
 
-def _no_graph(place: object, *, pickled: bool) -> ModelNotFoundError:
+def _no_graph(place: object, names: Sequence[str], *, pickled: bool) -> ModelNotFoundError:
     why = f" ({_PICKLE} is a pickle, which may run code: it is not read)" if pickled else ""
-    return ModelNotFoundError(f"{place}: found none of {', '.join(_GRAPHS)}{why}")
+    return ModelNotFoundError(f"{place}: found none of {', '.join(names)}{why}")
 
 
 def _local_name(folder: Path) -> str:
@@ -125,7 +135,7 @@ def _local_name(folder: Path) -> str:
     return folder.resolve().name
 
 
-def _from_hub(name: str, source: Source) -> ModelSource:
+def _from_hub(name: str, source: Source, names: Sequence[str]) -> ModelSource:
     from huggingface_hub import constants, snapshot_download
 
     options: dict[str, Any] = {"repo_id": name, "revision": source.revision, "cache_dir": source.cache_folder}
@@ -133,7 +143,7 @@ def _from_hub(name: str, source: Source) -> ModelSource:
         return _from_cache(name, options)
     try:
         files = _retrying(lambda: _files(name, source.revision))
-        wanted = _wanted(name, files, source)
+        wanted = _wanted(name, files, source, names)
         # By the user's name for the revision, not by its commit: only so is the name found again offline.
         folder = Path(_retrying(lambda: snapshot_download(allow_patterns=wanted, **options)))
     except NimbedError:
@@ -166,13 +176,13 @@ def _files(name: str, revision: str | None) -> list[str]:
     return [sibling.rfilename for sibling in info.siblings or ()]
 
 
-def _wanted(name: str, files: list[str], source: Source) -> list[str]:
+def _wanted(name: str, files: list[str], source: Source, names: Sequence[str]) -> list[str]:
     """Of a repository's files those that are needed: settings, tokenizer, and one form of the network."""
     if MANIFEST in files:
         return files
-    graph = _readable(source.file) if source.file else next((g for g in _GRAPHS if g in files), None)
+    graph = _readable(source.file) if source.file else next((g for g in names if g in files), None)
     if graph is None:
-        raise _no_graph(name, pickled=_PICKLE in files)
+        raise _no_graph(name, names, pickled=_PICKLE in files)
     if graph not in files:
         there = ", ".join(f for f in files if f.endswith(_SUFFIXES))
         raise InputError(f"Source(file={graph!r}): no such file in {name}, which has {there or 'none of that kind'}")

@@ -25,7 +25,7 @@ class NimbedReranker(RerankOptions, BaseDocumentCompressor):
         top_n: how many documents are kept; None keeps all.
         score_threshold: documents with a lower score are left out; None leaves out none.
         backend, precision, max_length, truncate, threads: as in :class:`nimbed.Reranker`.
-        revision, local_files_only, cache_folder, file_name (its ``file``): as in :class:`nimbed.Source`.
+        revision, local_files_only, cache_folder, file_name (its ``file``), allow_code: as in :class:`nimbed.Source`.
 
     Raises:
         InputError: an option cannot be used, or is unknown.

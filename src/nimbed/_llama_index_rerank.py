@@ -29,7 +29,7 @@ class NimbedRerank(RerankOptions, BaseNodePostprocessor):
         keep_retrieval_score: keep the retriever's score in the metadata, as ``"retrieval_score"``.
         callback_manager: LlamaIndex's own; told of each rerank as an event ``CBEventType.RERANKING``.
         backend, precision, max_length, truncate, threads: as in :class:`nimbed.Reranker`.
-        revision, local_files_only, cache_folder, file_name (its ``file``): as in :class:`nimbed.Source`.
+        revision, local_files_only, cache_folder, file_name (its ``file``), allow_code: as in :class:`nimbed.Source`.
 
     Raises:
         InputError: an option cannot be used, or is unknown.

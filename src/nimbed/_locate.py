@@ -11,7 +11,8 @@ from nimbed import _machine
 from nimbed._build import find_or_build, make_request
 from nimbed._hub import ModelSource, Source, graph_file, resolve
 from nimbed._tokenize import load_tokenizer
-from nimbed.artefact import Artefact, is_artefact, open_artefact, read_manifest, sha256_of
+from nimbed._torchscript import check_allowed, is_torchscript
+from nimbed.artefact import SCRIPT, Artefact, is_artefact, open_artefact, read_manifest, sha256_of
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
 from nimbed.spec import read_spec
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """A folder that a backend can open."""
+    """A folder that a backend can open; ``code`` is the TorchScript file in it that may run, if it has one."""
 
     source: ModelSource
     folder: Path
@@ -34,6 +35,7 @@ class Located:
     tokenizer: Any
     reasons: dict[str, str]
     quality: Mapping[str, Any] | None = None
+    code: Path | None = None
 
 
 def choose_backend(requested: str) -> tuple[str, str]:
@@ -59,13 +61,15 @@ def choose_precision(requested: Precision | Literal["auto"]) -> tuple[Precision,
 def locate(settings: Settings, backend: str) -> Located:
     if backend == "fake" and not Path(settings.model).expanduser().is_dir():
         return _built_in(settings)
-    source = resolve(settings.model, _wanted_of_a_hub(settings, backend))
+    source = resolve(settings.model, _wanted_of_a_hub(settings, backend), backend)
     if is_artefact(source.folder):
         return _from_artefact(settings, backend, source)
     spec = read_spec(source.folder, name=source.name, overrides=settings.spec)
     _check_task(settings, spec, source.folder)
     if backend == "openvino":
         return _from_build(settings, source, spec)
+    if backend == "ipex":
+        return _for_ipex(settings, source, spec)
     return _from_model_folder(settings, source, spec)
 
 
@@ -79,7 +83,7 @@ def find_task(settings: Settings) -> Task:
     backend, _ = choose_backend(settings.backend)
     if backend == "fake" and not Path(settings.model).expanduser().is_dir():
         return "embedding"
-    source = resolve(settings.model, _wanted_of_a_hub(settings, backend))
+    source = resolve(settings.model, _wanted_of_a_hub(settings, backend), backend)
     if is_artefact(source.folder):
         return read_manifest(source.folder).spec.task
     return read_spec(source.folder, name=source.name, overrides=settings.spec).task
@@ -126,7 +130,7 @@ def _from_artefact(settings: Settings, backend: str, source: ModelSource) -> Loc
     if settings.spec.pooling not in {None, manifest.spec.pooling}:
         raise InputError(f"{source.folder} was built with {manifest.spec.pooling} pooling; build another one")
     named = replace(source, name=manifest.source.id, revision=manifest.source.revision)
-    return _located(artefact, named, manifest.spec, {"precision": "the artefact's own"})
+    return _located(settings, artefact, named, manifest.spec, {"precision": "the artefact's own"})
 
 
 def _from_build(settings: Settings, source: ModelSource, spec: ModelSpec) -> Located:
@@ -136,10 +140,31 @@ def _from_build(settings: Settings, source: ModelSource, spec: ModelSpec) -> Loc
     request = make_request(source, spec, precision, source=settings.source)
     artefact = find_or_build(request)
     # The folder's own prompts and limits are fresher than those of the day of the build.
-    return _located(artefact, source, spec, {"precision": reason, "artefact": f"built from {request.graph}"})
+    return _located(settings, artefact, source, spec, {"precision": reason, "artefact": f"built from {request.graph}"})
 
 
-def _located(artefact: Artefact, source: ModelSource, spec: ModelSpec, reasons: dict[str, str]) -> Located:
+def _for_ipex(settings: Settings, source: ModelSource, spec: ModelSpec) -> Located:
+    """int8 is built; fp32 and bf16 are computed from the folder's weights; TorchScript is run as it stands."""
+    network = graph_file(source.folder, settings.source, source.engine)
+    if not is_torchscript(network):
+        if choose_precision(settings.precision)[0] == "int8":
+            return _from_build(settings, source, spec)
+        return _from_model_folder(settings, source, spec)
+    check_allowed(network, settings.source)
+    # Neural Compressor, which quantised the Intel/*-int8-static models, leaves its settings beside them.
+    precision: Precision = "int8" if (source.folder / "inc_config.json").is_file() else "fp32"
+    if settings.precision not in {"auto", precision}:
+        raise InputError(f"{network} is {precision} TorchScript; it cannot run as {settings.precision}")
+    located = _from_model_folder(settings, source, spec)
+    return replace(located, precision=precision, code=network, reasons={"precision": f"that of {network.name}"})
+
+
+def _located(
+    settings: Settings, artefact: Artefact, source: ModelSource, spec: ModelSpec, reasons: dict[str, str]
+) -> Located:
+    code = artefact.folder / SCRIPT if SCRIPT in artefact.manifest.files else None
+    if code is not None:
+        check_allowed(code, settings.source)
     return Located(
         source=source,
         folder=artefact.folder,
@@ -149,6 +174,7 @@ def _located(artefact: Artefact, source: ModelSource, spec: ModelSpec, reasons: 
         tokenizer=load_tokenizer(artefact.folder),
         reasons={**reasons, **_forced(artefact)},
         quality=artefact.manifest.quality,
+        code=code,
     )
 
 
@@ -167,7 +193,7 @@ def _forced(artefact: Artefact) -> dict[str, str]:
 
 def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec) -> Located:
     """For engines that read the weights themselves."""
-    weights = graph_file(source.folder, settings.source)
+    weights = graph_file(source.folder, settings.source, source.engine)
     if weights.suffix in {".xml", ".onnx"}:
         weights = source.folder / "model.safetensors"
     if not weights.is_file():

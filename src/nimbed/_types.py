@@ -172,6 +172,7 @@ class OpenRequest:
         precision: of the arithmetic.
         threads: how many the engine may use.
         tuning: what was found to suit this machine, or None where nobody looked.
+        code: a TorchScript file to run, which nimbed wrote or the user allowed; None has the folder's weights read.
     """
 
     folder: Path
@@ -179,6 +180,7 @@ class OpenRequest:
     precision: Precision
     threads: int
     tuning: Tuning | None = None
+    code: Path | None = None
 
 
 class Session(Protocol):

@@ -29,6 +29,8 @@ __all__ = ["MANIFEST", "Artefact", "Manifest", "home", "is_artefact", "open_arte
 
 FORMAT = 1
 MANIFEST = "nimbed.json"
+# IPEX's network.
+SCRIPT = "model.pt"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,7 @@ def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser = commands.add_parser("quantize", help="turn a model into an artefact")
     parser.add_argument("model", help="hub id or model folder")
     parser.add_argument("-o", "--out", type=Path, help="the artefact's folder (default: its place in the cache)")
+    parser.add_argument("--backend", choices=("openvino", "ipex"), default="openvino", help="default: openvino")
     parser.add_argument("--precision", choices=("int8", "fp32"), default="int8")
     parser.add_argument(
         "--calibrate", metavar="FILE", help="your own texts: .jsonl, .csv, .tsv, .parquet or .txt, also .gz"
@@ -138,10 +139,16 @@ def _source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
     parser.add_argument("--file", help="the graph within the model folder, such as openvino/openvino_model.xml")
     parser.add_argument("--offline", action="store_true", help="never touch the network")
+    parser.add_argument("--allow-code", action="store_true", help="run TorchScript that was not built here (ipex)")
 
 
 def _source(chosen: argparse.Namespace) -> nimbed.Source:
-    return nimbed.Source(revision=chosen.revision, local_files_only=chosen.offline, file=chosen.file)
+    return nimbed.Source(
+        revision=chosen.revision,
+        local_files_only=chosen.offline,
+        file=chosen.file,
+        allow_code=chosen.allow_code,
+    )
 
 
 def _quantize(chosen: argparse.Namespace) -> int:
@@ -155,6 +162,7 @@ def _quantize(chosen: argparse.Namespace) -> int:
         spec=nimbed.SpecOverrides(pooling=chosen.pooling),
         source=_source(chosen),
         force=chosen.force,
+        backend=chosen.backend,
     )
     print(describe(artefact))
     return 0

@@ -90,7 +90,7 @@ class NimbedEmbeddings(ModelOptions, Embeddings):
         backend, precision, max_length, truncate, dim, threads, cache: as in :class:`nimbed.Encoder`.
         pooling, normalize: as in :class:`nimbed.SpecOverrides`.
         query_instruction, text_instruction: put before queries and documents.
-        revision, local_files_only, file_name (its ``file``): as in :class:`nimbed.Source`.
+        revision, local_files_only, file_name (its ``file``), allow_code: as in :class:`nimbed.Source`.
 
     Raises:
         InputError: an option cannot be used, contradicts another, or is unknown in one of the ``*_kwargs``.

@@ -123,7 +123,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         max_length, backend, precision, truncate, dim, threads, cache: as in :class:`nimbed.Encoder`.
         query_instruction, text_instruction: put before queries and documents, as they are.
         pooling, normalize: as in :class:`nimbed.SpecOverrides`.
-        revision, local_files_only, cache_folder, file_name (its ``file``): as in :class:`nimbed.Source`.
+        revision, local_files_only, cache_folder, file_name (its ``file``), allow_code: as in :class:`nimbed.Source`.
         embed_batch_size: texts that LlamaIndex hands over at once; batches are planned over all of them.
         callback_manager, rate_limiter: LlamaIndex's own.
         num_workers: of LlamaIndex's asynchronous calls, and the processes that share the cores (see above).
@@ -181,6 +181,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         revision: str | None = None,
         file_name: str | None = None,
         local_files_only: bool = False,
+        allow_code: bool = False,
         **model_kwargs: Any,  # noqa: ANN401 (what those who move over bring)
     ) -> None:
         words = {name: value for name, value in locals().items() if name in type(self).model_fields}

@@ -10,7 +10,7 @@ import pytest
 
 from nimbed._shapes import ShapePolicy
 from nimbed._types import OpenRequest, TokenBatch
-from nimbed.artefact import open_artefact
+from nimbed.artefact import SCRIPT, open_artefact
 from nimbed.backends import BACKENDS, open_backend
 from nimbed.errors import BackendError, InputError
 from nimbed.spec import read_spec
@@ -18,6 +18,8 @@ from nimbed.spec import read_spec
 # backend, precision, cosine that a text must keep whatever batch it is in
 CASES = [
     ("fake", "fp32", 0.999999),
+    ("ipex", "fp32", 0.999999),
+    ("ipex", "int8", 0.9999),
     ("openvino", "fp32", 0.999999),
     ("openvino", "int8", 0.9999),
     ("torch", "fp32", 0.999999),
@@ -32,12 +34,18 @@ def case(request):
 @pytest.fixture(scope="module")
 def opened(case, request, minilm_folder):
     backend, precision, _ = case
-    if backend == "openvino":
-        folder = request.getfixturevalue(f"minilm_{precision}")
+    if backend == "ipex":
+        request.getfixturevalue("ipex")
+    artefact = {
+        ("ipex", "int8"): "minilm_ipex_int8", ("openvino", "fp32"): "minilm_fp32", ("openvino", "int8"): "minilm_int8",
+    }.get((backend, precision))  # fmt: skip
+    if artefact is not None:
+        folder = request.getfixturevalue(artefact)
         spec = open_artefact(folder).manifest.spec
     else:
         folder, spec = minilm_folder, read_spec(minilm_folder)
-    made = open_backend(backend, OpenRequest(folder=folder, spec=spec, precision=precision, threads=2))
+    code = folder / SCRIPT if (backend, precision) == ("ipex", "int8") else None
+    made = open_backend(backend, OpenRequest(folder=folder, spec=spec, precision=precision, threads=2, code=code))
     yield made
     made.close()
 
@@ -116,25 +124,32 @@ def test_every_backend_is_covered():
 
 
 def test_unknown_backend(tmp_path):
-    with pytest.raises(InputError, match="fake, openvino, torch"):
+    with pytest.raises(InputError, match="fake, ipex, openvino, torch"):
         open_backend("tensorrt", None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("backend", "name"), [("openvino", "model.xml"), ("torch", "model.safetensors")])
-def test_damaged_weights_are_refused(backend, name, tmp_path, minilm_folder):
+@pytest.mark.parametrize(
+    ("backend", "name"), [("ipex", "model.safetensors"), ("openvino", "model.xml"), ("torch", "model.safetensors")]
+)
+def test_damaged_weights_are_refused(backend, name, tmp_path, minilm_folder, request):
+    if backend == "ipex":
+        request.getfixturevalue("ipex")
     for file in minilm_folder.glob("*.json"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / name).write_bytes(b"not what it says")
-    request = OpenRequest(folder=Path(tmp_path), spec=read_spec(minilm_folder), precision="fp32", threads=1)
+    wanted = OpenRequest(folder=Path(tmp_path), spec=read_spec(minilm_folder), precision="fp32", threads=1)
     with pytest.raises(BackendError, match=str(tmp_path)):
-        open_backend(backend, request)
+        open_backend(backend, wanted)
 
 
-def test_bf16_needs_the_instructions(minilm_folder, monkeypatch):
+@pytest.mark.parametrize("backend", ["ipex", "torch"])
+def test_bf16_needs_the_instructions(backend, minilm_folder, monkeypatch, request):
     from nimbed import _machine
 
+    if backend == "ipex":
+        request.getfixturevalue("ipex")
     cpu = _machine.Cpu(model="old", architecture="x86_64", features=("avx2",))
     monkeypatch.setattr(_machine, "cpu", lambda: cpu)
-    request = OpenRequest(folder=minilm_folder, spec=read_spec(minilm_folder), precision="bf16", threads=1)
+    wanted = OpenRequest(folder=minilm_folder, spec=read_spec(minilm_folder), precision="bf16", threads=1)
     with pytest.raises(InputError, match="no bf16"):
-        open_backend("torch", request)
+        open_backend(backend, wanted)

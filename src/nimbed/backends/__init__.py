@@ -8,13 +8,26 @@ from typing import TYPE_CHECKING, Final
 from nimbed.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from nimbed._types import Backend, OpenRequest
 
 # name -> (module, the extra that brings its engine)
 BACKENDS: Final[dict[str, tuple[str, str | None]]] = {
     "fake": ("nimbed.backends.fake", None),
+    "ipex": ("nimbed.backends.ipex", "ipex"),
     "openvino": ("nimbed.backends.openvino", None),
     "torch": ("nimbed.backends.torch", "torch"),
+}
+
+# What a user must know before an engine is installed, by its name.
+NOTICES: Final[dict[str, str]] = {
+    "ipex": (
+        "upstream has ended Intel Extension for PyTorch (IPEX): 2.8.0 is its last release, its repository is archived "
+        "with a notice of known security issues, and no fix is to be expected. OpenVINO, nimbed's default, replaces "
+        "it. It runs only beside torch 2.8.0, in an environment of its own: make ipex-env in a checkout, or "
+        'pip install -c constraints-ipex.txt "nimbed[ipex]"'
+    ),
 }
 
 
@@ -26,13 +39,17 @@ def open_backend(name: str, request: OpenRequest) -> Backend:
         MissingExtraError: its package is not installed.
         BackendError: it could not open the model.
     """
+    opened: Backend = engine_module(name).open_backend(request)
+    return opened
+
+
+def engine_module(name: str) -> ModuleType:
+    """The module of the engine of that name. Raises as :func:`open_backend`."""
     if name not in BACKENDS:
         raise InputError(f"backend={name!r} is not one of {', '.join(BACKENDS)}")
     module, extra = BACKENDS[name]
     try:
-        opened: Backend = import_module(module).open_backend(request)
+        return import_module(module)
     except ImportError as err:
-        if isinstance(err, MissingExtraError):
-            raise
-        raise MissingExtraError(f'backend={name!r} needs {err.name}: pip install "nimbed[{extra}]"') from err
-    return opened
+        remedy = NOTICES.get(name, f'pip install "nimbed[{extra}]"')
+        raise MissingExtraError(f"backend={name!r} needs {err.name}: {remedy}") from err

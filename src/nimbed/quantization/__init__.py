@@ -9,7 +9,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nimbed._build import QualityGate, find_or_build, make_request
 from nimbed._hub import Source, resolve
@@ -62,6 +62,7 @@ def quantize(
     gate: QualityGate | None = None,
     force: bool = False,
     progress: bool = True,
+    backend: Literal["openvino", "ipex"] = "openvino",
 ) -> Artefact:
     """Turn a model folder or hub model into an artefact, in a child process.
 
@@ -76,6 +77,8 @@ def quantize(
         gate: how close int8 must be to fp32; layers go back to fp32 until it is. None is the default thresholds.
         force: publish an artefact that fails its gate; its manifest says so for ever, and Encoder warns.
         progress: show a progress bar on standard error.
+        backend: the engine that the artefact is for. "ipex" has int8 artefacts alone, which are code: they run where
+            they were built, and elsewhere with ``Source(allow_code=True)``.
 
     Returns:
         The artefact, with its manifest; give it to ``Encoder``. One that exists already is returned as it is.
@@ -88,10 +91,9 @@ def quantize(
         BuildError: the build failed.
         QualityError: int8 is too far from fp32, also after repair; nothing was published.
     """
-    if precision not in {"int8", "fp32"}:
-        raise InputError(f'precision={precision!r} is not one of "int8", "fp32"')
+    _check_kind(precision, backend)
     source = source or Source()
-    found = resolve(model, source)
+    found = resolve(model, source, backend)
     if is_artefact(found.folder):
         raise InputError(f"{found.folder} is an artefact already; quantise the model that it was made from")
     chosen = calibration if isinstance(calibration, Calibration) else Calibration(texts=calibration)
@@ -111,6 +113,15 @@ def quantize(
             force=force,
         )
         return find_or_build(request, progress=progress)
+
+
+def _check_kind(precision: str, backend: str) -> None:
+    if precision not in {"int8", "fp32"}:
+        raise InputError(f'precision={precision!r} is not one of "int8", "fp32"')
+    if backend not in {"ipex", "openvino"}:
+        raise InputError(f'backend={backend!r} has no artefacts; "openvino" and "ipex" have')
+    if backend == "ipex" and precision != "int8":
+        raise InputError(f'precision={precision!r}: backend="ipex" needs no artefact for it; give Encoder the model')
 
 
 def _calibration_file(calibration: Calibration, folder: Path) -> Path | None:

@@ -12,7 +12,7 @@ from nimbed._types import TokenBatch
 from nimbed.errors import BuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from nimbed._types import Float32Array, Int32Array
 
@@ -31,23 +31,38 @@ def vectors_of(encoder: ov.Model, sequences: Sequence[Int32Array]) -> Float32Arr
     Raises:
         BuildError: they are not finite.
     """
-    vectors = run(ov.Core().compile_model(encoder, "CPU", _EXACT), sequences)
-    if not np.isfinite(vectors).all():
-        raise BuildError("the network gives results that are not finite")
-    return vectors
+    return finite(run(ov.Core().compile_model(encoder, "CPU", _EXACT), sequences))
 
 
 def run(compiled: ov.CompiledModel, sequences: Sequence[Int32Array]) -> Float32Array:
     """Outputs ``[n, dim]`` in order, computed in batches of like length: each new shape costs a compilation."""
     request, names = compiled.create_infer_request(), [port.get_any_name() for port in compiled.inputs]
-    order = np.argsort([len(sequence) for sequence in sequences], kind="stable")
-    rows = []
-    for start in range(0, len(order), _ROWS):
-        batch = TokenBatch.from_sequences([sequences[at] for at in order[start : start + _ROWS]])
+
+    def outputs(batch: TokenBatch) -> Float32Array:
         inputs = batch.padded(int(batch.lengths.max()))
         request.infer({name: inputs[name] for name in names})
-        rows.append(np.array(request.get_output_tensor(0).data, np.float32))
+        return np.array(request.get_output_tensor(0).data, np.float32)
+
+    return in_batches(sequences, outputs)
+
+
+def in_batches(sequences: Sequence[Int32Array], outputs: Callable[[TokenBatch], Float32Array]) -> Float32Array:
+    """Outputs ``[n, dim]`` in order, of batches of like length."""
+    order = np.argsort([len(sequence) for sequence in sequences], kind="stable")
+    batches = (order[start : start + _ROWS] for start in range(0, len(order), _ROWS))
+    rows = [outputs(TokenBatch.from_sequences([sequences[at] for at in batch])) for batch in batches]
     return np.concatenate(rows)[np.argsort(order)]
+
+
+def finite(outputs: Float32Array) -> Float32Array:
+    """The outputs as they are.
+
+    Raises:
+        BuildError: they are not finite.
+    """
+    if not np.isfinite(outputs).all():
+        raise BuildError("the network gives results that are not finite")
+    return outputs
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,21 +14,25 @@ from nimbed._dtypes import save_ranges
 from nimbed._pairs import PairTokenizer
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
-from nimbed.errors import InputError, QualityError
+from nimbed.errors import InputError
+from nimbed.quantization import _ipex
+from nimbed.quantization._built import Built, judged, measured_by
 from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, pairs_of, read_texts
 from nimbed.quantization._head import append_head
-from nimbed.quantization._measure import quality, score_quality, vectors_of
+from nimbed.quantization._measure import vectors_of
 from nimbed.quantization._network import is_quantised, load_network
 from nimbed.quantization._quantise import pack, prepare, quantise
 from nimbed.quantization._repair import Workshop, repair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from nimbed._types import Float32Array, Int32Array
 
 STEPS = ("reading the network", "quantising", "measuring against fp32", "repairing", "saving", "publishing")
-_LIBRARIES = ("nimbed", "openvino", "nncf", "optimum-intel", "torch", "transformers", "tokenizers")
+_LIBRARIES = (
+    "nimbed", "openvino", "nncf", "optimum-intel", "intel-extension-for-pytorch", "torch", "transformers", "tokenizers",
+)  # fmt: skip
 
 
 def build(request: BuildRequest, report: Callable[[int], None]) -> None:
@@ -45,64 +48,58 @@ def build(request: BuildRequest, report: Callable[[int], None]) -> None:
             report(5)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Built:
-    """A graph with its head, ready to be saved, and what the manifest says of it."""
-
-    encoder: ov.Model
-    calibration: Mapping[str, Any] | None = None
-    quality: Mapping[str, Any] | None = None
-    repair: Mapping[str, Any] | None = None
-    forced: bool = False
-
-
 def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]) -> None:
     # Settings and tokenizer first: they fail in milliseconds.
     calibration = _calibration(request)
     shutil.copyfile(Path(request.folder) / "tokenizer.json", folder / "tokenizer.json")
     report(0)
+    make = _ipex.make if request.engine == "ipex" else _openvino
+    built = make(folder, request, calibration, report)
+    if built.calibration is not None and request.spec.task == "embedding":
+        save_ranges(folder, built.outputs(calibration.calibrate))
+    _write_manifest(folder, request, built)
+
+
+def _openvino(folder: Path, request: BuildRequest, calibration: CalibrationSet, report: Callable[[int], None]) -> Built:
+    """A graph with its head, as ``model.xml``."""
     network = load_network(request)
+    said: dict[str, Any] = {}
     if is_quantised(network):
-        built = _ready(network, request)
+        encoder, said = _ready(network, request)
     elif request.precision == "int8":
-        built = _int8(network, calibration, request, report)
+        encoder, said = _int8(network, calibration, request, report)
     else:
         # Texts that the user gave are for the ranges of the vectors' components.
-        record = calibration.record if request.calibration_file else None
-        built = _Built(encoder=_with_head(network, request), calibration=record)
+        encoder = _with_head(network, request)
+        said["calibration"] = calibration.record if request.calibration_file else None
     report(4)
-    ov.save_model(built.encoder, folder / "model.xml", compress_to_fp16=False)
-    if built.calibration is not None and request.spec.task == "embedding":
-        save_ranges(folder, vectors_of(built.encoder, calibration.calibrate))
-    _write_manifest(folder, request, built)
+    ov.save_model(encoder, folder / "model.xml", compress_to_fp16=False)
+    return Built(outputs=lambda sequences: vectors_of(encoder, sequences), **said)
 
 
 def _with_head(network: ov.Model, request: BuildRequest) -> ov.Model:
     return append_head(network, request.spec, Path(request.folder))
 
 
-def _ready(network: ov.Model, request: BuildRequest) -> _Built:
+def _ready(network: ov.Model, request: BuildRequest) -> tuple[ov.Model, dict[str, Any]]:
     """A network that its authors quantised is taken as it is."""
     if request.precision != "int8":
         raise InputError(
             f"{Path(request.folder) / request.graph} is quantised already; "
             f"it cannot become an {request.precision} artefact"
         )
-    return _Built(encoder=_with_head(network, request), calibration={"origin": "quantised by the model's authors"})
+    return _with_head(network, request), {"calibration": {"origin": "quantised by the model's authors"}}
 
 
 def _int8(
     network: ov.Model, calibration: CalibrationSet, request: BuildRequest, report: Callable[[int], None]
-) -> _Built:
+) -> tuple[ov.Model, dict[str, Any]]:
     """Quantise, measure, and repair where the gate asks for it."""
     exact = _with_head(network.clone(), request)
     reference = vectors_of(exact, calibration.held_out)
 
     def measure(encoder: ov.Model) -> dict[str, Any]:
-        outputs = vectors_of(encoder, calibration.held_out)
-        if request.spec.task == "scoring":
-            return score_quality(reference, outputs)
-        return quality(reference, outputs, len(calibration.held_out) // 2)
+        return measured_by(request, reference, vectors_of(encoder, calibration.held_out))
 
     report(1)
     prepared = prepare(network, calibration.calibrate)
@@ -114,12 +111,9 @@ def _int8(
         expected = vectors_of(exact, calibration.ranking)
         shop = _workshop(request, calibration, expected, measure)
         encoder, measured, record = repair(encoder, measured, prepared, shop)
-    missed = request.gate.failures(measured)
-    if missed and not request.force:
-        raise QualityError(_refusal(request, measured, record))
-    report_of_it = {**measured, "thresholds": request.gate.of(measured), "missed": sorted(missed)}
-    kept = {"calibration": calibration.record, "quality": report_of_it, "repair": record}
-    return _Built(encoder=pack(encoder), forced=bool(missed), **kept)
+    verdict = judged(request, measured, record)
+    kept = {"calibration": calibration.record, "quality": verdict, "repair": record, "forced": bool(verdict["missed"])}
+    return pack(encoder), kept
 
 
 def _workshop(
@@ -138,22 +132,11 @@ def _workshop(
     )
 
 
-def _refusal(request: BuildRequest, measured: Mapping[str, Any], record: Mapping[str, Any] | None) -> str:
-    missed = request.gate.failures(measured)
-    figures = ", ".join(f"{name} {measured[name]:.4f} (at least {least:g})" for name, least in missed.items())
-    tried = f"with {len(record['fp32_layers'])} operations back in fp32 " if record else ""
-    return (
-        f"int8 of {request.name} is too far from fp32 {tried}on {measured['texts']} held-out texts: {figures}. Nothing "
-        "was published. Calibrate on more texts, and on texts like those to be embedded (--calibrate FILE, "
-        'calibration=...); or take precision="fp32"; or publish it all the same with --force (force=True)'
-    )
-
-
-def _write_manifest(folder: Path, request: BuildRequest, built: _Built) -> None:
+def _write_manifest(folder: Path, request: BuildRequest, built: Built) -> None:
     write_manifest(
         folder,
         Manifest(
-            engine="openvino",
+            engine=request.engine,
             precision=request.precision,
             source=SourceRecord(id=request.name, revision=request.revision, file=request.graph, sha256=request.sha256),
             spec=request.spec,

@@ -1,0 +1,51 @@
+"""The IPEX side of the build: the extension's static int8 as TorchScript, measured as it will be opened."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nimbed import _machine
+from nimbed._torchscript import remember
+from nimbed._types import OpenRequest
+from nimbed.artefact import SCRIPT
+from nimbed.backends import engine_module, open_backend
+from nimbed.quantization._built import Built, judged, measured_by
+from nimbed.quantization._measure import finite, in_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nimbed._build import BuildRequest
+    from nimbed._types import Float32Array, Int32Array, Precision
+    from nimbed.quantization._calibrate import CalibrationSet
+
+
+def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, report: Callable[[int], None]) -> Built:
+    """Quantise, measure against fp32 by IPEX, and keep the file's hash, by which it may be opened again."""
+    engine = engine_module("ipex")
+    source = Path(request.folder)
+    for dense in request.spec.dense:
+        (folder / dense.weights).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / dense.weights, folder / dense.weights)
+    reference = _outputs(request, source, "fp32")(calibration.held_out)
+    report(1)
+    script = folder / SCRIPT
+    engine.quantise(source, request.spec, calibration.calibrate, script)
+    report(2)
+    outputs = _outputs(request, folder, "int8", script)
+    measured = measured_by(request, reference, outputs(calibration.held_out))
+    record = judged(request, measured)
+    remember(script)
+    return Built(outputs=outputs, calibration=calibration.record, quality=record, forced=bool(record["missed"]))
+
+
+def _outputs(
+    request: BuildRequest, folder: Path, precision: Precision, code: Path | None = None
+) -> Callable[[Sequence[Int32Array]], Float32Array]:
+    threads = _machine.thread_plan().threads
+    opened = open_backend(
+        "ipex", OpenRequest(folder=folder, spec=request.spec, precision=precision, threads=threads, code=code)
+    )
+    return lambda sequences: finite(in_batches(sequences, opened.session().run))
