@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import pickle
+import subprocess
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +63,7 @@ class Peer:
 
         torch.set_num_threads(self.threads)
         transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +168,32 @@ class OnnxRuntime(Peer):
             return np.concatenate(rows)[np.argsort(order)]
 
         return embed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ipex(Peer):
+    """IPEX in static int8, by nimbed's backend of that name, in a process of its own environment; pipes included."""
+
+    interpreter: str
+
+    @contextlib.contextmanager
+    def open(self, max_length: int | None) -> Iterator[Embedding]:
+        here = Path(__file__).resolve()
+        environment = {**os.environ, "PYTHONPATH": str(here.parents[1] / "src")}
+        command = [self.interpreter, str(here.with_name("_ipex_worker.py"))]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as worker:
+            lock = threading.Lock()
+
+            def embed(texts: Sequence[str], role: Role) -> Float32Array:
+                with lock:
+                    pickle.dump((list(texts), role), worker.stdin)
+                    worker.stdin.flush()
+                    return pickle.load(worker.stdout)
+
+            pickle.dump((self.folder, self.threads, max_length), worker.stdin)
+            embed(["ready?"], "query")
+            yield Embedding(embed)
+            worker.stdin.close()
 
 
 def pooled(session: Any, encodings: Sequence[Any]) -> Float32Array:  # noqa: ANN401 (an ONNX Runtime session)

@@ -89,6 +89,11 @@ def contenders(options: argparse.Namespace, calibration: list[str]) -> list[Cont
         _peers.SentenceTransformersOpenVino(label=INT8_PEERS[0], folder=ready, threads=threads),
         _peers.OnnxRuntime(label=INT8_PEERS[1], folder=ready, threads=threads),
     ]
+    interpreter = user_cache_path("nimbed-env") / "ipex" / "bin" / "python"
+    if interpreter.is_file() and not options.shape:
+        peers.append(_peers.Ipex(label=IPEX, folder=str(folder), threads=threads, interpreter=str(interpreter)))
+    else:
+        print(f"without {IPEX}: make ipex-env makes its environment", file=sys.stderr)
     if _machine.cpu().bf16:
         peers.append(
             _peers.Transformers(label="transformers bf16", folder=str(folder), threads=threads, dtype="bfloat16")
