@@ -135,17 +135,16 @@ class Scheduler:
                 _run_warm(session, turn)
             else:
                 self._run(turn, session)
-            with self._wake:
-                self._busy -= 1
-                if self._lanes["document"]:
-                    self._wake.notify_all()  # what was left to this thread's session may be for another's
+                with self._wake:
+                    self._busy -= 1
+                    self._wake.notify_all()  # the documents that are left may be one batch now
             del turn  # an idle worker must not keep the last caller's vectors
 
     def _wait_for(self, take: Callable[[], Batch | TokenBatch | None]) -> Batch | TokenBatch | None:
         with self._wake:
             while not self._closed:
                 if (turn := take()) is not None:
-                    self._busy += 1
+                    self._busy += isinstance(turn, Batch)
                     return turn
                 self._wake.wait()
         return None
@@ -161,7 +160,7 @@ class Scheduler:
         return None if self._is_lone() else self._lanes["document"].take()
 
     def _is_lone(self) -> bool:
-        """Whether all threads can be had for the documents that wait: they are one batch, and nothing runs."""
+        """Whether all threads can be had for the documents that wait: they are one batch, and nothing else runs."""
         return not self._busy and not self._lanes["query"] and self._lanes["document"].is_one_batch
 
     def _run(self, batch: Batch, session: Session) -> None:
