@@ -274,6 +274,7 @@ async def test_llama_index_finds_the_passage(minilm_ipex_int8):
     assert (await retriever.aretrieve("Where is the cat?"))[0].text == TEXTS[0]
 
 
+@pytest.mark.quality
 def test_scifact_in_int8_is_within_a_few_thousandths_of_fp32(minilm_ipex_int8, minilm_folder):
     from nimbed.evaluate import load_retrieval
     from nimbed.evaluate.metrics import retrieval_scores
