@@ -1,0 +1,69 @@
+"""What the benchmark scripts decide by themselves: gates, and graphs that they rewrite."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nimbed.bench import BenchReport, Figure
+
+pytest.importorskip("psutil")
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def made(docs: dict[str, float], queries: dict[str, float]) -> BenchReport:
+    documents = [
+        Figure(part="throughput", case="natural lengths", contender=label, unit="texts/s", values=[rate])
+        for label, rate in docs.items()
+    ]
+    latencies = [
+        Figure(part="latency", case="natural lengths, as they come, p50", contender=label, unit="ms", values=[took])
+        for label, took in queries.items()
+    ]
+    figures = documents + latencies
+    return BenchReport(
+        contenders=list(docs), figures=figures, agreement={}, refused={}, failed={}, roof={}, conditions={}
+    )  # fmt: skip
+
+
+def test_gates_of_the_peers(script):
+    peers = script("peers")
+    rivals = {"HuggingFaceEmbeddings": 30.0, "ONNX Runtime int8": 45.0, "IPEX int8": 60.0}
+    times = {"HuggingFaceEmbeddings": 24.0, "ONNX Runtime int8": 5.0}
+    held = peers.judge(made({"nimbed": 60.0, **rivals}, {"nimbed": 3.5, "nimbed fp32": 9.0, **times}))
+    assert len(held) == 6
+    assert all(held.values())
+    missed = peers.judge(made({"nimbed": 50.0, **rivals}, {"nimbed": 5.5, "nimbed fp32": 9.0, **times}))
+    assert missed.keys() == held.keys()
+    assert not any(missed.values())
+    assert peers.judge(made({}, {})) == {}
+
+
+def test_one_product_for_q_k_and_v_gives_the_same(script, tiny_onnx):
+    import openvino as ov
+
+    from nimbed import quantize
+
+    graph = quantize(tiny_onnx, precision="fp32", progress=False).folder / "model.xml"
+    plain, joined = ov.Core().read_model(graph), ov.Core().read_model(graph)
+    assert script("tuning").join_qkv(joined) == 2  # layers
+    products = [sum(node.get_type_name() == "MatMul" for node in one.get_ops()) for one in (plain, joined)]
+    assert products[0] - products[1] == 2 * 2
+    ids = np.arange(1000, 1012)[None]
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    first, second = (
+        ov.Core().compile_model(one, "CPU")({port.get_any_name(): inputs[port.get_any_name()] for port in one.inputs})[
+            0
+        ]
+        for one in (plain, joined)
+    )
+    np.testing.assert_allclose(first, second, atol=1e-5)
