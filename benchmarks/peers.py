@@ -33,7 +33,7 @@ MAX_QUERY_MS = 4.0
 MAX_QUERY_SHARE = 1 / 5
 INT8_PEERS = ("sentence-transformers OpenVINO int8", "ONNX Runtime int8")
 LANGCHAIN, IPEX, NIMBED = "HuggingFaceEmbeddings", "IPEX int8", "nimbed"
-DOCUMENTS = ("throughput", "natural lengths")
+DOCUMENTS = ("documents", "natural lengths")
 QUERIES = ("latency", "natural lengths, as they come, p50")
 
 

@@ -22,7 +22,7 @@ def script(monkeypatch):
 
 def made(docs: dict[str, float], queries: dict[str, float]) -> BenchReport:
     documents = [
-        Figure(part="throughput", case="natural lengths", contender=label, unit="texts/s", values=[rate])
+        Figure(part="documents", case="natural lengths", contender=label, unit="texts/s", values=[rate])
         for label, rate in docs.items()
     ]
     latencies = [

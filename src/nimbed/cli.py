@@ -121,7 +121,9 @@ def _bench_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "here. The last one is the reference: one whose vectors do not agree with its has no figures.",
     )
     parser.add_argument("settings", nargs="+", metavar="SETTING", help="the last one is the reference")
-    parser.add_argument("--only", action="append", metavar="PART", help="latency, throughput, served, start or threads")
+    parser.add_argument(
+        "--only", action="append", metavar="PART", help="latency, documents, batches, served, start or threads"
+    )
     parser.add_argument(
         "--texts", type=Path, metavar="FILE", help="your own documents: .jsonl, .csv, .tsv, .parquet or .txt"
     )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimbed.bench import Figure, Texts, bench, own_contenders, save_plots, shipped_texts
+from nimbed.bench import PARTS, Figure, Texts, bench, own_contenders, save_plots, shipped_texts
 from nimbed.bench.agreement import agreement
 from nimbed.bench.network import network_of
 from nimbed.bench.operations import Operations, count_operations
@@ -79,7 +79,14 @@ def report(fake):
 
 
 def test_every_part_has_figures_of_every_contender(report):
-    assert {figure.part for figure in report.figures} == {"latency", "throughput", "served", "start", "threads"}
+    assert {figure.part for figure in report.figures} == {
+        "latency",
+        "documents",
+        "batches",
+        "served",
+        "start",
+        "threads",
+    }
     for figure in report.figures:
         assert len(figure.values) == 2
         assert min(figure.values) > 0
@@ -103,7 +110,7 @@ def test_reports_say_what_they_hold(report, tmp_path):
     assert "made here" in text
     assert "roof" not in text.partition("**start**")[2].partition("**")[0]
     pictures = save_plots(report, tmp_path / "charts")
-    assert {p.stem for p in pictures} == {"latency", "throughput", "served", "start", "threads"}
+    assert {p.stem for p in pictures} == set(PARTS)
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
 
 
@@ -118,13 +125,13 @@ def test_ratios_are_above_1_for_what_is_better(report):
         "ms": lambda a, b: b / a,
         "texts/s": lambda a, b: a / b,
     }
-    for part, case in (("latency", "16 tokens"), ("throughput", "natural lengths")):
+    for part, case in (("latency", "16 tokens"), ("documents", "natural lengths")):
         mine, other = report.find(part, case, "fake again"), report.find(part, case, "fake")
         assert report.ratio(mine) == pytest.approx(by_hand[mine.unit](mine.median, other.median))
 
 
 def test_who_computes_something_else_has_no_figures(fake):
-    report = bench([Odd(label="noise"), fake], parts=["throughput"], texts=make_texts(), quick=True, max_length=64)
+    report = bench([Odd(label="noise"), fake], parts=["documents"], texts=make_texts(), quick=True, max_length=64)
     assert "do not agree" in report.refused["noise"]
     assert {figure.contender for figure in report.figures} == {"fake"}
     assert "No figures of noise" in report.to_markdown()

@@ -41,20 +41,27 @@ def latency(ring: Ring) -> None:
     )
 
 
-def throughput(ring: Ring) -> None:
-    """Documents of natural length in one call, and batches of one length."""
-    batches = BATCHES[:4:3] if ring.quick else BATCHES
+def documents(ring: Ring) -> None:
+    """Documents of natural length in one call."""
+    _throughput(ring, "documents", {"natural lengths": list(ring.texts.documents)})
+
+
+def batches(ring: Ring) -> None:
+    """Calls with so many texts of one length."""
+    sizes = BATCHES[:4:3] if ring.quick else BATCHES
     tokens = min(BATCH_TOKENS, ring.max_length)
-    cases = {"natural lengths": list(ring.texts.documents)}
-    most = ring.network.exact(tokens, max(batches), ring.texts.documents)
-    cases |= {f"{batch} x {tokens} tokens": most[:batch] for batch in batches}
+    texts = ring.network.exact(tokens, max(sizes), ring.texts.documents)
+    _throughput(ring, "batches", {f"{size} x {tokens} tokens": texts[:size] for size in sizes})
+
+
+def _throughput(ring: Ring, part: str, cases: dict[str, list[str]]) -> None:
     with ring.opened(ring.max_length) as everyone:
         for case, texts in cases.items():
             measures = {
                 label: partial(_alone, measure.texts_per_s, embeds, texts) for label, embeds in everyone.items()
             }
             lengths = ring.network.lengths(texts, ring.max_length)
-            ring.turns("throughput", case, measures, units={"": "texts/s"}, lengths=lengths)
+            ring.turns(part, case, measures, units={"": "texts/s"}, lengths=lengths)
 
 
 def served(ring: Ring) -> None:

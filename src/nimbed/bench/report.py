@@ -23,7 +23,7 @@ class Figure:
     """One contender on one workload.
 
     Attributes:
-        part: of the bench: "latency", "throughput", ...
+        part: of the bench: "latency", "documents", ...
         case: the workload.
         contender: the label.
         unit: of the values.

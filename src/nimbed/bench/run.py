@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 PARTS: dict[str, Callable[[Ring], None]] = {
     "latency": _parts.latency,
-    "throughput": _parts.throughput,
+    "documents": _parts.documents,
+    "batches": _parts.batches,
     "served": _parts.served,
     "start": _parts.start,
     "threads": _parts.threads,
