@@ -182,7 +182,7 @@ def test_encode_iter_names_the_bad_item(fake):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"backend": "tensorrt"}, "backend='tensorrt' is not one of auto, fake, openvino, torch"),
+        ({"backend": "tensorrt"}, "backend='tensorrt' is not one of auto, fake, ipex, openvino, torch"),
         ({"precision": "int4"}, "precision='int4'"),
         ({"truncate": "maybe"}, "truncate='maybe'"),
         ({"max_length": 0}, "max_length=0"),
