@@ -20,7 +20,7 @@ from torch.nn.functional import mse_loss, normalize
 from nimbed._plan import plan
 from nimbed._shapes import ShapePolicy
 from nimbed._types import TokenBatch
-from nimbed.backends.torch import _pool
+from nimbed.backends._torch_parts import pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -61,7 +61,7 @@ def embed(model: Any, pooling: Pooling, sequences: Sequence[Int32Array]) -> torc
     padded = batch.padded(int(batch.lengths.max()))
     ids, mask = (torch.from_numpy(padded[name]) for name in ("input_ids", "attention_mask"))
     hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-    return normalize(_pool(hidden, mask.float(), pooling), dim=-1)
+    return normalize(pool(hidden, mask.float(), pooling), dim=-1)
 
 
 def vectors(model: Any, pooling: Pooling, sequences: Sequence[Int32Array]) -> torch.Tensor:  # noqa: ANN401

@@ -97,14 +97,14 @@ class SentenceHead:
         """From ``[B, S, H]`` (or logits ``[B, 1]``) and mask ``[B, S]`` to ``[B, dim]``."""
         if self._spec.task == "scoring":
             return _ACTIVATIONS[self._spec.activation](output.float())
-        vectors = _pool(output.float(), mask.float(), self._spec.pooling)
+        vectors = pool(output.float(), mask.float(), self._spec.pooling)
         for layer, weights in zip(self._spec.dense, self._dense, strict=True):
             linear = functional.linear(vectors, weights["linear.weight"], weights.get("linear.bias"))
             vectors = _ACTIVATIONS[layer.activation](linear)
         return functional.normalize(vectors, dim=-1) if self._spec.normalize else vectors
 
 
-def _pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
     """``[B, S, H]`` and mask ``[B, S]`` to ``[B, H]``, as sentence-transformers does it."""
     if pooling == "cls":
         return hidden[:, 0]
