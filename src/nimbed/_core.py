@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
 # Characters of text that may be under way in each role; more waits outside.
 _WITHIN: dict[Role, int] = {"query": 1_000_000, "document": 4_000_000}
-# Tokens up to which shapes are warmed: with the 8192 or 32768 that some models take, that would run for minutes, and
-# a query that comes meanwhile would wait for it.
-_WARMED = 512
+# Tokens up to which shapes are warmed: few queries are longer, and the first ones would wait while long shapes run.
+_WARMED = 128
 
 
 class Core:

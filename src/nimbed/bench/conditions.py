@@ -45,7 +45,7 @@ def conditions(ring: Ring) -> dict[str, Any]:
 
 def spread(lengths: Sequence[int]) -> dict[str, float]:
     """Distribution of lengths in tokens."""
-    percentiles = {f"p{p}": float(np.percentile(lengths, p)) for p in (10, 50, 90)}
+    percentiles = {f"p{p}": round(float(np.percentile(lengths, p)), 1) for p in (10, 50, 90)}
     return {"texts": len(lengths), "mean": round(mean(lengths), 1), **percentiles, "max": max(lengths)}
 
 

@@ -68,8 +68,8 @@ def _bars(axes: Axes, report: BenchReport, figures: list[Figure], cases: list[st
         around = [[f.median - min(f.values) for f in own], [max(f.values) - f.median for f in own]]
         axes.barh(places, medians, height, xerr=around, color=COLOURS[number % len(COLOURS)], label=label,
                   error_kw={"elinewidth": 1, "ecolor": "#333333"})  # fmt: skip
-        for place, value in zip(places, medians, strict=True):
-            axes.annotate(f" {value:.3g}", (value, place), va="center", fontsize=7, xytext=(6, 0),
+        for place, figure in zip(places, own, strict=True):
+            axes.annotate(f"{figure.median:.3g}", (max(figure.values), place), va="center", fontsize=7, xytext=(4, 0),
                           textcoords="offset points")  # fmt: skip
     axes.set_yticks(range(len(cases)), cases)
     axes.set_ylim(len(cases) - 0.5, -0.5)
