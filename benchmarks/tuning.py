@@ -1,7 +1,7 @@
 """What moves OpenVINO's speed on this machine, and what does not.
 
-Streams, batches, pinning, hints, one product for Q, K and V, the allocator, the model cache. The others of
-a table are compared with its first line; variants take turns (A B A B), and one that gives other vectors has no figures.
+Streams, batches, pinning, hints, one product for Q, K and V, the allocator, the model cache. The others of a table are
+compared with its first line. Variants take turns (A B A B), and one that gives other vectors has no figures.
 """
 
 from __future__ import annotations
