@@ -11,7 +11,6 @@ import statistics
 import sys
 import time
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,10 +112,10 @@ def token_lengths(folder: str, texts: Sequence[str]) -> dict[str, float]:
 
 def worst_and_mean_cosine(a: Any, b: Any) -> tuple[float, float]:  # noqa: ANN401 (lists or arrays)
     """Smallest and mean cosine between rows of two ``[n, dim]`` matrices, in float64."""
-    left, right = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    cosines = (left * right).sum(axis=1) / norms
-    return float(cosines.min()), float(cosines.mean())
+    from nimbed.bench.agreement import agreement
+
+    found = agreement(np.asarray(a), np.asarray(b))
+    return found.worst, found.mean
 
 
 def alternate(first: Callable[[], float], second: Callable[[], float], pairs: int) -> tuple[list[float], list[float]]:
@@ -139,6 +138,7 @@ def seconds(call: Callable[[], object]) -> float:
 def conditions(**more: object) -> dict[str, Any]:
     """What a figure depends on: machine, threads and versions."""
     from nimbed import _machine
+    from nimbed._versions import versions_of
 
     cpu, plan = _machine.cpu(), _machine.thread_plan()
     busy = psutil.cpu_percent(interval=1)
@@ -151,16 +151,9 @@ def conditions(**more: object) -> dict[str, Any]:
         "threads": plan.threads,
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "cpu_busy_before_percent": busy,
-        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "versions": versions_of(_PACKAGES),
         **more,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def print_conditions(record: dict[str, Any]) -> None:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 MIN_THROUGHPUT_RATIO = 1.7
 MAX_LATENCY_RATIO = 1 / 4
-# int8 against fp32: below these, something other than rounding is at work.
-MIN_WORST_COSINE, MIN_MEAN_COSINE = 0.97, 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +131,13 @@ def agreement(ours: Embeddings, theirs: Embeddings, texts: list[str], queries: l
     Raises:
         AssertionError: the two do not compute the same thing, so their speeds must not be compared.
     """
+    from nimbed.bench.agreement import agreement as compared
+    from nimbed.bench.agreement import why_refused
+
     a, b = ([*e.embed_documents(texts), *(e.embed_query(q) for q in queries)] for e in (ours, theirs))
-    worst, mean = _common.worst_and_mean_cosine(a, b)
-    agreed = worst >= MIN_WORST_COSINE and mean >= MIN_MEAN_COSINE
-    assert agreed, f"vectors disagree: worst cosine {worst:.4f}, mean {mean:.4f}"
-    return worst, mean
+    found = compared(np.asarray(a), np.asarray(b))
+    assert found.held, why_refused(found)
+    return found.worst, found.mean
 
 
 def rate(embeddings: Embeddings, texts: list[str]) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-from importlib import metadata
 
 import nimbed
 from nimbed import _machine
 from nimbed._locate import choose_backend, choose_precision
+from nimbed._versions import version_of
 from nimbed.artefact import home
 from nimbed.backends import BACKENDS, NOTICES
 
@@ -51,16 +51,9 @@ def diagnosis() -> dict[str, str]:
 
 def _engine_state(name: str) -> str:
     package = {"ipex": "intel-extension-for-pytorch", "openvino": "openvino", "torch": "torch"}.get(name)
-    return "built in" if package is None else _version(package) or "not installed"
+    return "built in" if package is None else version_of(package) or "not installed"
 
 
 def _extra_state(extra: str) -> str:
-    missing = [package for package in _EXTRAS[extra] if _version(package) is None]
+    missing = [package for package in _EXTRAS[extra] if version_of(package) is None]
     return f'pip install "nimbed[{extra}]"' if missing else "installed"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tqdm.auto import tqdm
 
@@ -18,11 +18,13 @@ from nimbed.backends import BACKENDS
 from nimbed.errors import InputError, NimbedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from nimbed._types import Float32Array
     from nimbed.bench import BenchReport
     from nimbed.evaluate import Report
+
+AnyReport = TypeVar("AnyReport", "BenchReport", "Report")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -206,10 +208,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
         seed=chosen.seed,
         progress=True,
     )
-    _print_report(report, chosen)
-    if chosen.plot:
-        save_plot(report, chosen.plot)
-    return 0
+    return _put_out(report, chosen, save_plot)
 
 
 def _bench(chosen: argparse.Namespace) -> int:
@@ -231,10 +230,7 @@ def _bench(chosen: argparse.Namespace) -> int:
         quick=chosen.quick,
         progress=True,
     )
-    _print_report(report, chosen)
-    if chosen.plot:
-        save_plots(report, chosen.plot)
-    return 0
+    return _put_out(report, chosen, save_plots)
 
 
 def _tune(chosen: argparse.Namespace) -> int:
@@ -251,12 +247,15 @@ def _check_outputs(*paths: Path | None) -> None:
             raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
 
 
-def _print_report(report: Report | BenchReport, chosen: argparse.Namespace) -> None:
-    """Tables to the screen, and to the files that were asked for."""
+def _put_out(report: AnyReport, chosen: argparse.Namespace, draw: Callable[[AnyReport, Path], object]) -> int:
+    """Tables to the screen; tables, figures and charts to the files that were asked for."""
     print(report.to_markdown(), end="")
     for path, text in ((chosen.json, report.to_json), (chosen.markdown, report.to_markdown)):
         if path:
             _write_text(path, text())
+    if chosen.plot:
+        draw(report, chosen.plot)
+    return 0
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nimbed import _machine
+from nimbed._versions import versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def conditions(ring: Ring) -> dict[str, Any]:
         "threads": f"{plan.threads} ({plan.reason})",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "load_average_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else "not told here",
-        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "versions": versions_of(_PACKAGES),
         "rounds": ring.rounds,
         "max_length": ring.max_length,
         "texts": ring.texts.origin,
@@ -47,10 +47,3 @@ def spread(lengths: Sequence[int]) -> dict[str, float]:
     """Distribution of lengths in tokens."""
     percentiles = {f"p{p}": round(float(np.percentile(lengths, p)), 1) for p in (10, 50, 90)}
     return {"texts": len(lengths), "mean": round(mean(lengths), 1), **percentiles, "max": max(lengths)}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

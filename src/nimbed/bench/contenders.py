@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    import numpy.typing as npt
-
     from nimbed._types import Float32Array, Role
 
 
@@ -64,10 +62,3 @@ def _engines_of(model: str) -> list[Setting]:
     if weights.is_file() and find_spec("torch") and find_spec("transformers"):
         found.append(Setting(model=model, backend="torch", precision="fp32", name="torch fp32"))
     return found
-
-
-def as_matrix(vectors: npt.ArrayLike) -> Float32Array:
-    """Lists or an array as float32 ``[n, dim]``."""
-    import numpy as np
-
-    return np.asarray(vectors, np.float32)

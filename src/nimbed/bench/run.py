@@ -8,7 +8,7 @@ from nimbed import _machine
 from nimbed.bench import parts as _parts
 from nimbed.bench.agreement import agreement, why_refused
 from nimbed.bench.conditions import conditions
-from nimbed.bench.contenders import as_matrix, own_contenders
+from nimbed.bench.contenders import own_contenders
 from nimbed.bench.network import network_of
 from nimbed.bench.report import BenchReport
 from nimbed.bench.ring import Ring
@@ -112,6 +112,6 @@ def _agree(ring: Ring) -> dict[str, Agreement]:
     vectors = {}
     for contender in ring.bar(ring.contenders, "agreement"):
         with contender.open(ring.max_length) as embeds:
-            vectors[contender.label] = as_matrix(embeds.encode(ring.texts.documents))
+            vectors[contender.label] = embeds.encode(ring.texts.documents)
     *others, reference = vectors
     return {label: agreement(vectors[label], vectors[reference]) for label in others}

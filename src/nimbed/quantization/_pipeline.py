@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from nimbed._build import BuildRequest, target_lock
 from nimbed._dtypes import save_ranges
 from nimbed._pairs import PairTokenizer
 from nimbed._tokenize import TextTokenizer, load_tokenizer
+from nimbed._versions import versions_of
 from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
 from nimbed.errors import InputError
 from nimbed.quantization import _ipex
@@ -145,7 +145,7 @@ def _write_manifest(folder: Path, request: BuildRequest, built: Built) -> None:
             quality=built.quality,
             repair=built.repair,
             forced=built.forced,
-            versions=_versions(),
+            versions=versions_of(_LIBRARIES),
             files=file_records(folder),
         ),
     )
@@ -171,13 +171,3 @@ def _sequences_of(request: BuildRequest) -> Callable[[Sequence[str]], list[Int32
         return lambda texts: pairs(pairs_of(texts, seed=request.seed)).sequences
     single = TextTokenizer(tokenizer, spec, max_length=spec.max_length, truncate="silent")
     return lambda texts: single(texts, spec.prompt("document")).sequences
-
-
-def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
