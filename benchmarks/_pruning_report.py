@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import nimbed
+from nimbed import _markdown
 from nimbed.errors import QualityError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def speed_row(one: Mapping[str, Any], name: str) -> list[str]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    print("\n" + "\n".join(f"| {' | '.join(map(str, row))} |" for row in (header, ["---"] * len(header), *rows)))
+    print("\n" + _markdown.table(header, [[str(value) for value in row] for row in rows]))
 
 
 def judge(
