@@ -1,0 +1,212 @@
+// What Python sees. Arrays are checked here: everything behind this file trusts its inputs.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <memory>
+#include <string>
+
+#include "network.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace nimbed {
+namespace {
+
+template <class T>
+using Input = nb::ndarray<const T, nb::numpy, nb::c_contig, nb::device::cpu>;
+using Ids = nb::ndarray<const int32_t, nb::numpy, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Vectors = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
+[[noreturn]] void refuse(const std::string& what) { throw nb::value_error(what.c_str()); }
+
+// Reads a model's settings and arrays, each by its name, and keeps the arrays alive.
+class Reader {
+ public:
+  Reader(nb::dict settings, nb::dict arrays) : settings_(settings), arrays_(arrays) {}
+
+  int number(const char* name, int least, int most) const {
+    if (!settings_.contains(name)) refuse(std::string("the setting ") + name + " is missing");
+    int64_t value = 0;
+    if (!nb::try_cast<int64_t>(settings_[name], value) || value < least || value > most) {
+      refuse(std::string("the setting ") + name + " is no number from " + std::to_string(least) + " to " +
+             std::to_string(most));
+    }
+    return int(value);
+  }
+
+  float real(const char* name) const {
+    double value = 0;
+    if (!settings_.contains(name) || !nb::try_cast<double>(settings_[name], value)) {
+      refuse(std::string("the setting ") + name + " is no number");
+    }
+    return float(value);
+  }
+
+  template <class T>
+  const T* array(const std::string& name, std::initializer_list<size_t> shape) const {
+    Input<T> found;
+    if (!arrays_.contains(name.c_str()) || !nb::try_cast<Input<T>>(arrays_[name.c_str()], found)) {
+      refuse("the array " + name + " is missing or of another type");
+    }
+    bool fits = found.ndim() == shape.size();
+    for (size_t i = 0; fits && i < shape.size(); ++i) fits = found.shape(i) == shape.begin()[i];
+    if (!fits) refuse("the array " + name + " has another shape than the settings say");
+    return found.data();
+  }
+
+  Norm norm(const std::string& name, size_t width, float epsilon) const {
+    return {array<float>(name + ".gamma", {width}), array<float>(name + ".beta", {width}),
+            array<float>(name + ".smooth", {width}), epsilon};
+  }
+
+  Linear linear(const std::string& name, int inputs, int outputs) const {
+    const size_t columns = size_t(outputs);
+    return {array<int8_t>(name + ".weights", {columns / kPanel, size_t(inputs) / 4, size_t(kPanel), 4}),
+            array<float>(name + ".scale", {columns}),
+            array<float>(name + ".sum", {columns}),
+            array<float>(name + ".bias", {columns}),
+            outputs / kPanel,
+            inputs};
+  }
+
+ private:
+  nb::dict settings_, arrays_;
+};
+
+Network read_network(const Reader& from) {
+  Network net;
+  net.size = from.number("hidden_size", 1, kMostWidth);
+  net.width = int(round_up(net.size, kPanel));
+  net.head_dim = from.number("head_dim", 16, 1024);
+  net.group_heads = from.number("group_heads", 1, 1024);
+  net.groups = from.number("groups", 1, 1024);
+  net.group_width = int(round_up(size_t(net.head_dim) * net.group_heads, kPanel));
+  net.vocabulary = from.number("vocab_size", 1, 1 << 24);
+  net.positions = from.number("positions", 1, 1 << 20);
+  net.types = from.number("type_vocab_size", 1, 1 << 10);
+  net.first_position = from.number("first_position", 0, net.positions - 1);
+  net.activation = Activation(from.number("activation", 0, 2));
+  net.pooling = Pooling(from.number("pooling", 0, 3));
+  net.normalise = from.number("normalize", 0, 1) == 1;
+  const int inner = from.number("intermediate_width", kPanel, 1 << 16), context = net.groups * net.group_width;
+  if (net.head_dim % 16 != 0 || inner % kPanel != 0 || context > (1 << 16)) refuse("widths that are not padded");
+  const size_t width = size_t(net.width);
+  const float epsilon = from.real("layer_norm_eps");
+  net.words = from.array<float>("words", {size_t(net.vocabulary), width});
+  net.position_table = from.array<float>("positions", {size_t(net.positions), width});
+  net.type_table = from.array<float>("types", {size_t(net.types), width});
+  net.embedding_norm = from.norm("norm", width, epsilon);
+  const int layers = from.number("layers", 1, 1024);
+  for (int i = 0; i < layers; ++i) {
+    const std::string name = "layers." + std::to_string(i) + ".";
+    net.layers.push_back({from.linear(name + "projection", net.width, 3 * context),
+                          from.linear(name + "output", context, net.width),
+                          from.linear(name + "up", net.width, inner), from.linear(name + "down", inner, net.width),
+                          from.norm(name + "attention_norm", width, epsilon),
+                          from.norm(name + "output_norm", width, epsilon)});
+  }
+  return net;
+}
+
+const Kernels& kernels_named(const std::string& name) {
+  const Kernels* found = find_kernels(name.c_str());
+  if (found == nullptr) refuse("this CPU has no kernels of the name " + name);
+  return *found;
+}
+
+// A network with the arrays that it reads, and the order among its sessions.
+struct Model {
+  Model(nb::dict settings, nb::dict arrays)
+      : kept(arrays), network(read_network(Reader(settings, arrays))) {}
+
+  nb::dict kept;
+  Network network;
+  RightOfWay way;
+};
+
+// Vectors of numpy's from memory of our own.
+Vectors vectors(size_t rows, size_t columns, float*& data) {
+  data = new float[rows * columns];
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  return Vectors(data, {rows, columns}, owner);
+}
+
+Batch checked(const Network& net, const Ids& ids, const Ids& offsets, const std::optional<Ids>& types) {
+  const size_t count = offsets.shape(0) - 1;
+  if (offsets.shape(0) < 2 || offsets(0) != 0 || size_t(offsets(count)) != ids.shape(0)) {
+    refuse("offsets do not go from 0 to the number of ids");
+  }
+  for (size_t i = 0; i < count; ++i) {
+    const int64_t length = int64_t(offsets(i + 1)) - offsets(i);
+    if (length < 1 || length > net.longest()) {
+      refuse("sequence " + std::to_string(i) + " has " + std::to_string(length) + " tokens; 1 to " +
+             std::to_string(net.longest()) + " are possible");
+    }
+  }
+  for (size_t i = 0; i < ids.shape(0); ++i) {
+    if (ids(i) < 0 || ids(i) >= net.vocabulary) {
+      refuse("token id " + std::to_string(ids(i)) + " is not in the vocabulary of " + std::to_string(net.vocabulary));
+    }
+  }
+  if (types) {
+    if (types->shape(0) != ids.shape(0)) refuse("there are not as many segment ids as ids");
+    for (size_t i = 0; i < ids.shape(0); ++i) {
+      if ((*types)(i) < 0 || (*types)(i) >= net.types) refuse("segment id " + std::to_string((*types)(i)) + " is unknown");
+    }
+  }
+  return {ids.data(), offsets.data(), types ? types->data() : nullptr, int(count)};
+}
+
+class PySession {
+ public:
+  PySession(Model& model, int threads, bool bulk, const std::string& kernels)
+      : model_(model), session_(model.network, kernels_named(kernels), model.way, std::max(1, threads), bulk) {}
+
+  Vectors run(const Ids& ids, const Ids& offsets, const std::optional<Ids>& types) {
+    const Batch batch = checked(model_.network, ids, offsets, types);
+    float* data;
+    Vectors result = vectors(batch.count, model_.network.size, data);
+    nb::gil_scoped_release release;
+    session_.run(batch, data);
+    return result;
+  }
+
+  Vectors hidden(const Ids& ids, const Ids& offsets, const std::optional<Ids>& types, int layers) {
+    const Batch batch = checked(model_.network, ids, offsets, types);
+    if (layers < 0 || layers > int(model_.network.layers.size())) refuse("there are not so many layers");
+    float* data;
+    Vectors result = vectors(ids.shape(0), model_.network.size, data);
+    nb::gil_scoped_release release;
+    session_.hidden(batch, layers, data);
+    return result;
+  }
+
+ private:
+  Model& model_;
+  Session session_;
+};
+
+}  // namespace
+}  // namespace nimbed
+
+NB_MODULE(_native, m) {
+  using namespace nimbed;
+  m.doc() = "Encoder kernels in 8 bits; see docs/native.md.";
+  nb::class_<Model>(m, "Model").def(nb::init<nb::dict, nb::dict>(), "settings"_a, "arrays"_a);
+  nb::class_<PySession>(m, "Session")
+      .def(nb::init<Model&, int, bool, const std::string&>(), nb::keep_alive<1, 2>(), "model"_a, "threads"_a,
+           "bulk"_a, "kernels"_a = "auto")
+      .def("run", &PySession::run, "ids"_a, "offsets"_a, "types"_a.none())
+      .def("hidden", &PySession::hidden, "ids"_a, "offsets"_a, "types"_a.none(), "layers"_a);
+  m.def(
+      "kernels",
+      [](const std::string& name) -> std::optional<std::string> {
+        const Kernels* found = find_kernels(name.c_str());
+        if (found == nullptr) return std::nullopt;
+        return found->name;
+      },
+      "name"_a = "auto");
+}

@@ -1,0 +1,312 @@
+#include "network.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <new>
+#include <numeric>
+
+namespace nimbed {
+namespace {
+
+constexpr int kGroupTokens = 256;  // of whole sequences that pass through a layer together, if they are short
+constexpr size_t kBlockBytes = 320 << 10;  // of the widest activations of a block of rows: they stay in the L2 cache
+constexpr int kMostRows = 96;
+
+// Memory that grows and is aligned to cache lines.
+template <class T>
+class Buffer {
+ public:
+  T* at_least(size_t count) {
+    if (count > size_) {
+      std::free(data_);
+      size_ = 0;
+      data_ = static_cast<T*>(std::aligned_alloc(64, round_up(count * sizeof(T), 64)));
+      if (data_ == nullptr) throw std::bad_alloc();
+      size_ = count;
+    }
+    return data_;
+  }
+  T* get() const { return data_; }
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  ~Buffer() { std::free(data_); }
+
+ private:
+  T* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Rows of activations in 8 bits.
+struct Rounded {
+  Buffer<uint8_t> values;
+  Buffer<RowScale> scales;
+
+  void at_least(size_t rows, size_t width) {
+    values.at_least(rows * width);
+    scales.at_least(rows);
+  }
+};
+
+// Members of a team take contiguous parts of `count` things.
+struct Part {
+  int begin, end;
+  Part(int count, int rank, int size) : begin(count * rank / size), end(count * (rank + 1) / size) {}
+};
+
+int block_rows(const Network& net) {
+  const size_t widest = net.layers.empty() ? kPanel : size_t(net.layers[0].up.panels) * kPanel;
+  const int rows = int(kBlockBytes / (widest * sizeof(float))) / kTile * kTile;
+  return std::clamp(rows, 2 * kTile, kMostRows);
+}
+
+}  // namespace
+
+// What one member of a team computes in. What members read of each other is that of rank 0.
+struct Workspace {
+  Buffer<float> hidden, heads, scratch, context, mixed, wide, narrow;
+  Rounded input, block;
+
+  void prepare(const Network& net, int tokens, int longest) {
+    const size_t rows = size_t(std::min(tokens, block_rows(net)));
+    const size_t context_width = size_t(net.groups) * net.group_width;
+    const size_t wide_width = net.layers.empty() ? kPanel : size_t(net.layers[0].up.panels) * kPanel;
+    hidden.at_least(size_t(tokens) * net.width);
+    input.at_least(tokens, net.width);
+    heads.at_least(3 * size_t(tokens) * net.group_width);
+    scratch.at_least(attention_scratch(longest, net.head_dim));
+    context.at_least(tokens * context_width);
+    mixed.at_least(rows * net.width);
+    wide.at_least(rows * wide_width);
+    narrow.at_least(rows * net.width);
+    block.at_least(rows, std::max({context_width, wide_width, size_t(net.width)}));
+  }
+};
+
+namespace {
+
+// Some sequences on their way through the network, as one member of a team sees it.
+class Pass {
+ public:
+  Pass(const Network& net, const Kernels& kernels, const Batch& batch, Workspace& own, Workspace& shared, Team* team,
+       int rank, RightOfWay* way)
+      : net_(net), kernels_(kernels), batch_(batch), own_(own), shared_(shared), team_(team), rank_(rank), way_(way),
+        members_(team ? team->size() : 1), tokens_(batch.offsets[batch.count] - batch.offsets[0]) {}
+
+  void through(int layers) {
+    embed();
+    for (int i = 0; i < layers; ++i) {
+      attention(net_.layers[i]);
+      meet();
+      for (int first = 0, rows = block_rows(net_); first < tokens_; first += rows) {
+        feed_forward(net_.layers[i], first, std::min(rows, tokens_ - first));
+      }
+    }
+  }
+
+  const float* hidden() const { return own_.hidden.get(); }
+
+ private:
+  void meet() {
+    if (team_ != nullptr) team_->meet();
+  }
+
+  void embed() {
+    const int width = net_.width;
+    for (int s = 0, row = 0; s < batch_.count; ++s) {
+      for (int at = batch_.offsets[s]; at < batch_.offsets[s + 1]; ++at, ++row) {
+        const int position = net_.first_position + at - batch_.offsets[s];
+        const float* word = net_.words + ptrdiff_t(batch_.ids[at]) * width;
+        const float* type = net_.type_table + ptrdiff_t(batch_.types ? batch_.types[at] : 0) * width;
+        float* x = own_.hidden.get() + ptrdiff_t(row) * width;
+        for (int i = 0; i < width; ++i) x[i] = word[i] + type[i];
+        norm(row, net_.position_table + ptrdiff_t(position) * width, net_.embedding_norm);
+      }
+    }
+  }
+
+  // hidden[row] = LayerNorm(hidden[row] + y), and its rounded copy for the next product.
+  void norm(int row, const float* y, const Norm& parameters) {
+    const ptrdiff_t at = ptrdiff_t(row) * net_.width;
+    own_.input.scales.get()[row] = kernels_.add_norm(y, own_.hidden.get() + at, net_.size, net_.width, parameters,
+                                                     own_.input.values.get() + at);
+  }
+
+  void attention(const Layer& layer) {
+    const ptrdiff_t width = net_.group_width, context_width = width * net_.groups;
+    const int panels = int(width) / kPanel;
+    float* heads[3];
+    for (int i = 0; i < 3; ++i) heads[i] = own_.heads.get() + i * tokens_ * width;
+    const Part part(net_.groups, rank_, members_);
+    for (int group = part.begin; group < part.end; ++group) {
+      if (way_ != nullptr) way_->give_way();
+      for (int i = 0; i < 3 * panels; ++i) {
+        product(own_.input, 0, tokens_, layer.projection, group * 3 * panels + i, Activation::none,
+                heads[i / panels] + i % panels * kPanel, width);
+      }
+      for (int s = 0; s < batch_.count; ++s) {
+        const ptrdiff_t first = batch_.offsets[s] - batch_.offsets[0];
+        for (int head = 0; head < net_.group_heads; ++head) {
+          const ptrdiff_t at = first * width + head * net_.head_dim;
+          kernels_.attend(heads[0] + at, heads[1] + at, heads[2] + at, width, batch_.offsets[s + 1] - batch_.offsets[s],
+                          net_.head_dim,
+                          shared_.context.get() + first * context_width + group * width + head * net_.head_dim,
+                          context_width, own_.scratch.get());
+        }
+      }
+    }
+  }
+
+  // All that follows attention, for some rows: they stay in the cache from one product to the next.
+  void feed_forward(const Layer& layer, int first, int rows) {
+    if (way_ != nullptr) way_->give_way();
+    const int wide = layer.up.panels * kPanel;
+    round(shared_.context.get() + ptrdiff_t(first) * layer.output.inputs, rows, layer.output.inputs);
+    share(own_.block, 0, rows, layer.output, Activation::none, shared_.mixed.get(), net_.width);
+    meet();
+    norms(first, rows, shared_.mixed.get(), layer.attention_norm);
+    share(own_.input, first, rows, layer.up, net_.activation, shared_.wide.get(), wide);
+    meet();
+    round(shared_.wide.get(), rows, wide);
+    share(own_.block, 0, rows, layer.down, Activation::none, shared_.narrow.get(), net_.width);
+    meet();
+    norms(first, rows, shared_.narrow.get(), layer.output_norm);
+  }
+
+  void norms(int first, int rows, const float* y, const Norm& parameters) {
+    for (int r = 0; r < rows; ++r) norm(first + r, y + ptrdiff_t(r) * net_.width, parameters);
+  }
+
+  void round(const float* x, int rows, int width) {
+    for (int r = 0; r < rows; ++r) {
+      const ptrdiff_t at = ptrdiff_t(r) * width;
+      own_.block.scales.get()[r] = kernels_.quantise(x + at, width, own_.block.values.get() + at);
+    }
+  }
+
+  // This member's columns of a product.
+  void share(const Rounded& a, int first, int rows, const Linear& linear, Activation activation, float* out,
+             ptrdiff_t out_stride) {
+    const Part part(linear.panels, rank_, members_);
+    for (int i = part.begin; i < part.end; ++i) {
+      product(a, first, rows, linear, i, activation, out + ptrdiff_t(i) * kPanel, out_stride);
+    }
+  }
+
+  void product(const Rounded& a, int first, int rows, const Linear& linear, int panel, Activation activation,
+               float* out, ptrdiff_t out_stride) {
+    kernels_.linear(a.values.get() + ptrdiff_t(first) * linear.inputs, linear.inputs, a.scales.get() + first, rows,
+                    linear.inputs, linear.panel(panel), activation, out, out_stride);
+  }
+
+  const Network& net_;
+  const Kernels& kernels_;
+  const Batch batch_;
+  Workspace &own_, &shared_;
+  Team* team_;
+  int rank_;
+  RightOfWay* way_;
+  int members_, tokens_;
+};
+
+// One sentence vector of token vectors [tokens, width].
+void pool(const Network& net, const float* hidden, int tokens, float* out) {
+  const ptrdiff_t width = net.width;
+  const float* last = hidden + (tokens - 1) * width;
+  switch (net.pooling) {
+    case Pooling::cls:
+      std::copy_n(hidden, net.size, out);
+      break;
+    case Pooling::last:
+      std::copy_n(last, net.size, out);
+      break;
+    default:
+      std::copy_n(hidden, net.size, out);
+      for (const float* row = hidden + width; row <= last; row += width)
+        for (int i = 0; i < net.size; ++i) out[i] = net.pooling == Pooling::max ? std::max(out[i], row[i]) : out[i] + row[i];
+      if (net.pooling == Pooling::mean)
+        for (int i = 0; i < net.size; ++i) out[i] /= float(tokens);
+  }
+  if (!net.normalise) return;
+  const float norm = std::sqrt(std::inner_product(out, out + net.size, out, 0.0f));
+  for (int i = 0; i < net.size; ++i) out[i] /= std::max(norm, 1e-12f);
+}
+
+// Sequences that pass through the layers together.
+struct Piece {
+  int first, count, tokens;
+};
+
+std::vector<Piece> pieces_of(const Batch& batch) {
+  std::vector<Piece> pieces;
+  for (int s = 0; s < batch.count; ++s) {
+    const int tokens = batch.offsets[s + 1] - batch.offsets[s];
+    if (pieces.empty() || pieces.back().tokens + tokens > kGroupTokens) pieces.push_back({s, 0, 0});
+    ++pieces.back().count;
+    pieces.back().tokens += tokens;
+  }
+  return pieces;
+}
+
+Batch part_of(const Batch& batch, const Piece& piece) {
+  return {batch.ids, batch.offsets + piece.first, batch.types, piece.count};
+}
+
+int longest_of(const Batch& batch) {
+  int longest = 1;
+  for (int s = 0; s < batch.count; ++s) longest = std::max(longest, batch.offsets[s + 1] - batch.offsets[s]);
+  return longest;
+}
+
+void pool_all(const Network& net, const Batch& part, const float* hidden, float* out) {
+  for (int s = 0; s < part.count; ++s) {
+    const int first = part.offsets[s] - part.offsets[0], tokens = part.offsets[s + 1] - part.offsets[s];
+    pool(net, hidden + ptrdiff_t(first) * net.width, tokens, out + ptrdiff_t(s) * net.size);
+  }
+}
+
+}  // namespace
+
+Session::Session(const Network& network, const Kernels& kernels, RightOfWay& way, int threads, bool in_bulk)
+    : network_(network), kernels_(kernels), way_(way), in_bulk_(in_bulk), team_(threads) {
+  for (int i = 0; i < threads; ++i) spaces_.push_back(std::make_unique<Workspace>());
+}
+
+Session::~Session() = default;
+
+void Session::run(const Batch& batch, float* out) {
+  const std::vector<Piece> pieces = pieces_of(batch);
+  int most = 0;
+  for (const Piece& piece : pieces) most = std::max(most, piece.tokens);
+  for (auto& space : spaces_) space->prepare(network_, most, longest_of(batch));
+  RightOfWay* way = in_bulk_ ? &way_ : nullptr;
+  if (!in_bulk_) way_.enter();
+  // Pieces enough for all: each member takes whole ones. Else they share the columns of each.
+  const bool apart = team_.size() == 1 || int(pieces.size()) >= 2 * team_.size();
+  std::atomic<size_t> next{0};
+  team_.run([&](int rank) {
+    Workspace &own = *spaces_[rank], &shared = apart ? own : *spaces_[0];
+    for (size_t i = apart ? next++ : 0; i < pieces.size(); i = apart ? next++ : i + 1) {
+      const Batch part = part_of(batch, pieces[i]);
+      Pass pass(network_, kernels_, part, own, shared, apart ? nullptr : &team_, apart ? 0 : rank, way);
+      pass.through(int(network_.layers.size()));
+      if (apart || rank == 0) pool_all(network_, part, pass.hidden(), out + ptrdiff_t(pieces[i].first) * network_.size);
+    }
+  });
+  if (!in_bulk_) way_.leave();
+}
+
+void Session::hidden(const Batch& batch, int layers, float* out) {
+  for (const Piece& piece : pieces_of(batch)) {
+    const Batch part = part_of(batch, piece);
+    Workspace& space = *spaces_[0];
+    space.prepare(network_, piece.tokens, longest_of(part));
+    Pass pass(network_, kernels_, part, space, space, nullptr, 0, nullptr);
+    pass.through(layers);
+    for (int t = 0; t < piece.tokens; ++t, out += network_.size) {
+      std::copy_n(pass.hidden() + ptrdiff_t(t) * network_.width, network_.size, out);
+    }
+  }
+}
+
+}  // namespace nimbed

@@ -1,0 +1,90 @@
+// A BERT-like encoder with 8-bit weights, over ragged batches: no token is computed that was not asked for.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels.h"
+#include "team.h"
+
+namespace nimbed {
+
+// y = x W^T + b, packed in panels of 64 output channels.
+struct Linear {
+  const int8_t* weights;  // [panels][inputs / 4][64][4]
+  const float* scale;     // [panels * 64], and so the next two
+  const float* sum;
+  const float* bias;
+  int panels;
+  int inputs;  // multiple of 64
+
+  Panel panel(int i) const {
+    const ptrdiff_t at = ptrdiff_t(i) * kPanel;
+    return {weights + at * inputs, scale + at, sum + at, bias + at};
+  }
+};
+
+// Heads are computed in groups that fill a panel. `projection` has for each group its panels for q, then k, then v.
+struct Layer {
+  Linear projection, output, up, down;
+  Norm attention_norm, output_norm;
+};
+
+enum class Pooling : int { cls = 0, mean = 1, last = 2, max = 3 };
+
+// What an engine file says; the arrays belong to others.
+struct Network {
+  int size;         // of a token's vector
+  int width;        // the same, padded
+  int head_dim;     // padded to a multiple of 16
+  int group_heads;  // heads in a group
+  int groups;
+  int group_width;  // columns of q (or k, or v) in a group: a multiple of 64
+  int vocabulary;
+  int positions;
+  int types;
+  int first_position;  // RoBERTa counts from 2
+  Activation activation;
+  Pooling pooling;
+  bool normalise;
+  const float* words;           // [vocabulary][width]
+  const float* position_table;  // [positions][width]
+  const float* type_table;      // [types][width]
+  Norm embedding_norm;
+  std::vector<Layer> layers;
+
+  int longest() const { return positions - first_position; }
+};
+
+struct Batch {
+  const int32_t* ids;
+  const int32_t* offsets;  // [count + 1]
+  const int32_t* types;    // or nullptr
+  int count;
+};
+
+struct Workspace;
+
+// One lane of execution: a team and its memory. Used by one caller at a time.
+class Session {
+ public:
+  Session(const Network& network, const Kernels& kernels, RightOfWay& way, int threads, bool in_bulk);
+  ~Session();
+
+  // Sentence vectors, float [count, size]. The batch must be valid.
+  void run(const Batch& batch, float* out);
+
+  // Token vectors after so many layers (0: the embeddings), float [tokens, size]; for tests.
+  void hidden(const Batch& batch, int layers, float* out);
+
+ private:
+  const Network& network_;
+  const Kernels& kernels_;
+  RightOfWay& way_;
+  bool in_bulk_;
+  Team team_;
+  std::vector<std::unique_ptr<Workspace>> spaces_;
+};
+
+}  // namespace nimbed
