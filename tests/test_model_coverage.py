@@ -14,8 +14,10 @@ import pytest
 import tokenizers
 
 from nimbed import Calibration, Encoder, _build, quantize
+from nimbed._encoder_shape import ARCHITECTURES
 from nimbed._tokenize import TextTokenizer, load_tokenizer
-from nimbed.quantization import QualityGate, _pipeline
+from nimbed.errors import SpecError
+from nimbed.quantization import QualityGate, _openvino, _pipeline
 from nimbed.quantization._measure import vectors_of
 from nimbed.spec import read_spec
 from tests.model_folders import BERT, write
@@ -108,10 +110,13 @@ def test_every_text_agrees_with_torch_alone_and_in_company(encoder, oracle, text
     assert cosines(alone[:-1], alone[1:]).mean() < 0.99
 
 
+# The gate's thresholds are those of trained models; the tests have bounds of their own.
+LENIENT = QualityGate(mean_cosine=0, min_cosine=0, top10_agreement=0, rank_correlation=0)
+
+
 def test_int8_keeps_what_tells_texts_apart(folder, name, in_process, oracle, texts, peps):
-    # The gate's thresholds are those of trained models; this test has bounds of its own.
-    gate = QualityGate(mean_cosine=0, min_cosine=0, top10_agreement=0, rank_correlation=0)
-    made = quantize(folder, calibration=Calibration(texts=peps[:80], count=16), gate=gate, progress=False)
+    calibration = Calibration(texts=peps[:80], count=16)
+    made = quantize(folder, calibration=calibration, gate=LENIENT, backend="openvino", progress=False)
     spec = read_spec(folder, name=name)
     tokenizer = TextTokenizer(load_tokenizer(folder), spec, max_length=spec.max_length, truncate="silent")
     network = ov.Core().read_model(made.folder / "model.xml")
@@ -129,6 +134,24 @@ def test_int8_keeps_what_tells_texts_apart(folder, name, in_process, oracle, tex
         assert cosines(opened.encode(texts), exact).mean() >= 0.997
         codes = opened.encode(texts, dtype="int8")
     assert (codes.dtype, codes.shape) == (np.int8, exact.shape)
+
+
+def test_the_native_engine_keeps_what_tells_texts_apart(folder, native, in_process, oracle, texts, peps):
+    wanted = {"calibration": Calibration(texts=peps[:80], count=16), "gate": LENIENT, "progress": False}
+    if json.loads((folder / "config.json").read_text())["model_type"] not in ARCHITECTURES:
+        with pytest.raises(SpecError, match="the native engine runs bert"):
+            quantize(folder, backend="native", **wanted)
+        return
+    made = quantize(folder, backend="native", **wanted)
+    exact = oracle.encode(texts)
+    common = exact.mean(axis=0)
+    with Encoder(made, truncate="silent", cache=None) as opened:
+        assert opened.info.backend == "native"
+        vectors = opened.encode(texts)
+        alone = np.concatenate([opened.encode([text]) for text in texts])
+    assert cosines(vectors, exact).mean() >= 0.999
+    assert cosines(vectors - common, exact - common).mean() >= 0.997
+    np.testing.assert_array_equal(vectors, alone)
 
 
 def test_what_the_folder_says_is_read(name, encoder, folder):

@@ -85,7 +85,11 @@ def test_embedding_tables(minilm_openvino_int8, minilm_fp32):
         "position_embeddings",
         "token_type_embeddings",
     ]
-    lookups = [op for op in ov.Core().read_model(minilm_openvino_int8 / "model.xml").get_ops() if op.get_type_name() == "Gather"]
+    lookups = [
+        op
+        for op in ov.Core().read_model(minilm_openvino_int8 / "model.xml").get_ops()
+        if op.get_type_name() == "Gather"
+    ]
     tables = [op.input_value(0).get_node() for op in lookups]
     kinds = {
         tuple(t.get_output_shape(0)): t.get_element_type().to_string()

@@ -77,8 +77,7 @@ def test_damage_is_refused_or_harmless(data, written):
     damaged.write_bytes(content)
     try:
         arrays, _ = read_tensors(damaged)
-    except ArtefactError as err:
-        assert str(damaged) in str(err)
+    except ArtefactError:
         return
     assert sum(values.nbytes for values in arrays.values()) <= 2 * len(content) * len(arrays)
     assert all(np.isfinite(values.sum(dtype=np.float64)) or values.dtype.kind == "f" for values in arrays.values())

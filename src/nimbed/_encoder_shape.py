@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from nimbed._types import ModelSpec
 
+# The native engine's part of an artefact.
+ENCODER_FILE = "encoder.safetensors"
 ACTIVATIONS = {"gelu": 1, "relu": 2}
 POOLINGS = {"cls": 0, "mean": 1, "lasttoken": 2, "max": 3}
 # model_type -> the names of its settings, where they are not BERT's
@@ -49,7 +51,7 @@ class EncoderShape:
         intermediate: width between the two products of a feed-forward block.
         activation: between them.
         epsilon: LayerNorm's.
-        first_position: of a text's first token, in the table of positions.
+        padding: the token from whose id on positions are counted, and which is not counted itself; or -1.
     """
 
     architecture: str
@@ -59,7 +61,7 @@ class EncoderShape:
     intermediate: int
     activation: str
     epsilon: float
-    first_position: int
+    padding: int
 
 
 def read_shape(folder: Path, spec: ModelSpec) -> EncoderShape:
@@ -89,7 +91,7 @@ def read_shape(folder: Path, spec: ModelSpec) -> EncoderShape:
         intermediate=number("intermediate_size"),
         activation=str(config.get(names.get("hidden_act", "hidden_act"), "gelu")),
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
-        first_position=int(config.get("pad_token_id", 1)) + 1 if spec.architecture in _FROM_PADDING else 0,
+        padding=int(config.get("pad_token_id", 1)) if spec.architecture in _FROM_PADDING else -1,
     )
     if shape.activation not in ACTIVATIONS:
         raise SpecError(f"the native engine has {', '.join(ACTIVATIONS)}, not the activation {shape.activation}")

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nimbed._encoder_shape import ENCODER_FILE
 from nimbed._safetensors import read_tensors
 from nimbed._types import OpenRequest, TokenBatch
 from nimbed.artefact import open_artefact
 from nimbed.backends import open_backend
-from nimbed.backends.native import TENSORS
 from nimbed.errors import BackendError
 
 _native = pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")
@@ -26,7 +26,7 @@ KERNELS = [name for name in ("avx2", "avx512_vnni", "reference") if _native.kern
 def network(minilm_native):
     import json
 
-    arrays, metadata = read_tensors(minilm_native / TENSORS)
+    arrays, metadata = read_tensors(minilm_native / ENCODER_FILE)
     return json.loads(metadata["nimbed"]), arrays
 
 
@@ -185,7 +185,7 @@ def test_a_network_that_does_not_fit_itself_is_refused(change, network):
         arrays["layers.0.up.scale"] = arrays["layers.0.up.scale"][:-1].copy()
     else:
         arrays["positions"] = np.asfortranarray(arrays["positions"])
-    with pytest.raises(ValueError, match="the (setting|array) "):
+    with pytest.raises(ValueError, match=r"the (setting|array) "):
         _native.Model(changed, arrays)
 
 
@@ -195,5 +195,5 @@ def test_a_network_that_does_not_fit_itself_is_refused(change, network):
 def test_no_setting_makes_it_read_beyond_its_arrays(name, value, network):
     if value == network[0][name]:
         return
-    with pytest.raises(ValueError, match="setting|array|padded"):
+    with pytest.raises(ValueError, match=r"setting|array|padded"):
         _native.Model({**network[0], name: value}, network[1])

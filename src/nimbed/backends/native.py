@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from nimbed._encoder_shape import ENCODER_FILE
 from nimbed._native import REVISION, Model, Session, kernels
 from nimbed._safetensors import read_tensors
 from nimbed._shapes import ShapePolicy
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from nimbed._types import Float32Array, OpenRequest, TokenBatch
 
-# An artefact's network.
-TENSORS = "encoder.safetensors"
 # Tokens in a batch for one thread: several groups of those that pass through the layers together.
 _TOKENS_PER_THREAD = 1024
 
@@ -35,7 +34,7 @@ class NativeBackend:
             raise InputError(f'precision={request.precision!r}: backend="native" has int8')
         self._kernels = str(kernels())
         self._threads = request.threads
-        self._model = _open(request.folder / TENSORS)
+        self._model = _open(request.folder / ENCODER_FILE)
         self.shapes = _shapes(request, request.threads)
         self._bulk_shapes = _shapes(request, 1)
         self.reasons = {"arithmetic": f"int8 by {self._kernels} kernels"}

@@ -79,13 +79,13 @@ def network_of(contenders: Sequence[Contender]) -> Network:
     with own[0].open(None) as encoder:
         folder = Path(encoder.info.artefact)
     spec = read_manifest(folder).spec if is_artefact(folder) else read_spec(folder)
-    tokenizer, graph = load_tokenizer(folder), folder / "model.xml"
+    tokenizer = load_tokenizer(folder)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return Network(
         tokenizer=tokenizer,
         longest=spec.positions or spec.max_length,
-        operations=count_operations(folder) if graph.is_file() else None,
+        operations=count_operations(folder),
     )
 
 

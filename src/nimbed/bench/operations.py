@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from nimbed._encoder_shape import ENCODER_FILE
+from nimbed._safetensors import read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +35,22 @@ class Operations:
         return float(self.linear * tokens.sum() + self.quadratic * (tokens**2).sum())
 
 
-def count_operations(folder: Path) -> Operations:
-    """Of an OpenVINO artefact's graph, seen at two lengths."""
+def count_operations(folder: Path) -> Operations | None:
+    """Of an artefact for OpenVINO or the native engine; None for another."""
+    if (folder / ENCODER_FILE).is_file():
+        return _of_settings(folder / ENCODER_FILE)
+    return _of_graph(folder) if (folder / "model.xml").is_file() else None
+
+
+def _of_settings(file: Path) -> Operations:
+    """From the native engine's settings."""
+    known = json.loads(read_tensors(file)[1]["nimbed"])
+    hidden, layers, wide = known["hidden_size"], known["layers"], known["intermediate_width"]
+    return Operations(linear=layers * (8.0 * hidden**2 + 4.0 * hidden * wide), quadratic=4.0 * layers * hidden)
+
+
+def _of_graph(folder: Path) -> Operations:
+    """Counted in an OpenVINO graph, seen at two lengths."""
     import openvino as ov
 
     short, long = 32, 64

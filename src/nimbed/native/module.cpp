@@ -87,7 +87,7 @@ Network read_network(const Reader& from) {
   net.vocabulary = from.number("vocab_size", 1, 1 << 24);
   net.positions = from.number("positions", 1, 1 << 20);
   net.types = from.number("type_vocab_size", 1, 1 << 10);
-  net.first_position = from.number("first_position", 0, net.positions - 1);
+  net.padding = from.number("padding_id", -1, net.positions - 2);
   net.activation = Activation(from.number("activation", 0, 2));
   net.pooling = Pooling(from.number("pooling", 0, 3));
   net.normalise = from.number("normalize", 0, 1) == 1;

@@ -114,8 +114,9 @@ class Pass {
   void embed() {
     const int width = net_.width;
     for (int s = 0, row = 0; s < batch_.count; ++s) {
+      int next = net_.padding + 1;
       for (int at = batch_.offsets[s]; at < batch_.offsets[s + 1]; ++at, ++row) {
-        const int position = net_.first_position + at - batch_.offsets[s];
+        const int position = batch_.ids[at] == net_.padding ? net_.padding : next++;
         const float* word = net_.words + ptrdiff_t(batch_.ids[at]) * width;
         const float* type = net_.type_table + ptrdiff_t(batch_.types ? batch_.types[at] : 0) * width;
         float* x = own_.hidden.get() + ptrdiff_t(row) * width;

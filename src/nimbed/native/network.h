@@ -44,7 +44,7 @@ struct Network {
   int vocabulary;
   int positions;
   int types;
-  int first_position;  // RoBERTa counts from 2
+  int padding;  // RoBERTa counts positions from this token's id on, and does not count that token; else -1
   Activation activation;
   Pooling pooling;
   bool normalise;
@@ -54,7 +54,7 @@ struct Network {
   Norm embedding_norm;
   std::vector<Layer> layers;
 
-  int longest() const { return positions - first_position; }
+  int longest() const { return positions - padding - 1; }
 };
 
 struct Batch {

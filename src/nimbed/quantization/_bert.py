@@ -105,8 +105,10 @@ def _check(weights: Weights, shape: EncoderShape, network: Path) -> None:
 def forward(weights: Weights, shape: EncoderShape, ids: Int32Array, watch: Watch | None = None) -> Float32Array:
     """Token vectors ``[tokens, hidden]`` of one text (Devlin et al. 2019), all of its segment ids 0."""
     tokens = len(ids)
-    positions = weights["positions"][shape.first_position : shape.first_position + tokens]
-    x = _layer_norm(weights["words"][ids] + positions + weights["types"][0], weights, "norm", shape.epsilon)
+    counted = ids != shape.padding
+    positions = np.where(counted, np.cumsum(counted) + shape.padding, shape.padding)
+    x = weights["words"][ids] + weights["positions"][positions] + weights["types"][0]
+    x = _layer_norm(x, weights, "norm", shape.epsilon)
     for i in range(shape.layers):
         name = f"layers.{i}."
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nimbed import _machine
-from nimbed._encoder_shape import read_shape
+from nimbed._encoder_shape import ENCODER_FILE, read_shape
 from nimbed._safetensors import write_tensors
 from nimbed._types import OpenRequest
 from nimbed.backends import open_backend
-from nimbed.backends.native import TENSORS
 from nimbed.quantization._bert import forward, pooled, read_weights
 from nimbed.quantization._built import Built, judged, measured_by
 from nimbed.quantization._measure import finite, in_batches
@@ -42,7 +41,7 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, repor
     report(1)
     arrays = pack(weights, shape, observe(weights, shape, sample(calibration.calibrate)))
     settings = {"nimbed": json.dumps(settings_of(shape, request.spec, weights))}
-    write_tensors(folder / TENSORS, arrays, settings)
+    write_tensors(folder / ENCODER_FILE, arrays, settings)
     report(2)
     outputs = _outputs(folder, request)
     measured = measured_by(

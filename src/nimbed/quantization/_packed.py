@@ -90,7 +90,7 @@ def settings_of(shape: EncoderShape, spec: ModelSpec, weights: Mapping[str, Floa
         "vocab_size": len(weights["words"]),
         "positions": len(weights["positions"]),
         "type_vocab_size": len(weights["types"]),
-        "first_position": shape.first_position,
+        "padding_id": shape.padding,
         "layer_norm_eps": shape.epsilon,
         "activation": ACTIVATIONS[shape.activation],
         "pooling": POOLINGS[spec.pooling],
