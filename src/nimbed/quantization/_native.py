@@ -40,8 +40,13 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, repor
     weights = read_weights(source / request.graph, shape)
     report(1)
     arrays = pack(weights, shape, observe(weights, shape, sample(calibration.calibrate)))
-    settings = {"nimbed": json.dumps(settings_of(shape, request.spec, weights))}
-    write_tensors(folder / ENCODER_FILE, arrays, settings)
+    settings = settings_of(
+        shape,
+        pooling=request.spec.pooling,
+        normalize=request.spec.normalize,
+        tables={name: len(weights[name]) for name in ("words", "positions", "types")},
+    )
+    write_tensors(folder / ENCODER_FILE, arrays, {"nimbed": json.dumps(settings)})
     report(2)
     outputs = _outputs(folder, request)
     measured = measured_by(

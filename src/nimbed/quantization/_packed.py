@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nimbed import _machine
 from nimbed._encoder_shape import ACTIVATIONS, POOLINGS
 from nimbed.quantization._rounding import rounded, scales_of
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nimbed._encoder_shape import EncoderShape
-    from nimbed._types import Float32Array, ModelSpec
+    from nimbed._types import Float32Array, Pooling
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -77,8 +79,8 @@ class Widths:
         return places
 
 
-def settings_of(shape: EncoderShape, spec: ModelSpec, weights: Mapping[str, Float32Array]) -> dict[str, Any]:
-    """What the engine must know besides its arrays."""
+def settings_of(shape: EncoderShape, *, pooling: Pooling, normalize: bool, tables: Mapping[str, int]) -> dict[str, Any]:
+    """What the engine must know besides its arrays; ``tables`` has the rows of ``words``, ``positions``, ``types``."""
     widths = Widths.of(shape)
     return {
         "hidden_size": shape.hidden,
@@ -87,14 +89,14 @@ def settings_of(shape: EncoderShape, spec: ModelSpec, weights: Mapping[str, Floa
         "groups": widths.groups,
         "intermediate_width": widths.intermediate,
         "layers": shape.layers,
-        "vocab_size": len(weights["words"]),
-        "positions": len(weights["positions"]),
-        "type_vocab_size": len(weights["types"]),
+        "vocab_size": tables["words"],
+        "positions": tables["positions"],
+        "type_vocab_size": tables["types"],
         "padding_id": shape.padding,
         "layer_norm_eps": shape.epsilon,
         "activation": ACTIVATIONS[shape.activation],
-        "pooling": POOLINGS[spec.pooling],
-        "normalize": int(spec.normalize),
+        "pooling": POOLINGS[pooling],
+        "normalize": int(normalize),
     }
 
 
@@ -102,16 +104,16 @@ def pack(weights: Mapping[str, Float32Array], shape: EncoderShape, seen: Mapping
     """The engine's arrays by name; ``seen`` has what each layer's ``query``, ``output``, ``up`` and ``down`` read."""
     packer = _Packer(weights, shape, seen)
     arrays: dict[str, Array] = {name: packer.wide(weights[name], axis=1) for name in ("words", "positions", "types")}
-    arrays.update(packer.norm("norm", readers=("layers.0.query", "layers.0.key", "layers.0.value")))
-    for i in range(shape.layers):
-        name, after = f"layers.{i}.", f"layers.{i + 1}."
-        readers = () if i + 1 == shape.layers else (after + "query", after + "key", after + "value")
-        arrays.update(packer.projection(name))
-        arrays.update(packer.output(name))
-        arrays.update(packer.norm(name + "attention_norm", readers=(name + "up",)))
-        arrays.update(packer.feed_forward(name))
-        arrays.update(packer.norm(name + "output_norm", readers=readers))
+    arrays.update(packer.norm("norm", readers=_attending(0)))
+    with ThreadPoolExecutor(_machine.thread_plan().threads) as pool:
+        for layer in pool.map(packer.layer, range(shape.layers)):
+            arrays.update(layer)
     return arrays
+
+
+def _attending(layer: int) -> tuple[str, ...]:
+    """The products that read what comes into a layer."""
+    return tuple(f"layers.{layer}.{part}" for part in ("query", "key", "value"))
 
 
 class _Packer:
@@ -133,6 +135,17 @@ class _Packer:
         smooth = self._factors(readers) if readers else np.ones(self._shape.hidden, np.float32)
         values = {"gamma": self._weights[name + ".weight"], "beta": self._weights[name + ".bias"], "smooth": smooth}
         return {f"{name}.{part}": self.wide(value) for part, value in values.items()}
+
+    def layer(self, number: int) -> dict[str, Array]:
+        """All of one layer."""
+        name, last = f"layers.{number}.", number + 1 == self._shape.layers
+        return {
+            **self.projection(name),
+            **self.output(name),
+            **self.norm(name + "attention_norm", readers=(name + "up",)),
+            **self.feed_forward(name),
+            **self.norm(name + "output_norm", readers=() if last else _attending(number + 1)),
+        }
 
     def projection(self, layer: str) -> dict[str, Array]:
         """Queries, keys and values as one product: of each group of heads the queries, the keys, then the values."""
