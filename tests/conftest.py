@@ -44,8 +44,27 @@ def minilm_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def minilm_int8(minilm_folder: Path) -> Path:
-    """Its int8 artefact, where Encoder(minilm_folder) finds it."""
+    """Its int8 artefact for the engine of this machine, where Encoder(minilm_folder) finds it."""
     return nimbed.quantize(minilm_folder, progress=False).folder
+
+
+@pytest.fixture(scope="session")
+def minilm_openvino_int8(minilm_folder: Path) -> Path:
+    """Its int8 artefact for OpenVINO."""
+    return nimbed.quantize(minilm_folder, backend="openvino", progress=False).folder
+
+
+@pytest.fixture(scope="session")
+def native() -> None:
+    """The test is skipped where the native engine was not compiled."""
+    if importlib.util.find_spec("nimbed._native") is None:
+        pytest.skip("the native engine is compiled where a C++ compiler is when nimbed is installed")
+
+
+@pytest.fixture(scope="session")
+def minilm_native(native: None, minilm_folder: Path) -> Path:
+    """Its artefact for the native engine."""
+    return nimbed.quantize(minilm_folder, backend="native", progress=False).folder
 
 
 @pytest.fixture(scope="session")

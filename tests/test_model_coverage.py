@@ -37,7 +37,7 @@ def texts(peps):
 def in_process():
     """Builds run here, so that torch is imported once; a network is exported once for both precisions."""
     exported: dict[str, ov.Model] = {}
-    load = _pipeline.load_network
+    load = _openvino.load_network
 
     def load_once(request):
         if request.folder not in exported:
@@ -51,7 +51,7 @@ def in_process():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NNCF_CI", "1")
-        patch.setattr(_pipeline, "load_network", load_once)
+        patch.setattr(_openvino, "load_network", load_once)
         patch.setattr(_build, "_run_child", build)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -115,7 +115,7 @@ def test_int8_keeps_what_tells_texts_apart(folder, name, in_process, oracle, tex
     spec = read_spec(folder, name=name)
     tokenizer = TextTokenizer(load_tokenizer(folder), spec, max_length=spec.max_length, truncate="silent")
     network = ov.Core().read_model(made.folder / "model.xml")
-    assert _pipeline.is_quantised(network)
+    assert _openvino.is_quantised(network)
     exact = oracle.encode(texts)
     # With the rounding of int8 arithmetic, whatever this CPU has.
     vectors = vectors_of(network, tokenizer(texts, spec.prompt("document")).sequences)

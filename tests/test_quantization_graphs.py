@@ -21,8 +21,8 @@ from tests.conftest import write_modules
 TEXTS = ["one", "two words", "", "a somewhat longer text, with punctuation!", "word " * 40]
 
 
-def test_nothing_in_the_head_is_quantised(minilm_int8):
-    model = ov.Core().read_model(minilm_int8 / "model.xml")
+def test_nothing_in_the_head_is_quantised(minilm_openvino_int8):
+    model = ov.Core().read_model(minilm_openvino_int8 / "model.xml")
     head = [op for op in model.get_ops() if op.get_friendly_name().startswith(PREFIX)]
     kinds = {op.get_type_name() for op in head}
     assert {"NormalizeL2", "ReduceSum", "Divide"} <= kinds
@@ -78,14 +78,14 @@ def test_the_largest_channels_are_split_off():
     np.testing.assert_allclose(vectors_of_tokens(network, sequence), before, rtol=1e-4, atol=1e-3)
 
 
-def test_embedding_tables(minilm_int8, minilm_fp32):
+def test_embedding_tables(minilm_openvino_int8, minilm_fp32):
     """The words' one is int8 and stays so in memory; those of positions and token types are fp32."""
     small = small_tables(ov.Core().read_model(minilm_fp32 / "model.xml"))
     assert sorted(name.split("/")[0].split(".")[-1] for name in small) == [
         "position_embeddings",
         "token_type_embeddings",
     ]
-    lookups = [op for op in ov.Core().read_model(minilm_int8 / "model.xml").get_ops() if op.get_type_name() == "Gather"]
+    lookups = [op for op in ov.Core().read_model(minilm_openvino_int8 / "model.xml").get_ops() if op.get_type_name() == "Gather"]
     tables = [op.input_value(0).get_node() for op in lookups]
     kinds = {
         tuple(t.get_output_shape(0)): t.get_element_type().to_string()
@@ -145,9 +145,9 @@ def compare_with_torch(folder, spec, source) -> float:
     return float(np.abs(vectors[0] - vectors[1]).max())
 
 
-def test_weights_by_channel_and_smoothquant(minilm_int8):
+def test_weights_by_channel_and_smoothquant(minilm_openvino_int8):
     """Each of the 36 linear layers: int8 weights with a scale for each output, read by smoothed activations."""
-    network = ov.Core().read_model(minilm_int8 / "model.xml")
+    network = ov.Core().read_model(minilm_openvino_int8 / "model.xml")
     linear = [op for op in network.get_ops() if op.get_type_name() == "MatMul" and not is_kept(op)]
     assert len(linear) == 6 * 6
     for layer in linear:

@@ -52,7 +52,7 @@ class OpenOptions(BaseModel):
 
     model_name: TextPath = Field(frozen=True, description="Hub id, model folder or artefact folder.")
     backend: str = Field(
-        default="auto", frozen=True, description='Engine: "auto", "openvino", "torch", "ipex" or "fake".'
+        default="auto", frozen=True, description='Engine: "auto", "native", "openvino", "torch", "ipex" or "fake".'
     )
     precision: Precision | Literal["auto"] = Field(
         default="auto", frozen=True, description='Of the arithmetic; "auto" is int8 where the CPU is fast at it.'
@@ -214,7 +214,7 @@ _NO_OBJECTS = Rule(remedy="nimbed reads a model folder, not objects; save it, an
 MODEL_RULES: dict[str, Rule] = {
     "backend": Rule(
         becomes="backend",
-        only=("auto", "fake", "ipex", "openvino", "torch"),
+        only=("auto", "fake", "ipex", "native", "openvino", "torch"),
         remedy='nimbed\'s engines are "openvino" (which also reads a folder\'s ONNX file) and "torch"; remove it, and '
         "the fastest is taken",
     ),

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from nimbed import errors
 from nimbed._hub import graph_file
 from nimbed.artefact import Artefact, home, is_artefact, open_artefact, sha256_of
-from nimbed.errors import ArtefactError, BuildError, InputError
+from nimbed.errors import ArtefactError, BuildError, InputError, QualityError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -182,12 +182,25 @@ def find_or_build(request: BuildRequest, *, progress: bool = True) -> Artefact:
     """
     target = Path(request.target)
     if not is_artefact(target):
-        logger.info("building the %s artefact of %s in %s", request.precision, request.name, target)
-        _run_child(request, progress=progress)
+        _build_once(request, target, progress=progress)
     artefact = open_artefact(target)
     if artefact.manifest.key != request.key:
         raise InputError(f"{target} holds an artefact made from other inputs; choose another folder, or delete it")
     return artefact
+
+
+def _build_once(request: BuildRequest, target: Path, *, progress: bool) -> None:
+    """A refusal is remembered: the same inputs would be refused again."""
+    refusal = target.with_name(f"{target.name}.refused")
+    if refusal.is_file():
+        raise QualityError(f"{refusal.read_text(encoding='utf-8')} (as found before: {refusal})")
+    logger.info("building the %s artefact of %s in %s", request.precision, request.name, target)
+    try:
+        _run_child(request, progress=progress)
+    except QualityError as err:
+        if target.parent == home() / "artefacts":
+            refusal.write_text(str(err), encoding="utf-8")
+        raise
 
 
 @contextlib.contextmanager
@@ -211,6 +224,9 @@ def target_lock(target: Path) -> Any:  # noqa: ANN401 (a context manager)
 
 def _run_child(request: BuildRequest, *, progress: bool) -> None:
     environment = {**os.environ, "NNCF_CI": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if request.engine == "native":
+        # Its build divides texts among threads; numpy's own would wait for each other at every small product.
+        environment["OPENBLAS_NUM_THREADS"] = "1"
     command = [sys.executable, "-m", "nimbed.quantization"]
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,

@@ -6,7 +6,7 @@ import platform
 
 import nimbed
 from nimbed import _machine
-from nimbed._locate import choose_backend, choose_precision
+from nimbed._choose import choose_backend, choose_precision, native_missing
 from nimbed._versions import version_of
 from nimbed.artefact import home
 from nimbed.backends import BACKENDS, NOTICES
@@ -32,7 +32,7 @@ _EXTRAS = {
 def diagnosis() -> dict[str, str]:
     """This machine, what is installed, and what ``auto`` would choose, by name."""
     cpu, plan = _machine.cpu(), _machine.thread_plan()
-    backend, backend_reason = choose_backend("auto")
+    backend, backend_reason = choose_backend()
     precision, reason = choose_precision("auto")
     python = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
     return {
@@ -50,6 +50,8 @@ def diagnosis() -> dict[str, str]:
 
 
 def _engine_state(name: str) -> str:
+    if name == "native":
+        return native_missing() or "built in"
     package = {"ipex": "intel-extension-for-pytorch", "openvino": "openvino", "torch": "torch"}.get(name)
     return "built in" if package is None else version_of(package) or "not installed"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nimbed import _machine
 from nimbed._dtypes import load_ranges, ranges_of_cut
-from nimbed._locate import Located, choose_backend, locate
+from nimbed._locate import Located, locate
 from nimbed._pairs import PairTokenizer
 from nimbed._profile import read_profile
 from nimbed._settings import EncoderInfo, Settings
@@ -45,8 +45,7 @@ class Engine:
 
 def open_engine(settings: Settings) -> Engine:
     """Resolve the model, find or build its artefact, open the backend."""
-    backend, backend_reason = choose_backend(settings.backend)
-    located = locate(settings, backend)
+    located = locate(settings)
     spec = settings.spec.apply_prompts(located.spec)
     max_length = _max_length(settings, spec)
     plan = _machine.thread_plan(settings.threads)
@@ -56,11 +55,11 @@ def open_engine(settings: Settings) -> Engine:
     normalize, dim = _normalize(settings, spec, located.folder), _dim(settings, spec)
     kind = PairTokenizer if spec.task == "scoring" else TextTokenizer
     tokenizer = kind(located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
-    opened = open_backend(backend, request)
+    opened = open_backend(located.backend, request)
     info = EncoderInfo(
         model=located.source.name,
         revision=located.source.revision,
-        backend=backend,
+        backend=located.backend,
         backend_version=opened.version,
         precision=located.precision,
         instruction_set=_machine.cpu().instruction_set,
@@ -77,7 +76,6 @@ def open_engine(settings: Settings) -> Engine:
         fingerprint="",
         reasons={
             **spec.origins,
-            "backend": backend_reason,
             "threads": plan.reason,
             **located.reasons,
             **opened.reasons,

@@ -34,7 +34,12 @@ _GRAPHS = (
 _SUFFIXES = (".xml", ".onnx", ".safetensors", ".safetensors.index.json")
 _PICKLE = "pytorch_model.bin"
 # IPEX reads weights and no graphs; what optimum-intel saves for it is a pickle, or TorchScript under the same name.
-_NETWORKS = {"ipex": ("model.safetensors", "model.safetensors.index.json", _PICKLE)}
+_NETWORKS = {
+    "ipex": ("model.safetensors", "model.safetensors.index.json", _PICKLE),
+    "native": ("model.safetensors", "model.safetensors.index.json"),
+    # Whichever engine fits: weights, or a graph where there are none.
+    "auto": ("model.safetensors", "model.safetensors.index.json", *_GRAPHS[:4]),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

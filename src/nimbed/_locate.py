@@ -5,15 +5,16 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from nimbed import _machine
 from nimbed._build import find_or_build, make_request
+from nimbed._choose import choose_for, choose_precision
+from nimbed._encoder_shape import read_shape
 from nimbed._hub import ModelSource, Source, graph_file, resolve
 from nimbed._tokenize import load_tokenizer
 from nimbed._torchscript import check_allowed, is_torchscript
 from nimbed.artefact import SCRIPT, Artefact, is_artefact, open_artefact, read_manifest, sha256_of
-from nimbed.errors import InputError, ModelNotFoundError, SpecError
+from nimbed.errors import InputError, ModelNotFoundError, QualityError, SpecError
 from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 class Located:
     """A folder that a backend can open; ``code`` is the TorchScript file in it that may run, if it has one."""
 
+    backend: str
     source: ModelSource
     folder: Path
     spec: ModelSpec
@@ -38,39 +40,55 @@ class Located:
     code: Path | None = None
 
 
-def choose_backend(requested: str) -> tuple[str, str]:
-    """The engine and the reason for it."""
-    if requested != "auto":
-        return requested, "set by the user"
-    return "openvino", "the fastest engine here that needs no torch"
+def locate(settings: Settings) -> Located:
+    """What to open, and with which engine.
 
-
-def choose_precision(requested: Precision | Literal["auto"]) -> tuple[Precision, str]:
-    """int8 where the CPU has the instructions for it, fp32 elsewhere; the user's word goes before."""
-    if requested != "auto":
-        return requested, "set by the user"
-    cpu = _machine.cpu()
-    if cpu.fast_int8:
-        return "int8", f"{cpu.instruction_set} multiplies int8 fast and without overflow"
-    return (
-        "fp32",
-        "no VNNI, AMX or dot-product instructions found (Linux alone tells): without them int8 could overflow",
-    )
-
-
-def locate(settings: Settings, backend: str) -> Located:
-    if backend == "fake" and not Path(settings.model).expanduser().is_dir():
+    Raises:
+        ModelNotFoundError: no such folder or hub model.
+        SpecError: it says something that cannot be honoured.
+        InputError: the settings contradict it.
+    """
+    if _is_built_in(settings):
         return _built_in(settings)
+    backend, reason = settings.backend, "set by the user"
+    if backend == "auto":
+        backend, reason = choose_for(
+            settings.model, source=settings.source, precision=settings.precision, overrides=settings.spec
+        )
+    try:
+        located = _locate(settings, backend)
+    except QualityError as err:
+        if settings.backend != "auto" or backend != "native":
+            raise
+        backend, reason = "openvino", f"the native engine's int8 failed its quality gate ({err})"
+        located = _locate(settings, backend)
+    return replace(located, reasons={**located.reasons, "backend": reason})
+
+
+def _locate(settings: Settings, backend: str) -> Located:
     source = resolve(settings.model, _wanted_of_a_hub(settings, backend), backend)
     if is_artefact(source.folder):
         return _from_artefact(settings, backend, source)
     spec = read_spec(source.folder, name=source.name, overrides=settings.spec)
     _check_task(settings, spec, source.folder)
+    if backend == "native":
+        read_shape(source.folder, spec)
+        return _from_build(settings, source, spec, *_native_precision(settings.precision))
     if backend == "openvino":
-        return _from_build(settings, source, spec)
+        return _from_build(settings, source, spec, *choose_precision(settings.precision))
     if backend == "ipex":
         return _for_ipex(settings, source, spec)
     return _from_model_folder(settings, source, spec)
+
+
+def _is_built_in(settings: Settings) -> bool:
+    return settings.backend == "fake" and not Path(settings.model).expanduser().is_dir()
+
+
+def _native_precision(requested: str) -> tuple[Precision, str]:
+    if requested not in {"auto", "int8"}:
+        raise InputError(f'precision={requested!r}: backend="native" has int8')
+    return "int8", "the native engine's one" if requested == "auto" else "set by the user"
 
 
 def find_task(settings: Settings) -> Task:
@@ -80,10 +98,9 @@ def find_task(settings: Settings) -> Task:
         ModelNotFoundError: no such folder or hub model.
         SpecError: it is neither a cross-encoder nor a sentence-embedding model.
     """
-    backend, _ = choose_backend(settings.backend)
-    if backend == "fake" and not Path(settings.model).expanduser().is_dir():
+    if _is_built_in(settings):
         return "embedding"
-    source = resolve(settings.model, _wanted_of_a_hub(settings, backend), backend)
+    source = resolve(settings.model, _wanted_of_a_hub(settings, settings.backend), settings.backend)
     if is_artefact(source.folder):
         return read_manifest(source.folder).spec.task
     return read_spec(source.folder, name=source.name, overrides=settings.spec).task
@@ -109,13 +126,14 @@ def _built_in(settings: Settings) -> Located:
     from nimbed.backends import fake
 
     return Located(
+        backend="fake",
         source=ModelSource(name=settings.model, folder=Path()),
         folder=Path(),
         spec=fake.SPEC,
         precision="fp32",
         digest="fake",
         tokenizer=fake.tokenizer(),
-        reasons={"precision": "the fake backend has one"},
+        reasons={"backend": "set by the user", "precision": "the fake backend has one"},
     )
 
 
@@ -133,10 +151,9 @@ def _from_artefact(settings: Settings, backend: str, source: ModelSource) -> Loc
     return _located(settings, artefact, named, manifest.spec, {"precision": "the artefact's own"})
 
 
-def _from_build(settings: Settings, source: ModelSource, spec: ModelSpec) -> Located:
-    precision, reason = choose_precision(settings.precision)
+def _from_build(settings: Settings, source: ModelSource, spec: ModelSpec, precision: Precision, reason: str) -> Located:
     if precision == "bf16":
-        raise InputError('precision="bf16": backend="openvino" has int8 and fp32')
+        raise InputError(f'precision="bf16": backend={source.engine!r} has int8 and fp32')
     request = make_request(source, spec, precision, source=settings.source)
     artefact = find_or_build(request)
     # The folder's own prompts and limits are fresher than those of the day of the build.
@@ -147,8 +164,9 @@ def _for_ipex(settings: Settings, source: ModelSource, spec: ModelSpec) -> Locat
     """int8 is built; fp32 and bf16 are computed from the folder's weights; TorchScript is run as it stands."""
     network = graph_file(source.folder, settings.source, source.engine)
     if not is_torchscript(network):
-        if choose_precision(settings.precision)[0] == "int8":
-            return _from_build(settings, source, spec)
+        chosen, reason = choose_precision(settings.precision)
+        if chosen == "int8":
+            return _from_build(settings, source, spec, chosen, reason)
         return _from_model_folder(settings, source, spec)
     check_allowed(network, settings.source)
     # Neural Compressor, which quantised the Intel/*-int8-static models, leaves its settings beside them.
@@ -166,6 +184,7 @@ def _located(
     if code is not None:
         check_allowed(code, settings.source)
     return Located(
+        backend=source.engine,
         source=source,
         folder=artefact.folder,
         spec=spec,
@@ -202,6 +221,7 @@ def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec)
     files = [weights, *settings_files, *(source.folder / d.weights for d in spec.dense)]
     chosen = "fp32" if settings.precision == "auto" else settings.precision
     return Located(
+        backend=source.engine,
         source=source,
         folder=source.folder,
         spec=spec,

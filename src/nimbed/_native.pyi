@@ -1,17 +1,25 @@
-# What src/nimbed/native/module.cpp shows to Python.
-import numpy as np
-from numpy.typing import NDArray
+"""The extension of src/nimbed/native."""
+
+from typing import Any
+
+from nimbed._types import Float32Array, Int32Array
+
+REVISION: int
 
 class Model:
-    def __init__(self, settings: dict[str, int | float], arrays: dict[str, NDArray[np.generic]]) -> None: ...
+    """A network, with the arrays that it reads."""
+
+    def __init__(self, settings: dict[str, Any], arrays: dict[str, Any]) -> None: ...
 
 class Session:
-    def __init__(self, model: Model, threads: int, bulk: bool, kernels: str = "auto") -> None: ...
-    def run(
-        self, ids: NDArray[np.int32], offsets: NDArray[np.int32], types: NDArray[np.int32] | None
-    ) -> NDArray[np.float32]: ...
-    def hidden(
-        self, ids: NDArray[np.int32], offsets: NDArray[np.int32], types: NDArray[np.int32] | None, layers: int
-    ) -> NDArray[np.float32]: ...
+    """One lane of execution, used by one thread at a time."""
 
-def kernels(name: str = "auto") -> str | None: ...
+    def __init__(self, model: Model, threads: int, bulk: bool, kernels: str = "auto") -> None: ...
+    def run(self, ids: Int32Array, offsets: Int32Array, types: Int32Array | None) -> Float32Array:
+        """Sentence vectors ``[texts, hidden]``."""
+
+    def hidden(self, ids: Int32Array, offsets: Int32Array, types: Int32Array | None, layers: int) -> Float32Array:
+        """Token vectors ``[tokens, hidden]`` after so many layers, for tests."""
+
+def kernels(name: str = "auto") -> str | None:
+    """The name of the best kernels here, or of those asked for; None where this CPU cannot run them."""

@@ -63,7 +63,7 @@ def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser = commands.add_parser("quantize", help="turn a model into an artefact")
     parser.add_argument("model", help="hub id or model folder")
     parser.add_argument("-o", "--out", type=Path, help="the artefact's folder (default: its place in the cache)")
-    parser.add_argument("--backend", choices=("openvino", "ipex"), default="openvino", help="default: openvino")
+    parser.add_argument("--backend", choices=("auto", "native", "openvino", "ipex"), default="auto")
     parser.add_argument("--precision", choices=("int8", "fp32"), default="int8")
     parser.add_argument(
         "--calibrate", metavar="FILE", help="your own texts: .jsonl, .csv, .tsv, .parquet or .txt, also .gz"

@@ -49,7 +49,7 @@ class Encoder(OpenModel):
 
     Args:
         model: hub id, model folder or artefact folder.
-        backend: "openvino", "torch", "ipex" (see ``docs/ipex.md``) or "fake"; "auto" is explained in :attr:`info`.
+        backend: "native", "openvino", "torch", "ipex" (see ``docs``) or "fake"; "auto" is explained in :attr:`info`.
         precision: "int8", "fp32" or "bf16"; "auto" takes int8 where the CPU has instructions for it.
         max_length: tokens that a text keeps, special tokens included; None is the model's own limit.
         truncate: for longer texts: "warn" and cut, raise an "error", cut in silence ("silent"), or "chunk": embed

@@ -20,6 +20,7 @@ CASES = [
     ("fake", "fp32", 0.999999),
     ("ipex", "fp32", 0.999999),
     ("ipex", "int8", 0.9999),
+    ("native", "int8", 0.9999999),
     ("openvino", "fp32", 0.999999),
     ("openvino", "int8", 0.9999),
     ("torch", "fp32", 0.999999),
@@ -37,7 +38,10 @@ def opened(case, request, minilm_folder):
     if backend == "ipex":
         request.getfixturevalue("ipex")
     artefact = {
-        ("ipex", "int8"): "minilm_ipex_int8", ("openvino", "fp32"): "minilm_fp32", ("openvino", "int8"): "minilm_int8",
+        ("ipex", "int8"): "minilm_ipex_int8",
+        ("native", "int8"): "minilm_native",
+        ("openvino", "fp32"): "minilm_fp32",
+        ("openvino", "int8"): "minilm_openvino_int8",
     }.get((backend, precision))  # fmt: skip
     if artefact is not None:
         folder = request.getfixturevalue(artefact)
@@ -124,20 +128,27 @@ def test_every_backend_is_covered():
 
 
 def test_unknown_backend(tmp_path):
-    with pytest.raises(InputError, match="fake, ipex, openvino, torch"):
+    with pytest.raises(InputError, match="fake, ipex, native, openvino, torch"):
         open_backend("tensorrt", None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("backend", "name"), [("ipex", "model.safetensors"), ("openvino", "model.xml"), ("torch", "model.safetensors")]
+    ("backend", "name"),
+    [
+        ("ipex", "model.safetensors"),
+        ("native", "encoder.safetensors"),
+        ("openvino", "model.xml"),
+        ("torch", "model.safetensors"),
+    ],
 )
 def test_damaged_weights_are_refused(backend, name, tmp_path, minilm_folder, request):
-    if backend == "ipex":
-        request.getfixturevalue("ipex")
+    if backend in {"ipex", "native"}:
+        request.getfixturevalue(backend)
     for file in minilm_folder.glob("*.json"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / name).write_bytes(b"not what it says")
-    wanted = OpenRequest(folder=Path(tmp_path), spec=read_spec(minilm_folder), precision="fp32", threads=1)
+    precision = "int8" if backend == "native" else "fp32"
+    wanted = OpenRequest(folder=Path(tmp_path), spec=read_spec(minilm_folder), precision=precision, threads=1)
     with pytest.raises(BackendError, match=str(tmp_path)):
         open_backend(backend, wanted)
 

@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 BACKENDS: Final[dict[str, tuple[str, str | None]]] = {
     "fake": ("nimbed.backends.fake", None),
     "ipex": ("nimbed.backends.ipex", "ipex"),
+    "native": ("nimbed.backends.native", None),
     "openvino": ("nimbed.backends.openvino", None),
     "torch": ("nimbed.backends.torch", "torch"),
 }
 
+_COMPILE = (
+    "it is compiled when nimbed is installed from source where a C++ compiler is: "
+    "pip install --force-reinstall --no-deps --no-binary nimbed nimbed"
+)
 # What a user must know before an engine is installed, by its name.
 NOTICES: Final[dict[str, str]] = {
     "ipex": (
@@ -51,5 +56,5 @@ def engine_module(name: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as err:
-        remedy = NOTICES.get(name, f'pip install "nimbed[{extra}]"')
+        remedy = NOTICES.get(name, _COMPILE if extra is None else f'pip install "nimbed[{extra}]"')
         raise MissingExtraError(f"backend={name!r} needs {err.name}: {remedy}") from err

@@ -30,8 +30,8 @@ struct Panel {
 
 enum class Activation : int { none = 0, gelu = 1, relu = 2 };
 
-// LayerNorm's parameters, float[width] each. `smooth` is what the rounded copy of a row is multiplied by, after its
-// mean and deviation are taken out and before gamma and beta (which the weights that read it contain).
+// LayerNorm's parameters, float[width] each. The copy of a row that is rounded is multiplied by `smooth` (and the weights
+// that read it are divided by it), so that no channel is much larger than the others.
 struct Norm {
   const float* gamma;
   const float* beta;
@@ -49,7 +49,7 @@ struct Kernels {
   // q = round((x - low) / step) for one row of `width` floats, low and step from its smallest and largest value.
   RowScale (*quantise)(const float* x, int width, uint8_t* q);
 
-  // x = LayerNorm(x + y) for one row, of which `size` of `width` floats are real; and its rounded copy in q.
+  // x = LayerNorm(x + y) for one row, of which `size` of `width` floats are real; and x * smooth, rounded, in q.
   RowScale (*add_norm)(const float* y, float* x, int size, int width, const Norm& norm, uint8_t* q);
 
   // Softmax(q k^T) v of one head over one sequence of `length` tokens. q, k, v: float [length, dim] with `stride`

@@ -47,15 +47,13 @@ RowScale add_norm(const float* y, float* x, int size, int width, const Norm& nor
   mean /= size;
   for (int i = 0; i < size; ++i) variance += (x[i] - mean) * (x[i] - mean);
   const float factor = float(1 / std::sqrt(variance / size + norm.epsilon));
-  float* unit = new float[width]();
+  float smoothed[kMostWidth] = {};
   for (int i = 0; i < size; ++i) {
     const float standard = float(x[i] - mean) * factor;
     x[i] = standard * norm.gamma[i] + norm.beta[i];
-    unit[i] = standard * norm.smooth[i];
+    smoothed[i] = x[i] * norm.smooth[i];
   }
-  const RowScale scale = quantise(unit, width, q);
-  delete[] unit;
-  return scale;
+  return quantise(smoothed, width, q);
 }
 
 void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim, float* out,

@@ -30,7 +30,7 @@ class Reader {
   int number(const char* name, int least, int most) const {
     if (!settings_.contains(name)) refuse(std::string("the setting ") + name + " is missing");
     int64_t value = 0;
-    if (!nb::try_cast<int64_t>(settings_[name], value) || value < least || value > most) {
+    if (!nb::try_cast<int64_t>(settings_[name], value, false) || value < least || value > most) {
       refuse(std::string("the setting ") + name + " is no number from " + std::to_string(least) + " to " +
              std::to_string(most));
     }
@@ -48,7 +48,7 @@ class Reader {
   template <class T>
   const T* array(const std::string& name, std::initializer_list<size_t> shape) const {
     Input<T> found;
-    if (!arrays_.contains(name.c_str()) || !nb::try_cast<Input<T>>(arrays_[name.c_str()], found)) {
+    if (!arrays_.contains(name.c_str()) || !nb::try_cast<Input<T>>(arrays_[name.c_str()], found, false)) {
       refuse("the array " + name + " is missing or of another type");
     }
     bool fits = found.ndim() == shape.size();
@@ -124,7 +124,7 @@ struct Model {
 
   nb::dict kept;
   Network network;
-  RightOfWay way;
+  OfProcess<RightOfWay> way;
 };
 
 // Vectors of numpy's from memory of our own.
@@ -163,7 +163,7 @@ Batch checked(const Network& net, const Ids& ids, const Ids& offsets, const std:
 class PySession {
  public:
   PySession(Model& model, int threads, bool bulk, const std::string& kernels)
-      : model_(model), session_(model.network, kernels_named(kernels), model.way, std::max(1, threads), bulk) {}
+      : model_(model), session_(model.network, kernels_named(kernels), *model.way, std::max(1, threads), bulk) {}
 
   Vectors run(const Ids& ids, const Ids& offsets, const std::optional<Ids>& types) {
     const Batch batch = checked(model_.network, ids, offsets, types);
@@ -195,6 +195,7 @@ class PySession {
 NB_MODULE(_native, m) {
   using namespace nimbed;
   m.doc() = "Encoder kernels in 8 bits; see docs/native.md.";
+  m.attr("REVISION") = 1;  // of the arithmetic: raised when vectors change
   nb::class_<Model>(m, "Model").def(nb::init<nb::dict, nb::dict>(), "settings"_a, "arrays"_a);
   nb::class_<PySession>(m, "Session")
       .def(nb::init<Model&, int, bool, const std::string&>(), nb::keep_alive<1, 2>(), "model"_a, "threads"_a,

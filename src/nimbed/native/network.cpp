@@ -282,13 +282,13 @@ void Session::run(const Batch& batch, float* out) {
   RightOfWay* way = in_bulk_ ? &way_ : nullptr;
   if (!in_bulk_) way_.enter();
   // Pieces enough for all: each member takes whole ones. Else they share the columns of each.
-  const bool apart = team_.size() == 1 || int(pieces.size()) >= 2 * team_.size();
+  const bool apart = team_->size() == 1 || int(pieces.size()) >= 2 * team_->size();
   std::atomic<size_t> next{0};
-  team_.run([&](int rank) {
+  team_->run([&](int rank) {
     Workspace &own = *spaces_[rank], &shared = apart ? own : *spaces_[0];
     for (size_t i = apart ? next++ : 0; i < pieces.size(); i = apart ? next++ : i + 1) {
       const Batch part = part_of(batch, pieces[i]);
-      Pass pass(network_, kernels_, part, own, shared, apart ? nullptr : &team_, apart ? 0 : rank, way);
+      Pass pass(network_, kernels_, part, own, shared, apart ? nullptr : &*team_, apart ? 0 : rank, way);
       pass.through(int(network_.layers.size()));
       if (apart || rank == 0) pool_all(network_, part, pass.hidden(), out + ptrdiff_t(pieces[i].first) * network_.size);
     }

@@ -83,7 +83,7 @@ class Session {
   const Kernels& kernels_;
   RightOfWay& way_;
   bool in_bulk_;
-  Team team_;
+  OfProcess<Team> team_;
   std::vector<std::unique_ptr<Workspace>> spaces_;
 };
 

@@ -9,7 +9,28 @@
 #include <thread>
 #include <vector>
 
+#include <unistd.h>
+
 namespace nimbed {
+
+// Something of one process: a child of fork has its memory, but not the threads that wait in it, so there it is left
+// as it is instead of being destroyed.
+template <class T>
+class OfProcess {
+ public:
+  template <class... Args>
+  explicit OfProcess(Args... args) : value_(new T(args...)) {}
+  ~OfProcess() {
+    if (getpid() == process_) delete value_;
+  }
+  OfProcess(const OfProcess&) = delete;
+  T& operator*() const { return *value_; }
+  T* operator->() const { return value_; }
+
+ private:
+  T* value_;
+  pid_t process_ = getpid();
+};
 
 // They sleep between batches.
 class Team {

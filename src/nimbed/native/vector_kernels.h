@@ -123,15 +123,16 @@ struct VectorKernels {
     const float variance = (Isa::reduce_add(squares) - padding) / size;
     const F factor = Isa::all(1.0f / Isa::sqrt(variance + norm.epsilon));
     F least = Isa::all(0.0f), most = least;
-    alignas(64) float unit[kMostWidth];
+    alignas(64) float smoothed[kMostWidth];
     for (int i = 0; i < width; i += kWidth) {
       const F standard = Isa::mul(Isa::sub(Isa::load(x + i), centre), factor);
-      Isa::store(x + i, Isa::fma(standard, Isa::load(norm.gamma + i), Isa::load(norm.beta + i)));
-      const F value = Isa::mul(standard, Isa::load(norm.smooth + i));
-      Isa::store(unit + i, value);
+      const F sum = Isa::fma(standard, Isa::load(norm.gamma + i), Isa::load(norm.beta + i));
+      const F value = Isa::mul(sum, Isa::load(norm.smooth + i));
+      Isa::store(x + i, sum);
+      Isa::store(smoothed + i, value);
       least = Isa::min(least, value), most = Isa::max(most, value);
     }
-    return quantise_between(unit, least, most, width, q);
+    return quantise_between(smoothed, least, most, width, q);
   }
 
   // e^x for x <= 0: 2^n times a polynomial of degree 5 on [-ln 2 / 2, ln 2 / 2]; relative error below 3e-7.

@@ -9,14 +9,15 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from nimbed._build import QualityGate, find_or_build, make_request
+from nimbed._choose import choose_for
 from nimbed._hub import Source, resolve
 from nimbed._inputs import check_texts
 from nimbed.artefact import is_artefact
 from nimbed.errors import InputError
-from nimbed.spec import SpecOverrides, read_spec
+from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from nimbed._types import Precision
     from nimbed.artefact import Artefact
+    from nimbed.spec import SpecOverrides
 
 __all__ = ["Calibration", "QualityGate", "quantize"]
 
@@ -62,14 +64,14 @@ def quantize(
     gate: QualityGate | None = None,
     force: bool = False,
     progress: bool = True,
-    backend: Literal["openvino", "ipex"] = "openvino",
+    backend: str = "auto",
 ) -> Artefact:
     """Turn a model folder or hub model into an artefact, in a child process.
 
     Args:
-        model: hub id or model folder. OpenVINO and ONNX graphs in it are used before safetensors.
+        model: hub id or model folder. For OpenVINO, graphs in it are used before safetensors.
         out: the artefact's folder; None is its place in the cache, where :class:`nimbed.Encoder` finds it.
-        precision: "int8" (static, by NNCF) or "fp32".
+        precision: "int8" or "fp32".
         calibration: texts for the ranges of activations and of the vectors' components; None uses an extract that
             nimbed ships. An fp32 artefact has ranges (for ``dtype="int8"``) only where texts are given.
         spec: what to say instead of the model folder (pooling, prompts, normalize).
@@ -77,8 +79,9 @@ def quantize(
         gate: how close int8 must be to fp32; layers go back to fp32 until it is. None is the default thresholds.
         force: publish an artefact that fails its gate; its manifest says so for ever, and Encoder warns.
         progress: show a progress bar on standard error.
-        backend: the engine that the artefact is for. "ipex" has int8 artefacts alone, which are code: they run where
-            they were built, and elsewhere with ``Source(allow_code=True)``.
+        backend: the engine that the artefact is for; "auto" is the one that :class:`nimbed.Encoder` would take. "ipex"
+            has int8 artefacts alone, which are code: they run where they were built, and elsewhere with
+            ``Source(allow_code=True)``. "native" has int8 alone.
 
     Returns:
         The artefact, with its manifest; give it to ``Encoder``. One that exists already is returned as it is.
@@ -93,7 +96,10 @@ def quantize(
     """
     _check_kind(precision, backend)
     source = source or Source()
-    found = resolve(model, source, backend)
+    engine = backend
+    if backend == "auto":
+        engine, _ = choose_for(model, source=source, precision=precision, overrides=spec)
+    found = resolve(model, source, engine)
     if is_artefact(found.folder):
         raise InputError(f"{found.folder} is an artefact already; quantise the model that it was made from")
     chosen = calibration if isinstance(calibration, Calibration) else Calibration(texts=calibration)
@@ -118,10 +124,12 @@ def quantize(
 def _check_kind(precision: str, backend: str) -> None:
     if precision not in {"int8", "fp32"}:
         raise InputError(f'precision={precision!r} is not one of "int8", "fp32"')
-    if backend not in {"ipex", "openvino"}:
-        raise InputError(f'backend={backend!r} has no artefacts; "openvino" and "ipex" have')
+    if backend not in {"auto", "ipex", "native", "openvino"}:
+        raise InputError(f'backend={backend!r} has no artefacts; "native", "openvino" and "ipex" have')
     if backend == "ipex" and precision != "int8":
         raise InputError(f'precision={precision!r}: backend="ipex" needs no artefact for it; give Encoder the model')
+    if backend == "native" and precision != "int8":
+        raise InputError(f'precision={precision!r}: backend="native" has int8')
 
 
 def _calibration_file(calibration: Calibration, folder: Path) -> Path | None:

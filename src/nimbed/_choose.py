@@ -1,0 +1,83 @@
+"""Which engine and which precision ``auto`` takes, and why."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from nimbed import _machine
+from nimbed._encoder_shape import read_shape
+from nimbed._hub import graph_file, resolve
+from nimbed.artefact import is_artefact, read_manifest
+from nimbed.errors import ModelNotFoundError, SpecError
+from nimbed.spec import read_spec
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from nimbed._hub import ModelSource, Source
+    from nimbed._types import Precision
+    from nimbed.spec import SpecOverrides
+
+_SLOW = "reference"
+
+
+def choose_backend() -> tuple[str, str]:
+    """The engine for models that it can run, and the reason for it."""
+    why = native_missing()
+    if why is None:
+        return "native", "no padding and no cost of a new length; OpenVINO for networks that it does not run"
+    return "openvino", f"the fastest engine here that needs no torch; the native one is not to be had: {why}"
+
+
+@lru_cache(maxsize=1)
+def native_missing() -> str | None:
+    """Why the native engine cannot be had here, or None."""
+    try:
+        from nimbed._native import kernels
+    except ImportError:
+        return "it was not compiled when nimbed was installed (that needs a C++ compiler)"
+    return "this CPU has no instructions that it is fast with" if kernels() == _SLOW else None
+
+
+def choose_for(
+    model: str | PathLike[str], *, source: Source, precision: str, overrides: SpecOverrides | None
+) -> tuple[str, str]:
+    """The engine for a model that the user chose none for, and the reason.
+
+    Raises:
+        ModelNotFoundError: no such folder or hub model.
+        SpecError: it says something that cannot be honoured.
+    """
+    backend, reason = choose_backend()
+    found = resolve(model, source, "auto")
+    if is_artefact(found.folder):
+        return read_manifest(found.folder).engine, "the artefact's own"
+    if backend == "native" and (why := _unfit(found, source, precision, overrides)) is not None:
+        return "openvino", f"the native engine does not fit: {why}"
+    return backend, reason
+
+
+def _unfit(found: ModelSource, source: Source, precision: str, overrides: SpecOverrides | None) -> str | None:
+    """Why the native engine does not run this model as it is wanted, or None."""
+    if precision not in {"auto", "int8"}:
+        return f"it has int8, and precision={precision!r} was asked for"
+    try:
+        network = graph_file(found.folder, source, "native")
+        read_shape(found.folder, read_spec(found.folder, name=found.name, overrides=overrides))
+    except (ModelNotFoundError, SpecError) as err:
+        return str(err)
+    return None if ".safetensors" in network.name else f"{network.name} was asked for, and it reads safetensors"
+
+
+def choose_precision(requested: Precision | Literal["auto"]) -> tuple[Precision, str]:
+    """int8 where the CPU has the instructions for it, fp32 elsewhere; the user's word goes before."""
+    if requested != "auto":
+        return requested, "set by the user"
+    cpu = _machine.cpu()
+    if cpu.fast_int8:
+        return "int8", f"{cpu.instruction_set} multiplies int8 fast and without overflow"
+    return (
+        "fp32",
+        "no VNNI, AMX or dot-product instructions found (Linux alone tells): without them int8 could overflow",
+    )

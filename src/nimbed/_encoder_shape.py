@@ -1,0 +1,107 @@
+"""Which networks the native engine runs: BERT and its kin, read from ``config.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nimbed._modules import read_json
+from nimbed.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from nimbed._types import ModelSpec
+
+ACTIVATIONS = {"gelu": 1, "relu": 2}
+POOLINGS = {"cls": 0, "mean": 1, "lasttoken": 2, "max": 3}
+# model_type -> the names of its settings, where they are not BERT's
+_BERT: dict[str, str] = {}
+_DISTIL = {
+    "hidden_size": "dim",
+    "num_attention_heads": "n_heads",
+    "num_hidden_layers": "n_layers",
+    "intermediate_size": "hidden_dim",
+    "hidden_act": "activation",
+}
+ARCHITECTURES = {
+    "bert": _BERT,
+    "camembert": _BERT,
+    "distilbert": _DISTIL,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+}
+# These count positions from the padding token's id on.
+_FROM_PADDING = {"camembert", "roberta", "xlm-roberta"}
+_MOST_WIDTH = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderShape:
+    """An encoder's dimensions.
+
+    Attributes:
+        architecture: ``model_type``.
+        hidden: width of a token's vector.
+        heads: of attention.
+        layers: of the encoder.
+        intermediate: width between the two products of a feed-forward block.
+        activation: between them.
+        epsilon: LayerNorm's.
+        first_position: of a text's first token, in the table of positions.
+    """
+
+    architecture: str
+    hidden: int
+    heads: int
+    layers: int
+    intermediate: int
+    activation: str
+    epsilon: float
+    first_position: int
+
+
+def read_shape(folder: Path, spec: ModelSpec) -> EncoderShape:
+    """The dimensions of a network that the native engine runs.
+
+    Raises:
+        SpecError: it does not run this one; the message says why.
+    """
+    path = folder / "config.json"
+    config = read_json(path)
+    names = ARCHITECTURES.get(spec.architecture)
+    if names is None:
+        raise SpecError(f"the native engine runs {', '.join(ARCHITECTURES)}, not {spec.architecture}")
+    _check(config, spec)
+
+    def number(name: str) -> int:
+        value = config.get(names.get(name, name))
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SpecError(f"{path}: {names.get(name, name)} is {value!r}, not a whole number above 0")
+        return value
+
+    shape = EncoderShape(
+        architecture=spec.architecture,
+        hidden=number("hidden_size"),
+        heads=number("num_attention_heads"),
+        layers=number("num_hidden_layers"),
+        intermediate=number("intermediate_size"),
+        activation=str(config.get(names.get("hidden_act", "hidden_act"), "gelu")),
+        epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        first_position=int(config.get("pad_token_id", 1)) + 1 if spec.architecture in _FROM_PADDING else 0,
+    )
+    if shape.activation not in ACTIVATIONS:
+        raise SpecError(f"the native engine has {', '.join(ACTIVATIONS)}, not the activation {shape.activation}")
+    if shape.hidden % shape.heads or max(shape.hidden, shape.intermediate) > _MOST_WIDTH:
+        raise SpecError(f"the native engine has no kernels for {shape.heads} heads in a width of {shape.hidden}")
+    return shape
+
+
+def _check(config: Mapping[str, Any], spec: ModelSpec) -> None:
+    if spec.task != "embedding" or spec.dense:
+        raise SpecError("the native engine runs encoders, not cross-encoders or dense layers behind the pooling")
+    if spec.pooling not in POOLINGS:
+        raise SpecError(f"the native engine has no {spec.pooling} pooling")
+    if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder", False):
+        raise SpecError("the native engine runs encoders with absolute positions")

@@ -1,0 +1,89 @@
+"""nimbed's own int8 engine for BERT and its kin: no padding, no cost of a new shape. See ``docs/native.md``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from nimbed._native import REVISION, Model, Session, kernels
+from nimbed._safetensors import read_tensors
+from nimbed._shapes import ShapePolicy
+from nimbed._types import Bulk
+from nimbed.errors import BackendError, InputError, OutOfMemoryError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nimbed._types import Float32Array, OpenRequest, TokenBatch
+
+# An artefact's network.
+TENSORS = "encoder.safetensors"
+# Tokens in a batch for one thread: several groups of those that pass through the layers together.
+_TOKENS_PER_THREAD = 1024
+
+
+def open_backend(request: OpenRequest) -> NativeBackend:
+    """Map an artefact's weights into memory."""
+    return NativeBackend(request)
+
+
+class NativeBackend:
+    """Weights in int8, activations rounded token by token while they are computed."""
+
+    def __init__(self, request: OpenRequest) -> None:
+        if request.precision != "int8":
+            raise InputError(f'precision={request.precision!r}: backend="native" has int8')
+        self._kernels = str(kernels())
+        self._threads = request.threads
+        self._model = _open(request.folder / TENSORS)
+        self.shapes = _shapes(request, request.threads)
+        self._bulk_shapes = _shapes(request, 1)
+        self.reasons = {"arithmetic": f"int8 by {self._kernels} kernels"}
+
+    @property
+    def version(self) -> str:
+        """The kernels' own number, and the instruction set that they use."""
+        return f"native {REVISION}, {self._kernels}"
+
+    def session(self) -> NativeSession:
+        """A lane that shares each text among all threads, and goes before those in bulk."""
+        return NativeSession(Session(self._model, self._threads, bulk=False))
+
+    def bulk(self) -> Bulk:
+        """A lane for each thread, which takes whole texts through all layers."""
+        lanes = [NativeSession(Session(self._model, 1, bulk=True)) for _ in range(self._threads)]
+        return Bulk(sessions=lanes, shapes=self._bulk_shapes)
+
+    def close(self) -> None:
+        """Drop the weights."""
+        del self._model
+
+
+class NativeSession:
+    """One lane of execution with memory of its own."""
+
+    def __init__(self, session: Any) -> None:  # noqa: ANN401 (the extension's class)
+        self._session = session
+
+    def run(self, batch: TokenBatch) -> Float32Array:
+        """Sentence vectors, float32 ``[B, dim]``."""
+        try:
+            vectors: Float32Array = self._session.run(batch.ids, batch.offsets, batch.type_ids)
+        except MemoryError as err:
+            raise OutOfMemoryError(f"no memory for {len(batch)} texts of {len(batch.ids)} tokens") from err
+        except ValueError as err:
+            raise BackendError(f"the native engine refused {len(batch)} texts: {err}") from err
+        return vectors
+
+
+def _shapes(request: OpenRequest, threads: int) -> ShapePolicy:
+    """Any length, any number of rows."""
+    return ShapePolicy(token_budget=max(_TOKENS_PER_THREAD * threads, request.spec.max_length))
+
+
+def _open(path: Path) -> Any:  # noqa: ANN401 (the extension's class)
+    try:
+        arrays, metadata = read_tensors(path)
+        return Model(json.loads(metadata["nimbed"]), arrays)
+    except (KeyError, ValueError, OSError) as err:
+        raise BackendError(f"the native engine cannot open {path}: {err}") from err

@@ -1,0 +1,161 @@
+"""BERT and its kin in float32 by numpy: the weights under one set of names, and the exact forward pass.
+
+It calibrates and judges the native engine's 8 bits where no torch is installed, so it is written to be read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nimbed._safetensors import read_tensors
+from nimbed.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from nimbed._encoder_shape import EncoderShape
+    from nimbed._types import Float32Array, Int32Array, Pooling
+
+    Weights = Mapping[str, Float32Array]
+    # Sees the input [tokens, width] of each product, by the product's name.
+    Watch = Callable[[str, Float32Array], None]
+
+_WORDS = "embeddings.word_embeddings.weight"
+_EMBEDDINGS = {
+    "words": _WORDS,
+    "positions": "embeddings.position_embeddings.weight",
+    "types": "embeddings.token_type_embeddings.weight",
+    "norm.weight": "embeddings.LayerNorm.weight",
+    "norm.bias": "embeddings.LayerNorm.bias",
+}
+# our name -> theirs, within a layer
+_BERT = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+_DISTIL = {
+    "query": "attention.q_lin",
+    "key": "attention.k_lin",
+    "value": "attention.v_lin",
+    "output": "attention.out_lin",
+    "attention_norm": "sa_layer_norm",
+    "up": "ffn.lin1",
+    "down": "ffn.lin2",
+    "output_norm": "output_layer_norm",
+}
+
+
+def read_weights(network: Path, shape: EncoderShape) -> dict[str, Float32Array]:
+    """All weights that an encoder needs, float32: ``words``, ``norm.bias``, ``layers.0.query.weight`` and so on.
+
+    Args:
+        network: ``model.safetensors``, or the ``.index.json`` of its parts.
+        shape: what the weights must fit.
+
+    Raises:
+        SpecError: one is missing, or has another shape.
+    """
+    files = [network] if network.suffix == ".safetensors" else sorted(network.parent.glob("model-*-of-*.safetensors"))
+    found = {name: values for file in files for name, values in read_tensors(file)[0].items()}
+    prefix = next((name.removesuffix(_WORDS) for name in found if name.endswith(_WORDS)), "")
+    wanted = _names(shape)
+    if shape.architecture == "distilbert":
+        del wanted["types"]
+    if missing := [theirs for theirs in wanted.values() if prefix + theirs not in found]:
+        raise SpecError(f"{network} lacks {prefix}{missing[0]} (and {len(missing) - 1} more)")
+    weights = {ours: found[prefix + theirs].astype(np.float32) for ours, theirs in wanted.items()}
+    weights.setdefault("types", np.zeros((1, shape.hidden), np.float32))
+    _check(weights, shape, network)
+    return weights
+
+
+def _names(shape: EncoderShape) -> dict[str, str]:
+    distil = shape.architecture == "distilbert"
+    table, layers = (_DISTIL, "transformer.layer") if distil else (_BERT, "encoder.layer")
+    names = dict(_EMBEDDINGS)
+    for i in range(shape.layers):
+        for ours, theirs in table.items():
+            for part in ("weight", "bias"):
+                names[f"layers.{i}.{ours}.{part}"] = f"{layers}.{i}.{theirs}.{part}"
+    return names
+
+
+def _check(weights: Weights, shape: EncoderShape, network: Path) -> None:
+    hidden, inner = shape.hidden, shape.intermediate
+    shapes = {"up.weight": (inner, hidden), "up.bias": (inner,), "down.weight": (hidden, inner)}
+    for name, values in weights.items():
+        if name in {"words", "positions", "types"}:
+            wanted: tuple[int, ...] = (len(values), hidden)
+        else:
+            square = name.endswith("weight") and "norm" not in name
+            wanted = shapes.get(name.partition(".")[2].partition(".")[2], (hidden, hidden) if square else (hidden,))
+        if values.shape != wanted:
+            raise SpecError(f"{network}: {name} has the shape {values.shape}, not {wanted}")
+
+
+def forward(weights: Weights, shape: EncoderShape, ids: Int32Array, watch: Watch | None = None) -> Float32Array:
+    """Token vectors ``[tokens, hidden]`` of one text (Devlin et al. 2019), all of its segment ids 0."""
+    tokens = len(ids)
+    positions = weights["positions"][shape.first_position : shape.first_position + tokens]
+    x = _layer_norm(weights["words"][ids] + positions + weights["types"][0], weights, "norm", shape.epsilon)
+    for i in range(shape.layers):
+        name = f"layers.{i}."
+
+        def linear(part: str, x: Float32Array, name: str = name) -> Float32Array:
+            if watch is not None:
+                watch(name + part, x)
+            y: Float32Array = x @ weights[f"{name}{part}.weight"].T + weights[f"{name}{part}.bias"]
+            return y
+
+        q, k, v = (
+            linear(part, x).reshape(tokens, shape.heads, -1).swapaxes(0, 1) for part in ("query", "key", "value")
+        )
+        context = _softmax(q @ k.swapaxes(1, 2) / np.float32(np.sqrt(q.shape[-1]))) @ v
+        mixed = linear("output", context.swapaxes(0, 1).reshape(tokens, -1))
+        x = _layer_norm(x + mixed, weights, name + "attention_norm", shape.epsilon)
+        wide = linear("up", x)
+        wide = gelu(wide) if shape.activation == "gelu" else np.maximum(wide, 0)
+        x = _layer_norm(x + linear("down", wide), weights, name + "output_norm", shape.epsilon)
+    return x
+
+
+def pooled(hidden: Float32Array, pooling: Pooling, *, normalize: bool) -> Float32Array:
+    """One vector ``[hidden]`` of token vectors ``[tokens, hidden]``."""
+    choices = {"cls": lambda: hidden[0], "lasttoken": lambda: hidden[-1], "max": lambda: hidden.max(axis=0)}
+    vector: Float32Array = choices.get(pooling, lambda: hidden.mean(axis=0))()
+    return vector / max(np.linalg.norm(vector), np.float32(1e-12)) if normalize else vector
+
+
+def _layer_norm(x: Float32Array, weights: Weights, name: str, epsilon: float) -> Float32Array:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    deviation = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(epsilon))
+    y: Float32Array = centred / deviation * weights[name + ".weight"] + weights[name + ".bias"]
+    return y
+
+
+def _softmax(scores: Float32Array) -> Float32Array:
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    y: Float32Array = powers / powers.sum(axis=-1, keepdims=True)
+    return y
+
+
+def gelu(x: Float32Array) -> Float32Array:
+    """``x Phi(x)`` (Hendrycks and Gimpel 2016), erf within 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26)."""
+    size = np.abs(x) * np.float32(np.sqrt(0.5))
+    t = 1 / (1 + np.float32(0.3275911) * size)
+    terms = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+    series = np.zeros_like(t)
+    for term in terms:
+        series = (series + np.float32(term)) * t
+    erf = np.sign(x) * (1 - series * np.exp(-size * size))
+    y: Float32Array = x * np.float32(0.5) * (1 + erf)
+    return y

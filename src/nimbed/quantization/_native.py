@@ -1,0 +1,102 @@
+"""The native engine's side of the build: numpy alone, no torch, no OpenVINO, no NNCF."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nimbed import _machine
+from nimbed._encoder_shape import read_shape
+from nimbed._safetensors import write_tensors
+from nimbed._types import OpenRequest
+from nimbed.backends import open_backend
+from nimbed.backends.native import TENSORS
+from nimbed.quantization._bert import forward, pooled, read_weights
+from nimbed.quantization._built import Built, judged, measured_by
+from nimbed.quantization._measure import finite, in_batches
+from nimbed.quantization._packed import Seen, pack, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from nimbed._build import BuildRequest
+    from nimbed._encoder_shape import EncoderShape
+    from nimbed._types import Float32Array, Int32Array, ModelSpec
+    from nimbed.quantization._calibrate import CalibrationSet
+
+_PARTS = 8
+# Second moments settle long before all texts are seen, and cost more than the forward pass.
+_SEEN_TOKENS = 8192
+
+
+def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, report: Callable[[int], None]) -> Built:
+    """Round the weights for what the calibration texts show, and measure against fp32."""
+    source = Path(request.folder)
+    shape = read_shape(source, request.spec)
+    weights = read_weights(source / request.graph, shape)
+    report(1)
+    arrays = pack(weights, shape, observe(weights, shape, sample(calibration.calibrate)))
+    settings = {"nimbed": json.dumps(settings_of(shape, request.spec, weights))}
+    write_tensors(folder / TENSORS, arrays, settings)
+    report(2)
+    outputs = _outputs(folder, request)
+    measured = measured_by(
+        request, exact(weights, shape, request.spec, calibration.held_out), outputs(calibration.held_out)
+    )
+    record = judged(request, measured)
+    report(4)
+    return Built(outputs=outputs, calibration=calibration.record, quality=record, forced=bool(record["missed"]))
+
+
+def sample(sequences: Sequence[Int32Array]) -> Sequence[Int32Array]:
+    """Every n-th sequence, so that the tokens are about as many as are worth seeing."""
+    return sequences[:: max(1, sum(map(len, sequences)) // _SEEN_TOKENS)]
+
+
+def observe(
+    weights: Mapping[str, Float32Array], shape: EncoderShape, sequences: Sequence[Int32Array]
+) -> dict[str, Seen]:
+    """What the inputs of each product are like."""
+
+    def part(some: Sequence[Int32Array]) -> dict[str, Seen]:
+        found: dict[str, Seen] = {}
+
+        def watch(name: str, x: Float32Array) -> None:
+            if not name.endswith((".key", ".value")):  # the same as the query's
+                now = Seen(moments=x.T @ x, largest=np.abs(x).max(axis=0))
+                found[name] = found[name].with_more(now) if name in found else now
+
+        for sequence in some:
+            forward(weights, shape, sequence, watch)
+        return found
+
+    # As many parts whatever the machine, so that the sums are the same everywhere.
+    parts = [sequences[i::_PARTS] for i in range(min(_PARTS, len(sequences)))]
+    with ThreadPoolExecutor(_machine.thread_plan().threads) as pool:
+        return reduce(lambda a, b: {name: a[name].with_more(b[name]) for name in a}, pool.map(part, parts))
+
+
+def exact(
+    weights: Mapping[str, Float32Array], shape: EncoderShape, spec: ModelSpec, sequences: Sequence[Int32Array]
+) -> Float32Array:
+    """fp32 vectors ``[n, hidden]``."""
+
+    def vector(sequence: Int32Array) -> Float32Array:
+        return pooled(forward(weights, shape, sequence), spec.pooling, normalize=spec.normalize)
+
+    with ThreadPoolExecutor(_machine.thread_plan().threads) as pool:
+        return finite(np.stack(list(pool.map(vector, sequences))))
+
+
+def _outputs(folder: Path, request: BuildRequest) -> Callable[[Sequence[Int32Array]], Float32Array]:
+    threads = _machine.thread_plan().threads
+    opened = open_backend(
+        "native", OpenRequest(folder=folder, spec=request.spec, precision=request.precision, threads=threads)
+    )
+    session = opened.session()
+    return lambda sequences: finite(in_batches(sequences, session.run))
