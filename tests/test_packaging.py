@@ -1,9 +1,12 @@
-"""What a wheel holds and asks for."""
+"""What a wheel holds and asks for, with the native engine and without."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -39,13 +42,46 @@ def test_all_is_all_that_is_used_at_run_time():
     ]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+# A wheel for a user who wants it pure, for one whose compiler fails, and for one who must have it all.
+WAYS = {
+    "pure": {"NIMBED_NO_NATIVE": "1"},
+    "broken compiler": {"CXX": "/bin/false"},
+    "native": {"NIMBED_NO_NATIVE": "0"},
+}
+
+
+def build(what: str, folder: Path, environment: dict[str, str], **settings: str) -> subprocess.CompletedProcess[str]:
+    script = f"from scikit_build_core.build import {what} as b; print(b({str(folder)!r}, {settings!r}))"
+    outer = {name: value for name, value in os.environ.items() if name != "NIMBED_NO_NATIVE"}
+    command = [sys.executable, "-c", script]
+    return subprocess.run(
+        command, cwd=ROOT, env=outer | environment, capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def wheel(request, tmp_path_factory):
+    settings = {}
+    if request.param == "native":
+        if shutil.which(os.environ.get("CXX", "c++")) is None:
+            pytest.skip("no C++ compiler")
+        settings = {"build-dir": "build/native/{wheel_tag}"}  # make's own: what it compiled is not compiled again
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-c", f"from hatchling.build import build_wheel; print(build_wheel({str(folder)!r}))"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = build("build_wheel", folder, WAYS[request.param], **settings)
+    assert done.returncode == 0, done.stdout + done.stderr
     return zipfile.ZipFile(folder / done.stdout.split()[-1])
+
+
+def is_native(wheel: zipfile.ZipFile) -> bool:
+    return not wheel.filename.endswith("-py3-none-any.whl")
+
+
+def test_the_way_it_is_built_decides_what_is_in_it(wheel, request):
+    (way,) = [way for way in WAYS if f"[{way}]" in request.node.name]
+    binaries = [name for name in wheel.namelist() if name.endswith((".so", ".pyd"))]
+    assert is_native(wheel) == (way == "native")
+    assert [name.partition(".")[0] for name in binaries] == ["nimbed/_native"] * is_native(wheel)
+    assert not [name for name in binaries if b".symtab" in wheel.read(name)], "the binary is not stripped"
 
 
 def test_the_wheel_ships_types_and_texts(wheel):
@@ -57,9 +93,26 @@ def test_the_wheel_ships_types_and_texts(wheel):
     } <= files
     assert any(name.endswith("licenses/LICENSE") for name in files)
     assert not [name for name in files if name.startswith(("tests", "examples", "benchmarks"))]
-    assert sum(info.file_size for info in wheel.infolist()) < 1_000_000
+    assert not [name for name in files if name.endswith((".cpp", ".h"))]
+    assert sum(info.file_size for info in wheel.infolist()) < (5_000_000 if is_native(wheel) else 1_000_000)
 
 
 def test_the_wheel_has_the_command(wheel):
     entry = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert "nimbed = nimbed.cli:main" in wheel.read(entry).decode()
+
+
+def test_who_must_have_the_native_engine_hears_that_it_does_not_compile(tmp_path):
+    done = build("build_wheel", tmp_path, {"CXX": "/bin/false", "NIMBED_NO_NATIVE": "0"})
+    assert done.returncode != 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_source_distribution_has_what_a_wheel_is_built_from(tmp_path):
+    done = build("build_sdist", tmp_path, {})
+    assert done.returncode == 0, done.stdout + done.stderr
+    with tarfile.open(tmp_path / done.stdout.split()[-1]) as archive:
+        files = {name.partition("/")[2] for name in archive.getnames()}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "src" / "nimbed" / "native").iterdir()}
+    assert {"CMakeLists.txt", "Makefile", "constraints.txt", "tests/conftest.py"} | sources <= files
+    assert not [name for name in files if "__pycache__" in name]
