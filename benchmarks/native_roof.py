@@ -46,6 +46,7 @@ class Part:
 
     @property
     def gops(self) -> float:
+        """Operations a nanosecond."""
         return self.operations / self.nanoseconds if self.operations else 0.0
 
 
@@ -118,7 +119,7 @@ def parts_of(shape: EncoderShape, rounds: int) -> list[Part]:
     """Each kernel alone on one thread, as often as a token needs it in one layer."""
     rng = np.random.default_rng(0)
     hidden, wide = shape.hidden, shape.intermediate
-    found = [
+    return [
         _product("queries, keys, values", hidden, 3 * hidden, 0, rounds, rng),
         _attention(shape, rounds, rng),
         _rounding("rounding what attention gives", hidden, rounds, rng),
@@ -129,7 +130,6 @@ def parts_of(shape: EncoderShape, rounds: int) -> list[Part]:
         _product("down", wide, hidden, 0, rounds, rng),
         _norm(hidden, rounds, rng),
     ]
-    return found
 
 
 def _product(name: str, inputs: int, outputs: int, activation: int, rounds: int, rng: np.random.Generator) -> Part:
