@@ -1,4 +1,4 @@
-"""Where the native engine's time goes: each kernel's share of a token, and the whole network, beside the CPU's int8 roof.
+"""Where the native engine's time goes: each kernel beside the CPU's int8 roof, and the whole network.
 
 The roof is the best that a product of 8 bits reaches here: a chain of large products through OpenVINO, or one panel of
 the engine's own, whose weights and activations lie in the cache. Networks of BGE's shapes have random weights: only
