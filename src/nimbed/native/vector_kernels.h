@@ -2,6 +2,7 @@
 // operations on them, and `Isa::template tile<R>`, the product of R rows with a panel.
 #pragma once
 
+#include <cmath>
 #include <type_traits>
 #include <utility>
 
@@ -24,7 +25,6 @@ template <class Isa>
 struct VectorKernels {
   using F = typename Isa::F;
   static constexpr int kWidth = Isa::kWidth;
-  static constexpr int kVectors = kPanel / kWidth;  // in 64 columns
 
   // x * Phi(x) by a polynomial of x^2: within 8.3e-5 of the exact one everywhere, without a division.
   // Minimax with weight |x| over [-4.2, 4.2], pinned to 0 and 1 at the ends.
@@ -115,14 +115,15 @@ struct VectorKernels {
     }
     const float mean = Isa::reduce_add(total) / size;
     const F centre = Isa::all(mean);
-    for (int i = 0; i < width; i += kWidth) {
+    int i = 0;
+    for (; i + kWidth <= size; i += kWidth) {
       const F off = Isa::sub(Isa::load(x + i), centre);
       squares = Isa::fma(off, off, squares);
     }
-    const float padding = float(width - size) * mean * mean;  // what the zeros there added
-    const float variance = (Isa::reduce_add(squares) - padding) / size;
-    const F factor = Isa::all(1.0f / Isa::sqrt(variance + norm.epsilon));
-    F least = Isa::all(0.0f), most = least;
+    float variance = Isa::reduce_add(squares);
+    for (; i < size; ++i) variance += (x[i] - mean) * (x[i] - mean);  // the padding is not of it
+    const F factor = Isa::all(1.0f / Isa::sqrt(variance / size + norm.epsilon));
+    F least = Isa::all(INFINITY), most = Isa::all(-INFINITY);
     alignas(64) float unit[kMostWidth];
     for (int i = 0; i < width; i += kWidth) {
       const F standard = Isa::mul(Isa::sub(Isa::load(x + i), centre), factor);
@@ -134,17 +135,14 @@ struct VectorKernels {
     return quantise_between(unit, least, most, width, q);
   }
 
-  // e^x for x <= 0: 2^n times a polynomial of degree 5 on [-ln 2 / 2, ln 2 / 2]; relative error below 3e-7.
+  // e^x for x <= 0: 2^n times a polynomial (minimax) for 2^f, f from -1/2 to 1/2. The relative error is 2e-7, and what
+  // rounding x / ln 2 gives: 6e-8 |x|.
   static F exp(F x) {
+    constexpr float kTerms[] = {1.0f, 0.69314694f, 0.24022232f, 0.055507794f, 0.0096719991f, 0.0013254603f};
     const F power = Isa::max(Isa::mul(x, Isa::all(1.44269504f)), Isa::all(-126.0f));
-    const F whole = Isa::round(power);
-    const F rest = Isa::mul(Isa::sub(power, whole), Isa::all(0.69314718f));
-    F sum = Isa::all(1.0f / 120);
-    sum = Isa::fma(sum, rest, Isa::all(1.0f / 24));
-    sum = Isa::fma(sum, rest, Isa::all(1.0f / 6));
-    sum = Isa::fma(sum, rest, Isa::all(0.5f));
-    sum = Isa::fma(sum, rest, Isa::all(1.0f));
-    sum = Isa::fma(sum, rest, Isa::all(1.0f));
+    const F whole = Isa::round(power), rest = Isa::sub(power, whole);
+    F sum = Isa::all(kTerms[5]);
+    for (int i = 4; i >= 0; --i) sum = Isa::fma(sum, rest, Isa::all(kTerms[i]));
     return Isa::times_power_of_two(sum, whole);
   }
 
@@ -194,7 +192,7 @@ struct VectorKernels {
 
   // Turn a row of scores into weights; returns their sum.
   static float soften(float* scores, int length, int padded) {
-    for (int j = length; j < padded; ++j) scores[j] = -1e30f;  // keys that are not there
+    for (int j = length; j < padded; ++j) scores[j] = -INFINITY;  // keys that are not there
     F most = Isa::load(scores);
     for (int j = kWidth; j < padded; j += kWidth) most = Isa::max(most, Isa::load(scores + j));
     const F peak = Isa::all(Isa::reduce_max(most));
