@@ -27,6 +27,7 @@ struct Avx512Vnni {
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F min(F a, F b) { return _mm512_min_ps(a, b); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F minus_abs(F x) { return _mm512_or_ps(x, all(-0.0f)); }
   static F round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static F times_power_of_two(F x, F power) { return _mm512_scalef_ps(x, power); }
   static float reduce_add(F x) { return _mm512_reduce_add_ps(x); }

@@ -25,25 +25,33 @@ template <class Isa>
 struct VectorKernels {
   using F = typename Isa::F;
   static constexpr int kWidth = Isa::kWidth;
+  static constexpr int kAbreast = 4;  // vectors that are finished together
 
-  // x * Phi(x) by a polynomial of x^2: within 8.3e-5 of the exact one everywhere, without a division.
-  // Minimax with weight |x| over [-4.2, 4.2], pinned to 0 and 1 at the ends.
-  static F gelu(F x) {
-    constexpr float kEnd = 4.2f;
-    constexpr float kTerms[] = {0.39846587f,    -0.06552819f,     0.0092982259f,   -0.00095065677f,
-                                6.6890607e-5f,  -3.0379256e-6f,   7.9413183e-8f,   -9.0175023e-10f};
-    const F inside = Isa::min(Isa::max(x, Isa::all(-kEnd)), Isa::all(kEnd));
-    const F square = Isa::mul(inside, inside);
-    F sum = Isa::all(kTerms[7]);
-    for (int i = 6; i >= 0; --i) sum = Isa::fma(sum, square, Isa::all(kTerms[i]));
-    return Isa::mul(x, Isa::fma(inside, sum, Isa::all(0.5f)));
+  // x * Phi(x) = max(x, 0) - |x| Phi(-|x|), where the root of Phi is nearly a polynomial: within 2.6e-5 of the exact
+  // one everywhere, without a division, and exact where x is 0 or far from it. For vectors side by side: one alone
+  // would wait for each of its products.
+  static void gelu(F (&x)[kAbreast]) {
+    constexpr float kRoot[] = {0.84062765f,    0.16575155f,    -0.054629111f,  // Phi(-t) = max(0, sum (-t)^i root[i])^4
+                               -0.0085023748f, 0.0028413661f, 0.00049175339f};
+    const F zero = Isa::all(0.0f);
+    F below[kAbreast], root[kAbreast];
+    each<kAbreast>([&](auto i) { below[i] = Isa::minus_abs(x[i]); });
+    each<kAbreast>([&](auto i) { root[i] = Isa::fma(Isa::all(kRoot[5]), below[i], Isa::all(kRoot[4])); });
+    each<4>([&](auto term) {
+      each<kAbreast>([&](auto i) { root[i] = Isa::fma(root[i], below[i], Isa::all(kRoot[3 - term])); });
+    });
+    each<kAbreast>([&](auto i) { root[i] = Isa::max(root[i], zero); });
+    each<kAbreast>([&](auto i) { root[i] = Isa::mul(root[i], root[i]); });
+    each<kAbreast>([&](auto i) { root[i] = Isa::mul(root[i], root[i]); });
+    each<kAbreast>([&](auto i) { x[i] = Isa::fma(below[i], root[i], Isa::max(x[i], zero)); });
   }
 
   template <Activation kActivation>
-  static F activated(F x) {
-    if constexpr (kActivation == Activation::gelu) return gelu(x);
-    if constexpr (kActivation == Activation::relu) return Isa::max(x, Isa::all(0.0f));
-    return x;
+  static void activate(F (&x)[kAbreast]) {
+    if constexpr (kActivation == Activation::gelu) gelu(x);
+    if constexpr (kActivation == Activation::relu) {
+      each<kAbreast>([&](auto i) { x[i] = Isa::max(x[i], Isa::all(0.0f)); });
+    }
   }
 
   // int32 [R, 64] sums to floats.
@@ -51,10 +59,16 @@ struct VectorKernels {
   static void finish(const int32_t* sums, const RowScale* scales, const Panel& panel, float* out, ptrdiff_t stride) {
     for (int r = 0; r < R; ++r, sums += kPanel, out += stride) {
       const F step = Isa::all(scales[r].step), low = Isa::all(scales[r].low);
-      for (int c = 0; c < kPanel; c += kWidth) {
-        const F scaled = Isa::mul(Isa::from_int(sums + c), Isa::load(panel.scale + c));
-        const F offset = Isa::fma(low, Isa::load(panel.sum + c), Isa::load(panel.bias + c));
-        Isa::store(out + c, activated<kActivation>(Isa::fma(scaled, step, offset)));
+      for (int c = 0; c < kPanel; c += kAbreast * kWidth) {
+        F x[kAbreast];
+        each<kAbreast>([&](auto i) {
+          const int at = c + i * kWidth;
+          const F scaled = Isa::mul(Isa::from_int(sums + at), Isa::load(panel.scale + at));
+          const F offset = Isa::fma(low, Isa::load(panel.sum + at), Isa::load(panel.bias + at));
+          x[i] = Isa::fma(scaled, step, offset);
+        });
+        activate<kActivation>(x);
+        each<kAbreast>([&](auto i) { Isa::store(out + c + i * kWidth, x[i]); });
       }
     }
   }
