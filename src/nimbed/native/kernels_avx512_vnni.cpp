@@ -43,20 +43,27 @@ struct Avx512Vnni {
     each<R * 4>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
     for (int i = 0; i < k; i += 4, a += 4, weights += 4 * kPanel) {
       __m512i w[4];
-      each<4>([&](auto c) { w[c] = _mm512_loadu_si512(weights + 64 * c); });
+      each<4>([&](auto c) { w[c] = kept(_mm512_loadu_si512(weights + 64 * c)); });
       each<R>([&](auto r) {
         int32_t four;
         __builtin_memcpy(&four, a + r * stride, 4);
         const __m512i x = _mm512_set1_epi32(four);
-        each<4>([&](auto c) { add_products(sums[r * 4 + c], x, w[c]); });
+        each<4>([&](auto c) { sums[r * 4 + c] = add_products(sums[r * 4 + c], x, w[c]); });
       });
     }
     each<R * 4>([&](auto i) { _mm512_store_si512(out + i * 16, sums[i]); });
   }
 
+  // Else the compiler, short of its favourite registers, would load the weights again for each row.
+  static __m512i kept(__m512i x) {
+    asm("" : "+v"(x));
+    return x;
+  }
+
   // The intrinsic gives the sum a register of its own, and a move to it.
-  static void add_products(__m512i& sum, __m512i x, __m512i w) {
+  static __m512i add_products(__m512i sum, __m512i x, __m512i w) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+    return sum;
   }
 
   // out[dim, padded] = k[length, dim]; the columns beyond `length` are zero.
