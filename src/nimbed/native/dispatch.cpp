@@ -19,6 +19,7 @@ const Choice kChoices[] = {
        return bool(__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"));
      }},
+    {&kAvx2, [] { return bool(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")); }},
 #endif
     {&kReference, [] { return true; }},
 };
