@@ -149,15 +149,20 @@ struct VectorKernels {
     return quantise_between(unit, least, most, width, q);
   }
 
-  // e^x for x <= 0: 2^n times a polynomial (minimax) for 2^f, f from -1/2 to 1/2. The relative error is 2e-7, and what
-  // rounding x / ln 2 gives: 6e-8 |x|.
-  static F exp(F x) {
+  // x = e^x for some x <= 0, abreast: 2^n times a polynomial (minimax) for 2^f, f from -1/2 to 1/2. The relative error
+  // is 2e-7, and what rounding x / ln 2 gives: 6e-8 |x|.
+  template <int N>
+  static void exp(F (&x)[N]) {
     constexpr float kTerms[] = {1.0f, 0.69314694f, 0.24022232f, 0.055507794f, 0.0096719991f, 0.0013254603f};
-    const F power = Isa::max(Isa::mul(x, Isa::all(1.44269504f)), Isa::all(-126.0f));
-    const F whole = Isa::round(power), rest = Isa::sub(power, whole);
-    F sum = Isa::all(kTerms[5]);
-    for (int i = 4; i >= 0; --i) sum = Isa::fma(sum, rest, Isa::all(kTerms[i]));
-    return Isa::times_power_of_two(sum, whole);
+    F whole[N], sum[N];
+    each<N>([&](auto i) { x[i] = Isa::max(Isa::mul(x[i], Isa::all(1.44269504f)), Isa::all(-126.0f)); });
+    each<N>([&](auto i) { whole[i] = Isa::round(x[i]); });
+    each<N>([&](auto i) { x[i] = Isa::sub(x[i], whole[i]); });
+    each<N>([&](auto i) { sum[i] = Isa::fma(Isa::all(kTerms[5]), x[i], Isa::all(kTerms[4])); });
+    each<4>([&](auto term) {
+      each<N>([&](auto i) { sum[i] = Isa::fma(sum[i], x[i], Isa::all(kTerms[3 - term])); });
+    });
+    each<N>([&](auto i) { x[i] = Isa::times_power_of_two(sum[i], whole[i]); });
   }
 
   // scores[r, columns] = q[r] . keys[:, columns] for R rows and kColumns vectors of columns.
@@ -204,19 +209,29 @@ struct VectorKernels {
     });
   }
 
-  // Turn a row of scores into weights; returns their sum.
-  static float soften(float* scores, int length, int padded) {
-    for (int j = length; j < padded; ++j) scores[j] = -INFINITY;  // keys that are not there
-    F most = Isa::load(scores);
-    for (int j = kWidth; j < padded; j += kWidth) most = Isa::max(most, Isa::load(scores + j));
-    const F peak = Isa::all(Isa::reduce_max(most));
-    F total = Isa::all(0.0f);
+  // Turn rows of scores into weights, and give their sums.
+  template <int R>
+  static void soften(float* scores, int length, int padded, float* totals) {
+    F peak[R], total[R];
+    each<R>([&](auto r) {
+      for (int j = length; j < padded; ++j) scores[r * padded + j] = -INFINITY;  // keys that are not there
+      peak[r] = Isa::load(scores + r * padded);
+      for (int j = kWidth; j < padded; j += kWidth) peak[r] = Isa::max(peak[r], Isa::load(scores + r * padded + j));
+    });
+    each<R>([&](auto r) {
+      peak[r] = Isa::all(Isa::reduce_max(peak[r]));
+      total[r] = Isa::all(0.0f);
+    });
     for (int j = 0; j < padded; j += kWidth) {
-      const F weight = exp(Isa::sub(Isa::load(scores + j), peak));
-      Isa::store(scores + j, weight);
-      total = Isa::add(total, weight);
+      F x[R];
+      each<R>([&](auto r) { x[r] = Isa::sub(Isa::load(scores + r * padded + j), peak[r]); });
+      exp(x);
+      each<R>([&](auto r) {
+        Isa::store(scores + r * padded + j, x[r]);
+        total[r] = Isa::add(total[r], x[r]);
+      });
     }
-    return Isa::reduce_add(total);
+    each<R>([&](auto r) { totals[r] = Isa::reduce_add(total[r]); });
   }
 
   template <int R>
@@ -230,7 +245,7 @@ struct VectorKernels {
       score<R, kWide>(q, stride, keys + j, padded, dim, scores + j);
     }
     for (; j < padded; j += kWidth) score<R, 1>(q, stride, keys + j, padded, dim, scores + j);
-    for (int r = 0; r < R; ++r) totals[r] = soften(scores + r * padded, length, padded);
+    soften<R>(scores, length, padded, totals);
     int d = 0;
     for (; d + 2 * kWidth <= dim; d += 2 * kWidth) {
       gather<R, 2>(scores, padded, v + d, stride, length, totals, out + d, out_stride);
