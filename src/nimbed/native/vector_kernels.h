@@ -10,7 +10,7 @@
 
 namespace nimbed {
 
-// body(0), body(1) ... body(N - 1), each with a constant: a compiler keeps arrays that are indexed by them in registers.
+// body(0), body(1) ... body(N - 1), each with a constant: arrays that are indexed by them are kept in registers.
 template <class Body, int... I>
 __attribute__((always_inline)) inline void each_of(Body& body, std::integer_sequence<int, I...>) {
   (body(std::integral_constant<int, I>{}), ...);
@@ -19,6 +19,19 @@ __attribute__((always_inline)) inline void each_of(Body& body, std::integer_sequ
 template <int N, class Body>
 __attribute__((always_inline)) inline void each(Body body) {
   each_of(body, std::make_integer_sequence<int, N>{});
+}
+
+// body(R, first) for tiles of R rows from `first` on, R a constant. Tiles of like height: 8 rows are 4 and 4, not 6
+// and 2.
+template <class Body>
+__attribute__((always_inline)) inline void by_tiles(int rows, Body body) {
+  for (int tiles = (rows + kTile - 1) / kTile, first = 0; first < rows; --tiles) {
+    const int now = (rows - first + tiles - 1) / tiles;
+    each<kTile>([&](auto i) {
+      if (now == i + 1) body(std::integral_constant<int, i + 1>{}, first);
+    });
+    first += now;
+  }
 }
 
 template <class Isa>
@@ -74,8 +87,8 @@ struct VectorKernels {
   }
 
   template <int R, Activation kActivation>
-  static void some_rows(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int k, const Panel& panel,
-                        float* out, ptrdiff_t out_stride) {
+  __attribute__((noinline)) static void some_rows(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int k,
+                                                  const Panel& panel, float* out, ptrdiff_t out_stride) {
     alignas(64) int32_t sums[R * kPanel];
     Isa::template tile<R>(a, a_stride, k, panel.weights, sums);
     finish<R, kActivation>(sums, scales, panel, out, out_stride);
@@ -84,16 +97,10 @@ struct VectorKernels {
   template <Activation kActivation>
   static void rows_by_panel(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k,
                             const Panel& panel, float* out, ptrdiff_t out_stride) {
-    using Some = void (*)(const uint8_t*, ptrdiff_t, const RowScale*, int, const Panel&, float*, ptrdiff_t);
-    constexpr Some kSome[] = {some_rows<1, kActivation>, some_rows<2, kActivation>, some_rows<3, kActivation>,
-                              some_rows<4, kActivation>, some_rows<5, kActivation>, some_rows<6, kActivation>};
-    static_assert(sizeof kSome / sizeof kSome[0] == kTile);
-    // Tiles of like height: 8 rows are 4 and 4, not 6 and 2.
-    for (int tiles = (rows + kTile - 1) / kTile; rows > 0; --tiles) {
-      const int now = (rows + tiles - 1) / tiles;
-      kSome[now - 1](a, a_stride, scales, k, panel, out, out_stride);
-      a += now * a_stride, scales += now, out += now * out_stride, rows -= now;
-    }
+    by_tiles(rows, [&](auto height, int first) {
+      some_rows<height, kActivation>(a + first * a_stride, a_stride, scales + first, k, panel,
+                                     out + first * out_stride, out_stride);
+    });
   }
 
   static void linear(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k, const Panel& panel,
@@ -235,8 +242,9 @@ struct VectorKernels {
   }
 
   template <int R>
-  static void attend_rows(const float* q, const float* keys, const float* v, ptrdiff_t stride, int length, int dim,
-                          float* out, ptrdiff_t out_stride, float* scores) {
+  __attribute__((noinline)) static void attend_rows(const float* q, const float* keys, const float* v,
+                                                    ptrdiff_t stride, int length, int dim, float* out,
+                                                    ptrdiff_t out_stride, float* scores) {
     constexpr int kWide = Isa::kAttentionColumns;
     const int padded = int(round_up(length, kWidth));
     float totals[R];
@@ -255,19 +263,14 @@ struct VectorKernels {
 
   static void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim, float* out,
                      ptrdiff_t out_stride, float* scratch) {
-    using Rows = void (*)(const float*, const float*, const float*, ptrdiff_t, int, int, float*, ptrdiff_t, float*);
-    constexpr Rows kRows[] = {attend_rows<1>, attend_rows<2>, attend_rows<3>,
-                              attend_rows<4>, attend_rows<5>, attend_rows<6>};
     const int padded = int(round_up(length, kWidth));
     float* keys = scratch;  // [dim, padded], so that a vector holds one component of many keys
     float* scores = scratch + padded * dim;
     Isa::transpose(k, stride, length, dim, keys, padded);
-    int left = length;
-    for (int tiles = (length + kTile - 1) / kTile; left > 0; --tiles) {
-      const int now = (left + tiles - 1) / tiles;
-      kRows[now - 1](q, keys, v, stride, length, dim, out, out_stride, scores);
-      q += now * stride, out += now * out_stride, left -= now;
-    }
+    by_tiles(length, [&](auto height, int first) {
+      attend_rows<height>(q + first * stride, keys, v, stride, length, dim, out + first * out_stride, out_stride,
+                          scores);
+    });
   }
 };
 
