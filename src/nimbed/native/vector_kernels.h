@@ -38,7 +38,8 @@ template <class Isa>
 struct VectorKernels {
   using F = typename Isa::F;
   static constexpr int kWidth = Isa::kWidth;
-  static constexpr int kAbreast = 4;  // vectors that are finished together
+  static constexpr int kAbreast = 4;  // vectors that are computed together, lest one waits for its last result
+  static constexpr int kStep = kAbreast * kWidth;
 
   // x * Phi(x) = max(x, 0) - |x| Phi(-|x|), where the root of Phi is nearly a polynomial: within 2.6e-5 of the exact
   // one everywhere, without a division, and exact where x is 0 or far from it. For vectors side by side: one alone
@@ -72,7 +73,7 @@ struct VectorKernels {
   static void finish(const int32_t* sums, const RowScale* scales, const Panel& panel, float* out, ptrdiff_t stride) {
     for (int r = 0; r < R; ++r, sums += kPanel, out += stride) {
       const F step = Isa::all(scales[r].step), low = Isa::all(scales[r].low);
-      for (int c = 0; c < kPanel; c += kAbreast * kWidth) {
+      for (int c = 0; c < kPanel; c += kStep) {
         F x[kAbreast];
         each<kAbreast>([&](auto i) {
           const int at = c + i * kWidth;
@@ -119,34 +120,54 @@ struct VectorKernels {
   }
 
   static RowScale quantise(const float* x, int width, uint8_t* q) {
-    F least = Isa::load(x), most = least;
-    for (int i = kWidth; i < width; i += kWidth) {
-      const F value = Isa::load(x + i);
-      least = Isa::min(least, value), most = Isa::max(most, value);
+    F least[kAbreast], most[kAbreast];
+    each<kAbreast>([&](auto c) { least[c] = most[c] = Isa::load(x + c * kWidth); });
+    for (int i = kStep; i < width; i += kStep) {
+      each<kAbreast>([&](auto c) {
+        const F value = Isa::load(x + i + c * kWidth);
+        least[c] = Isa::min(least[c], value), most[c] = Isa::max(most[c], value);
+      });
     }
-    return quantise_between(x, least, most, width, q);
+    each<kAbreast - 1>([&](auto c) {
+      least[0] = Isa::min(least[0], least[c + 1]), most[0] = Isa::max(most[0], most[c + 1]);
+    });
+    return quantise_between(x, least[0], most[0], width, q);
+  }
+
+  static float total_of(const F (&x)[kAbreast]) {
+    return Isa::reduce_add(Isa::add(Isa::add(x[0], x[1]), Isa::add(x[2], x[3])));
   }
 
   static RowScale add_norm(const float* y, float* x, int size, int width, const Norm& norm, uint8_t* q) {
-    F total = Isa::all(0.0f), squares = total;
-    for (int i = 0; i < width; i += kWidth) {
-      const F sum = Isa::add(Isa::load(x + i), Isa::load(y + i));
-      Isa::store(x + i, sum);
-      total = Isa::add(total, sum);
+    F total[kAbreast], squares[kAbreast];
+    each<kAbreast>([&](auto c) { total[c] = squares[c] = Isa::all(0.0f); });
+    for (int i = 0; i < width; i += kStep) {
+      each<kAbreast>([&](auto c) {
+        const int at = i + c * kWidth;
+        const F sum = Isa::add(Isa::load(x + at), Isa::load(y + at));
+        Isa::store(x + at, sum);
+        total[c] = Isa::add(total[c], sum);
+      });
     }
-    const float mean = Isa::reduce_add(total) / size;
+    const float mean = total_of(total) / size;
     const F centre = Isa::all(mean);
     int i = 0;
+    for (; i + kStep <= size; i += kStep) {
+      each<kAbreast>([&](auto c) {
+        const F off = Isa::sub(Isa::load(x + i + c * kWidth), centre);
+        squares[c] = Isa::fma(off, off, squares[c]);
+      });
+    }
     for (; i + kWidth <= size; i += kWidth) {
       const F off = Isa::sub(Isa::load(x + i), centre);
-      squares = Isa::fma(off, off, squares);
+      squares[0] = Isa::fma(off, off, squares[0]);
     }
-    float variance = Isa::reduce_add(squares);
+    float variance = total_of(squares);
     for (; i < size; ++i) variance += (x[i] - mean) * (x[i] - mean);  // the padding is not of it
     const F factor = Isa::all(1.0f / Isa::sqrt(variance / size + norm.epsilon));
     F least = Isa::all(INFINITY), most = Isa::all(-INFINITY);
     alignas(64) float unit[kMostWidth];
-    for (int i = 0; i < width; i += kWidth) {
+    for (i = 0; i < width; i += kWidth) {
       const F standard = Isa::mul(Isa::sub(Isa::load(x + i), centre), factor);
       Isa::store(x + i, Isa::fma(standard, Isa::load(norm.gamma + i), Isa::load(norm.beta + i)));
       const F value = Isa::mul(standard, Isa::load(norm.smooth + i));
