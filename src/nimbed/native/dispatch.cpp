@@ -11,14 +11,19 @@ struct Choice {
   bool (*runs)();
 };
 
+#if defined(NIMBED_X86)
+bool has_avx512_vnni() {
+  return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
 // Best first.
 const Choice kChoices[] = {
 #if defined(NIMBED_X86)
-    {&kAvx512Vnni,
-     [] {
-       return bool(__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
-                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"));
-     }},
+    {&kAvx512Bf16, [] { return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16"); }},
+    {&kAvx512Vnni, has_avx512_vnni},
+    {&kAvx2, [] { return bool(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")); }},
 #endif
     {&kReference, [] { return true; }},
 };

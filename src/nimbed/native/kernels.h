@@ -62,7 +62,7 @@ struct Kernels {
 constexpr size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
 constexpr size_t attention_scratch(size_t length, size_t dim) {
-  return round_up(length, 64) * (dim + kTile) + 64;
+  return round_up(length, 64) * (dim + kTile) + kTile * dim + 64;
 }
 
 // Plain C++, which the others are tested against.
@@ -70,6 +70,7 @@ extern const Kernels kReference;
 #if defined(NIMBED_X86)
 extern const Kernels kAvx2;
 extern const Kernels kAvx512Vnni;
+extern const Kernels kAvx512Bf16;
 #endif
 
 // The kernels of that name, or the best that this CPU has for "auto"; nullptr where it cannot run them.

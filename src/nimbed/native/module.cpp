@@ -13,6 +13,9 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace nimbed {
+
+void bind_kernels(nb::module_& m);  // testing.cpp
+
 namespace {
 
 template <class T>
@@ -210,4 +213,5 @@ NB_MODULE(_native, m) {
         return found->name;
       },
       "name"_a = "auto");
+  bind_kernels(m);
 }

@@ -1,0 +1,107 @@
+// AVX-512 with VNNI (Intel from Cascade Lake on, AMD from Zen 4 on): vpdpbusd multiplies 64 pairs of 8 bits and adds
+// them in fours to 16 sums of 32 bits, without overflow on the way. Each set of kernels that includes this has a copy
+// of its own: what is compiled for newer CPUs must not be linked into another.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cmath>
+
+#include "vector_kernels.h"
+
+namespace nimbed {
+namespace {
+
+struct Avx512Vnni {
+  using F = __m512;
+  static constexpr int kWidth = 16;
+  static constexpr int kAttentionColumns = 4;
+
+  static F all(float x) { return _mm512_set1_ps(x); }
+  static F load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, F x) { _mm512_storeu_ps(p, x); }
+  static F from_int(const int32_t* p) { return _mm512_cvtepi32_ps(_mm512_load_si512(p)); }
+  static void store_u8(uint8_t* p, F x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(x)));
+  }
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F min(F a, F b) { return _mm512_min_ps(a, b); }
+  static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F minus_abs(F x) { return _mm512_or_ps(x, all(-0.0f)); }
+  static F round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static F times_power_of_two(F x, F power) { return _mm512_scalef_ps(x, power); }
+  static float reduce_add(F x) { return _mm512_reduce_add_ps(x); }
+  static float reduce_min(F x) { return _mm512_reduce_min_ps(x); }
+  static float reduce_max(F x) { return _mm512_reduce_max_ps(x); }
+  static float sqrt(float x) { return std::sqrt(x); }
+
+  // A function of its own: inlined into a larger one, the compiler would spill the sums.
+  template <int R>
+  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, const int8_t* weights,
+                                             int32_t* out) {
+    __m512i sums[R * 4];
+    each<R * 4>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
+    for (int i = 0; i < k; i += 4, a += 4, weights += 4 * kPanel) {
+      __m512i w[4];
+      each<4>([&](auto c) { w[c] = kept(_mm512_loadu_si512(weights + 64 * c)); });
+      each<R>([&](auto r) {
+        int32_t four;
+        __builtin_memcpy(&four, a + r * stride, 4);
+        const __m512i x = _mm512_set1_epi32(four);
+        each<4>([&](auto c) { sums[r * 4 + c] = add_products(sums[r * 4 + c], x, w[c]); });
+      });
+    }
+    each<R * 4>([&](auto i) { _mm512_store_si512(out + i * 16, sums[i]); });
+  }
+
+  // Else the compiler, short of its favourite registers, would load the weights again for each row.
+  static __m512i kept(__m512i x) {
+    asm("" : "+v"(x));
+    return x;
+  }
+
+  // The intrinsic gives the sum a register of its own, and a move to it.
+  static __m512i add_products(__m512i sum, __m512i x, __m512i w) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+    return sum;
+  }
+
+  // out[dim, padded] = k[length, dim]; the columns beyond `length` are zero.
+  static void transpose(const float* k, ptrdiff_t stride, int length, int dim, float* out, int padded) {
+    for (int j = 0; j < padded; j += 16)
+      for (int d = 0; d < dim; d += 16) square(k + j * stride + d, stride, length - j, out + d * padded + j, padded);
+  }
+
+  static void square(const float* from, ptrdiff_t stride, int rows, float* to, int padded) {
+    __m512 r[16], t[16];
+    for (int i = 0; i < 16; ++i) r[i] = i < rows ? _mm512_loadu_ps(from + i * stride) : _mm512_setzero_ps();
+    for (int i = 0; i < 16; i += 2) {
+      t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+      t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+      r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+      r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+      r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+      r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; ++i) {
+      t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+      t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+      t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+      t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 4; ++i) {
+      _mm512_storeu_ps(to + i * padded, _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88));
+      _mm512_storeu_ps(to + (i + 8) * padded, _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd));
+      _mm512_storeu_ps(to + (i + 4) * padded, _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88));
+      _mm512_storeu_ps(to + (i + 12) * padded, _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd));
+    }
+  }
+};
+
+}  // namespace
+}  // namespace nimbed

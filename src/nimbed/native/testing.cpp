@@ -1,0 +1,124 @@
+// The kernels one by one, by the name of their set, as functions of numpy arrays: for tests alone.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <tuple>
+
+#include "kernels.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace nimbed {
+namespace {
+
+template <class T, int N>
+using Input = nb::ndarray<const T, nb::numpy, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+template <class T, int N>
+using Output = nb::ndarray<nb::numpy, T, nb::ndim<N>>;
+
+void demand(bool holds, const char* what) {
+  if (!holds) throw nb::value_error(what);
+}
+
+const Kernels& named(const std::string& name) {
+  const Kernels* found = find_kernels(name.c_str());
+  demand(found != nullptr, "this CPU has no kernels of that name");
+  return *found;
+}
+
+// An array of numpy's in memory of our own, exactly as long as it says: what writes beyond it, a sanitizer sees.
+template <class T, int N>
+Output<T, N> made(std::initializer_list<size_t> shape) {
+  size_t count = 1;
+  for (const size_t n : shape) count *= n;
+  T* data = new T[count]();
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  return Output<T, N>(data, shape, owner);
+}
+
+template <class T>
+Output<T, 1> copy_of(const Input<T, 1>& x) {
+  auto copy = made<T, 1>({x.shape(0)});
+  std::copy_n(x.data(), x.shape(0), copy.data());
+  return copy;
+}
+
+bool is_width(size_t n) { return n > 0 && n % kPanel == 0 && n <= kMostWidth; }
+
+Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 2>& a, const Input<float, 1>& steps,
+                        const Input<float, 1>& lows, const Input<int8_t, 3>& weights, const Input<float, 1>& scale,
+                        const Input<float, 1>& sum, const Input<float, 1>& bias, int activation) {
+  const size_t rows = a.shape(0), k = a.shape(1);
+  demand(rows > 0 && k > 0 && k % kPanel == 0 && k <= 1 << 16, "a is no [rows, k] with k a multiple of 64");
+  demand(steps.shape(0) == rows && lows.shape(0) == rows, "there is not a step and a low for each row");
+  demand(weights.shape(0) == k / 4 && weights.shape(1) == kPanel && weights.shape(2) == 4,
+         "weights are no [k / 4, 64, 4]");
+  demand(scale.shape(0) == kPanel && sum.shape(0) == kPanel && bias.shape(0) == kPanel,
+         "scale, sum or bias is no [64]");
+  demand(activation >= 0 && activation <= 2, "there is no such activation");
+  std::unique_ptr<RowScale[]> scales(new RowScale[rows]);
+  for (size_t r = 0; r < rows; ++r) scales[r] = {steps(r), lows(r)};
+  auto out = made<float, 2>({rows, size_t(kPanel)});
+  named(kernels).linear(a.data(), ptrdiff_t(k), scales.get(), int(rows), int(k),
+                        {weights.data(), scale.data(), sum.data(), bias.data()}, Activation(activation), out.data(),
+                        kPanel);
+  return out;
+}
+
+std::tuple<Output<uint8_t, 1>, float, float> quantise(const std::string& kernels, const Input<float, 1>& x) {
+  demand(is_width(x.shape(0)), "x is no multiple of 64 long");
+  auto q = made<uint8_t, 1>({x.shape(0)});
+  const RowScale scale = named(kernels).quantise(x.data(), int(x.shape(0)), q.data());
+  return {q, scale.step, scale.low};
+}
+
+std::tuple<Output<float, 1>, Output<uint8_t, 1>, float, float> add_norm(
+    const std::string& kernels, const Input<float, 1>& y, const Input<float, 1>& x, int size,
+    const Input<float, 1>& gamma, const Input<float, 1>& beta, const Input<float, 1>& smooth, float epsilon) {
+  const size_t width = x.shape(0);
+  demand(is_width(width) && size > 0 && size_t(size) <= width, "x is no multiple of 64 long, or size is beyond it");
+  demand(y.shape(0) == width && gamma.shape(0) == width && beta.shape(0) == width && smooth.shape(0) == width,
+         "y, gamma, beta or smooth is not as long as x");
+  auto sum = copy_of(x);
+  auto q = made<uint8_t, 1>({width});
+  const RowScale scale = named(kernels).add_norm(
+      y.data(), sum.data(), size, int(width), {gamma.data(), beta.data(), smooth.data(), epsilon}, q.data());
+  return {sum, q, scale.step, scale.low};
+}
+
+Output<float, 2> attend(const std::string& kernels, const Input<float, 2>& q, const Input<float, 2>& k,
+                        const Input<float, 2>& v, int dim) {
+  const size_t length = q.shape(0), stride = q.shape(1);
+  demand(k.shape(0) == length && v.shape(0) == length && k.shape(1) == stride && v.shape(1) == stride,
+         "q, k and v are of different shapes");
+  demand(length > 0 && length <= 1 << 16 && dim > 0 && dim % 16 == 0 && size_t(dim) <= stride,
+         "dim is no multiple of 16, or longer than a row");
+  auto out = made<float, 2>({length, size_t(dim)});
+  std::unique_ptr<float, decltype(&std::free)> scratch(
+      static_cast<float*>(std::aligned_alloc(64, attention_scratch(length, dim) * sizeof(float))), std::free);
+  if (!scratch) throw std::bad_alloc();
+  named(kernels).attend(q.data(), k.data(), v.data(), ptrdiff_t(stride), int(length), dim, out.data(), dim,
+                        scratch.get());
+  return out;
+}
+
+}  // namespace
+
+void bind_kernels(nb::module_& m) {
+  nb::module_ of = m.def_submodule("testing", "The kernels one by one, for tests. Nothing else should call them.");
+  of.def("linear", linear, "kernels"_a, "a"_a, "steps"_a, "lows"_a, "weights"_a, "scale"_a, "sum"_a, "bias"_a,
+         "activation"_a);
+  of.def("quantise", quantise, "kernels"_a, "x"_a);
+  of.def("add_norm", add_norm, "kernels"_a, "y"_a, "x"_a, "size"_a, "gamma"_a, "beta"_a, "smooth"_a, "epsilon"_a);
+  of.def("attend", attend, "kernels"_a, "q"_a, "k"_a, "v"_a, "dim"_a);
+}
+
+}  // namespace nimbed
