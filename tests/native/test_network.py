@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -22,17 +23,23 @@ _native = pytest.importorskip("nimbed._native", reason="the native engine is not
 KERNELS = [name for name in ("avx2", "avx512_vnni", "reference") if _native.kernels(name) is not None]
 
 
+@dataclass(frozen=True, repr=False)  # hypothesis would write all arrays out
+class Parts:
+    settings: dict
+    arrays: dict
+
+
 @pytest.fixture(scope="module")
 def network(minilm_native):
     import json
 
     arrays, metadata = read_tensors(minilm_native / ENCODER_FILE)
-    return json.loads(metadata["nimbed"]), arrays
+    return Parts(json.loads(metadata["nimbed"]), arrays)
 
 
 @pytest.fixture(scope="module")
 def model(network):
-    return _native.Model(*network)
+    return _native.Model(network.settings, network.arrays)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +179,7 @@ def test_a_child_of_fork_lets_go_of_it(engine):
 
 @pytest.mark.parametrize("change", ["missing setting", "setting", "missing array", "dtype", "shape", "strides"])
 def test_a_network_that_does_not_fit_itself_is_refused(change, network):
-    changed, arrays = dict(network[0]), dict(network[1])
+    changed, arrays = dict(network.settings), dict(network.arrays)
     if change == "missing setting":
         del changed["groups"]
     elif change == "setting":
@@ -193,7 +200,7 @@ def test_a_network_that_does_not_fit_itself_is_refused(change, network):
 @given(name=st.sampled_from(["hidden_size", "head_dim", "group_heads", "groups", "layers", "positions", "vocab_size"]),
        value=st.one_of(st.integers(-(2**70), 2**70), st.text(), st.none(), st.floats()))  # fmt: skip
 def test_no_setting_makes_it_read_beyond_its_arrays(name, value, network):
-    if value == network[0][name]:
+    if value == network.settings[name]:
         return
     with pytest.raises(ValueError, match=r"setting|array|padded"):
-        _native.Model({**network[0], name: value}, network[1])
+        _native.Model({**network.settings, name: value}, network.arrays)
