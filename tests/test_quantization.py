@@ -19,9 +19,16 @@ from nimbed.quantization._calibrate import one_row
 TEXTS = ["one", "two words", "", "a somewhat longer text, with punctuation!", "word " * 40]
 
 
-def test_manifest_holds_what_happened(minilm_int8, minilm_folder):
-    manifest = open_artefact(minilm_int8).manifest
-    assert manifest.engine == "openvino"
+@pytest.mark.parametrize(
+    ("engine", "fixture", "files"),
+    [
+        ("native", "minilm_native", {"encoder.safetensors"}),
+        ("openvino", "minilm_openvino_int8", {"model.xml", "model.bin"}),
+    ],
+)
+def test_manifest_holds_what_happened(engine, fixture, files, minilm_folder, request):
+    manifest = open_artefact(request.getfixturevalue(fixture)).manifest
+    assert manifest.engine == engine
     assert manifest.precision == "int8"
     assert manifest.source.file == "model.safetensors"
     import hashlib
@@ -39,7 +46,7 @@ def test_manifest_holds_what_happened(minilm_int8, minilm_folder):
     assert manifest.repair is None
     assert manifest.forced is False
     assert {"openvino", "nncf", "torch", "optimum-intel"} <= set(manifest.versions)
-    assert set(manifest.files) == {"model.xml", "model.bin", "ranges.npy", "tokenizer.json"}
+    assert set(manifest.files) == {*files, "ranges.npy", "tokenizer.json"}
 
 
 def test_int8_is_smaller_than_a_third(minilm_openvino_int8, minilm_fp32):

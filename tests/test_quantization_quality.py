@@ -209,7 +209,7 @@ def test_nncf_computes_without_saturation(quantised):
 
 
 def test_planted_outliers_are_repaired(planted, sensitive, tmp_path, capsys):
-    assert main(["quantize", str(planted), "-o", str(tmp_path / "out"), "--count", "16"]) == 0
+    assert main(["quantize", str(planted), "-o", str(tmp_path / "out"), "--count", "16", "--backend", "openvino"]) == 0
     manifest = open_artefact(tmp_path / "out").manifest
     assert manifest.forced is False
     assert manifest.quality["missed"] == []
@@ -231,7 +231,7 @@ def test_planted_outliers_are_repaired(planted, sensitive, tmp_path, capsys):
 @pytest.mark.parametrize("texts", [["The quick brown fox jumps over the lazy dog."], ["a a a a"] * 64])
 def test_sabotaged_calibration_is_refused(texts, sensitive, tmp_path):
     with pytest.raises(QualityError, match=r"on 256 held-out texts: .*min_cosine 0\.\d+ \(at least 0\.995\)") as caught:
-        quantize(sensitive, tmp_path / "out", calibration=texts, progress=False)
+        quantize(sensitive, tmp_path / "out", calibration=texts, backend="openvino", progress=False)
     assert isinstance(caught.value, BuildError)
     for remedy in ("--calibrate", 'precision="fp32"', "--force", "Nothing was published"):
         assert remedy in str(caught.value)

@@ -1,0 +1,214 @@
+"""The native engine's build: numpy's exact pass, rounding, refusals, and what ``auto`` makes of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.planted import sensitive_model
+
+from nimbed import Encoder, _choose, quantize
+from nimbed._build import QualityGate
+from nimbed._encoder_shape import read_shape
+from nimbed._types import OpenRequest, TokenBatch
+from nimbed.artefact import open_artefact
+from nimbed.backends import engine_module, open_backend
+from nimbed.errors import ArtefactError, BackendError, InputError, MissingExtraError, QualityError, SpecError
+from nimbed.quantization._bert import forward, gelu, read_weights
+from nimbed.quantization._rounding import rounded, scales_of
+from nimbed.spec import SpecOverrides, read_spec
+
+pytestmark = pytest.mark.usefixtures("native")
+IMPOSSIBLE = QualityGate(min_cosine=1.0)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["sensitive", "planted outliers"])
+def spoiled(request, tiny_folder, tmp_path_factory):
+    return sensitive_model(tiny_folder, tmp_path_factory.mktemp("models") / "spoiled", outliers=request.param)
+
+
+def test_the_exact_pass_is_torchs(minilm_folder):
+    import torch
+    import transformers
+
+    shape = read_shape(minilm_folder, read_spec(minilm_folder))
+    weights = read_weights(minilm_folder / "model.safetensors", shape)
+    ids = np.random.default_rng(0).integers(1000, 29000, 80).astype(np.int32)
+    model = transformers.AutoModel.from_pretrained(minilm_folder).eval()
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(ids[None].astype(np.int64))).last_hidden_state[0].numpy()
+    found = forward(weights, shape, ids)
+    assert np.linalg.norm(found - expected) <= 2e-6 * np.linalg.norm(expected)
+
+
+def test_gelu_is_erfs():
+    import math
+
+    x = np.linspace(-9, 9, 2001, dtype=np.float32)
+    exact = [value * (1 + math.erf(value / math.sqrt(2))) / 2 for value in x.tolist()]
+    np.testing.assert_allclose(gelu(x), exact, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), inputs=st.integers(2, 150), outputs=st.integers(1, 20))
+def test_rounding_is_closer_than_to_the_nearest(seed, inputs, outputs):
+    rng = np.random.default_rng(seed)
+    weights = rng.standard_normal((outputs, inputs)).astype(np.float32)
+    x = (rng.standard_normal((500, inputs)) @ rng.standard_normal((inputs, inputs))).astype(np.float32)
+    scales = scales_of(weights)
+    made = rounded(weights, scales, x.T @ x)
+    nearest = np.rint(weights / scales[:, None])
+    assert made.dtype == np.int8
+    assert np.abs(made.astype(int)).max() <= 127
+
+    def error(values):
+        return np.linalg.norm(x @ (values * scales[:, None] - weights).T)
+
+    assert error(made) <= 1.02 * error(nearest)
+
+
+def test_rounding_without_inputs_is_to_the_nearest():
+    weights = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+    weights[1] = 0
+    scales = scales_of(weights)
+    np.testing.assert_array_equal(
+        rounded(weights, scales, np.zeros((8, 8), np.float32)), np.rint(weights / scales[:, None])
+    )
+
+
+def test_a_build_is_the_same_every_time(tiny_folder, tmp_path):
+    made = [quantize(tiny_folder, tmp_path / name, backend="native", progress=False) for name in ("a", "b")]
+    assert made[0].manifest.digest == made[1].manifest.digest
+
+
+def test_weights_in_parts_and_in_bfloat16(tiny_folder, tmp_path, monkeypatch):
+    import torch
+    import transformers
+
+    parts = shutil.copytree(tiny_folder, tmp_path / "parts", ignore=shutil.ignore_patterns("*.safetensors"))
+    model = transformers.BertModel.from_pretrained(tiny_folder, add_pooling_layer=False)
+    model.to(torch.bfloat16).save_pretrained(parts, max_shard_size="1MB")
+    assert len(list(parts.glob("model-*-of-*.safetensors"))) > 1
+    with Encoder(parts, backend="native") as found, Encoder(tiny_folder, backend="torch") as exact:
+        a, b = found.encode(["one", "two words"]), exact.encode(["one", "two words"])
+    assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.999
+
+
+@pytest.mark.parametrize("texts", [["The quick brown fox jumps over the lazy dog."], ["a a a a"] * 64, None])
+def test_sabotage_passes_the_gate_or_is_refused(texts, spoiled, tmp_path):
+    try:
+        made = quantize(spoiled, tmp_path / "out", calibration=texts, backend="native", progress=False)
+    except QualityError:
+        assert list(tmp_path.iterdir()) == []
+        return
+    assert made.manifest.quality["missed"] == []
+    with Encoder(made) as found, Encoder(spoiled, backend="torch") as exact:
+        a, b = found.encode(["one", "two words, and more"]), exact.encode(["one", "two words, and more"])
+    assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.99
+
+
+def test_a_refusal_is_remembered_and_auto_takes_openvino(tiny_folder, tmp_path, monkeypatch):
+    from nimbed import _build, _locate
+
+    monkeypatch.setenv("NIMBED_HOME", str(tmp_path))
+    builds = []
+    run, make = _build._run_child, _locate.make_request
+
+    def count(request, *, progress):
+        builds.append(request.engine)
+        run(request, progress=progress)
+
+    def strict(source, spec, precision, **known):
+        return make(source, spec, precision, **known, gate=IMPOSSIBLE if source.engine == "native" else QualityGate())
+
+    monkeypatch.setattr(_build, "_run_child", count)
+    monkeypatch.setattr(_locate, "make_request", strict)
+    for _ in range(2):
+        with Encoder(tiny_folder) as encoder:
+            assert encoder.info.backend == "openvino"
+            assert "native engine's int8 failed its quality gate" in encoder.info.reasons["backend"]
+    assert builds == ["native", "openvino"]
+    with pytest.raises(QualityError, match="as found before"):
+        Encoder(tiny_folder, backend="native")
+
+
+def test_auto_says_why_not(tiny_folder, tiny_onnx, tmp_path):
+    with Encoder(tiny_folder) as encoder:
+        assert encoder.info.backend == "native"
+    for settings_, why in (
+        ({"model": tiny_folder, "precision": "fp32"}, "precision='fp32' was asked for"),
+        ({"model": tiny_onnx, "precision": "int8"}, "found none of model.safetensors"),
+        ({"model": tiny_folder, "spec": SpecOverrides(pooling="weightedmean")}, "no weightedmean pooling"),
+    ):
+        with Encoder(**settings_) as encoder:
+            assert encoder.info.backend == "openvino"
+            assert why in encoder.info.reasons["backend"]
+
+
+def test_what_it_does_not_run_is_refused_by_name(tiny_folder, tmp_path):
+    config = json.loads((tiny_folder / "config.json").read_text())
+    for change, why in (
+        ({"model_type": "modernbert"}, "runs bert.*not modernbert"),
+        ({"hidden_act": "gelu_new"}, "not the activation gelu_new"),
+        ({"position_embedding_type": "relative_key"}, "absolute positions"),
+        ({"num_attention_heads": 5}, "no kernels for 5 heads"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"num_hidden_layers": 3}, r"lacks .*layer\.2"),
+        ({"intermediate_size": 32}, r"up.weight has the shape \(64, 32\)"),
+    ):
+        folder = tmp_path / str(abs(hash(why)))
+        shutil.copytree(tiny_folder, folder)
+        (folder / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(SpecError, match=why):
+            Encoder(folder, backend="native")
+    with pytest.raises(InputError, match="has int8"):
+        Encoder(tiny_folder, backend="native", precision="fp32")
+
+
+def test_without_the_extension_auto_takes_openvino(tiny_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nimbed._native", None)
+    _choose.native_missing.cache_clear()
+    try:
+        with Encoder(tiny_folder, precision="fp32") as encoder:
+            assert "not compiled" in encoder.info.reasons["backend"]
+        monkeypatch.delitem(sys.modules, "nimbed.backends.native", raising=False)
+        with pytest.raises(MissingExtraError, match=r"C\+\+ compiler"):
+            engine_module("native")
+    finally:
+        _choose.native_missing.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def tiny_native(tiny_folder, tmp_path_factory):
+    return quantize(tiny_folder, tmp_path_factory.mktemp("built") / "tiny", backend="native", progress=False)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_damaged_engine_file_is_refused_or_harmless(data, tiny_native, tmp_path_factory):
+    """The manifest's hashes tell every change; without them, the file's own header and the engine's settings do."""
+    folder = shutil.copytree(tiny_native.folder, tmp_path_factory.mktemp("damaged") / "copy")
+    path = folder / "encoder.safetensors"
+    content = bytearray(path.read_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    else:
+        content[data.draw(st.integers(0, header - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    with pytest.raises(ArtefactError):
+        open_artefact(folder)
+    request = OpenRequest(folder=folder, spec=tiny_native.manifest.spec, precision="int8", threads=1)
+    try:
+        opened = open_backend("native", request)
+    except (BackendError, ArtefactError):
+        return
+    finally:
+        shutil.rmtree(folder)
+    vectors = opened.session().run(TokenBatch.from_sequences([np.int32([101, 102])]))
+    assert vectors.shape == (1, 32)
