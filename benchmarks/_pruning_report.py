@@ -41,7 +41,7 @@ class Network:
     def artefact(self, precision: Precision) -> Artefact | None:
         """As nimbed builds any model's; None where its gate refuses int8."""
         try:
-            return nimbed.quantize(self.folder, precision=precision, progress=False)
+            return nimbed.quantize(self.folder, precision=precision, backend="openvino", progress=False)
         except QualityError as err:
             print(f"{self.label}: {err}", file=sys.stderr)
             return None

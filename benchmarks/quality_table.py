@@ -43,11 +43,13 @@ EACH, MEAN, MAX_STS = 0.01, 0.005, 0.003  # the first two relative
 def main() -> int:
     parser = _common.parser(__doc__)
     _common.add_data(parser)
-    parser.add_argument("--rounding", action="store_true", help="compute the rounding of activations, as VNNI gives it")
+    parser.add_argument("--rounding", action="store_true", help="compute OpenVINO's rounding, as VNNI gives it")
     parser.add_argument("--calibrate", metavar="FILE", help="texts for the int8 artefact (default: those nimbed ships)")
+    parser.add_argument("--backend", default="auto", help="of int8: native or openvino")
     options = parser.parse_args()
     calibration = nimbed.Calibration(texts=options.calibrate) if options.calibrate else None
-    int8 = nimbed.quantize(options.model, calibration=calibration).folder
+    backend = "openvino" if options.rounding else options.backend
+    int8 = nimbed.quantize(options.model, calibration=calibration, backend=backend).folder
     settings = [
         Rounded(artefact=int8) if options.rounding else Setting(model=str(int8), precision="int8", name="int8"),
         Setting(model=options.model, backend="openvino", precision="fp32", name="fp32"),

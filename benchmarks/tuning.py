@@ -81,7 +81,7 @@ def main() -> int:
     if options.quick:
         options.texts, options.rounds = 32, 1
     precision = options.precision or ("int8" if _machine.cpu().fast_int8 else "fp32")
-    folder = nimbed.quantize(options.model, precision=precision, progress=False).folder
+    folder = nimbed.quantize(options.model, precision=precision, backend="openvino", progress=False).folder
     if options.worker:
         print(json.dumps({"allocator": allocator_worker, "cache": cache_worker}[options.worker](folder, options)))
         return 0
