@@ -51,9 +51,8 @@ def measure(options: argparse.Namespace) -> int:
     engine = artefact.manifest.engine
     conditions = _common.conditions(engine=engine, precision=options.precision, texts=options.texts)
     arguments = ["--worker", str(artefact.folder), "--data", str(options.data), "--texts", str(options.texts)]
-    done = subprocess.run(
-        [sys.executable, __file__, "--model", options.model, *arguments], check=True, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, __file__, "--model", options.model, *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     samples = json.loads(done.stdout)
     report(samples)
     return _common.finish(

@@ -9,7 +9,6 @@ import asyncio
 import sys
 import threading
 import time
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from nimbed.langchain import NimbedEmbeddings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
 CALLERS = 64
 MIN_MERGED = 0.8  # of the texts a second that lists of 64 reach
@@ -99,7 +99,7 @@ def first_seen(peer: Path, max_length: int, queries: Sequence[str]) -> float:
 
 
 def plain_openvino(folder: Path, max_length: int) -> Callable[[str], np.ndarray]:
-    """An artefact's graph and tokenizer with OpenVINO's own latency settings: each query in its own length, unpadded."""
+    """An artefact's graph with OpenVINO's own latency settings: each query in its own length, unpadded."""
     import openvino as ov
     from tokenizers import Tokenizer
 
