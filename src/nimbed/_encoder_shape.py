@@ -31,11 +31,12 @@ ARCHITECTURES = {
     "bert": _BERT,
     "camembert": _BERT,
     "distilbert": _DISTIL,
+    "mpnet": _BERT,
     "roberta": _BERT,
     "xlm-roberta": _BERT,
 }
 # These count positions from the padding token's id on.
-_FROM_PADDING = {"camembert", "roberta", "xlm-roberta"}
+_FROM_PADDING = {"camembert", "mpnet", "roberta", "xlm-roberta"}
 _MOST_WIDTH = 8192
 
 
@@ -62,6 +63,11 @@ class EncoderShape:
     activation: str
     epsilon: float
     padding: int
+
+    @property
+    def relative(self) -> bool:
+        """Whether a score depends on the distance of its tokens (MPNet)."""
+        return self.architecture == "mpnet"
 
 
 def read_shape(folder: Path, spec: ModelSpec) -> EncoderShape:

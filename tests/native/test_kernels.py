@@ -257,6 +257,22 @@ def test_attention(kernels, length, dim, stride):
 
 
 @every_set
+@pytest.mark.parametrize("length", LENGTHS)
+def test_distances_are_added_to_scores(kernels, length):
+    rng, dim = random(length), 32
+    q, k, v = (floats(rng.normal(size=(length, dim))) for _ in range(3))
+    q *= np.float32(dim**-0.5)
+    distances = floats(3 * rng.normal(size=2 * length + 15))
+    distances[0] = distances[2 * length :] = np.nan  # beyond all keys
+    scores = q.astype(float) @ k.astype(float).T
+    scores += distances[np.arange(length) - np.arange(length)[:, None] + length]
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    exact = weights / weights.sum(1, keepdims=True) @ v
+    off = np.abs(testing.attend(kernels, q, k, v, dim, distances) - exact)
+    assert np.linalg.norm(off) <= BFLOAT16.get(kernels, FLOAT32)[1] * np.linalg.norm(exact)
+
+
+@every_set
 @pytest.mark.parametrize("length", [1, 5, 16, 17, 100])
 @pytest.mark.parametrize("size", [1e-20, 10, 1e3, 1e8, 1e15])
 def test_attention_of_scores_beyond_exp(kernels, length, size):

@@ -54,9 +54,10 @@ struct Kernels {
 
   // Softmax(q k^T) v of one head over one sequence of `length` tokens. q, k, v: float [length, dim] with `stride`
   // floats from row to row; dim a multiple of 16; q is scaled already. out: the same shape, with `out_stride`.
-  // scratch: attention_scratch(length, dim) floats.
-  void (*attend)(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim, float* out,
-                 ptrdiff_t out_stride, float* scratch);
+  // distances: what a score gets for the distance of its key from its query, from 1 - length on to length - 1 (and 15
+  // that do not matter), or nullptr. scratch: attention_scratch(length, dim) floats.
+  void (*attend)(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim,
+                 const float* distances, float* out, ptrdiff_t out_stride, float* scratch);
 };
 
 constexpr size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }

@@ -96,8 +96,8 @@ void pair_rows(const float* from, ptrdiff_t stride, int length, int dim, Pair* t
 }
 
 template <int R>
-void attend_rows(const float* q, const Pair* keys, const Pair* v, ptrdiff_t stride, int length, int dim, float* out,
-                 ptrdiff_t out_stride, float* scores) {
+void attend_rows(const float* q, const Pair* keys, const Pair* v, ptrdiff_t stride, int length, int dim,
+                 const float* distances, float* out, ptrdiff_t out_stride, float* scores) {
   const int padded = int(round_up(length, 16)), components = dim / 2, tokens = (length + 1) / 2;  // in pairs
   Pair* queries = reinterpret_cast<Pair*>(scores + kTile * padded);
   Pair* weights = reinterpret_cast<Pair*>(scores);  // in the first half of each row of them
@@ -106,7 +106,7 @@ void attend_rows(const float* q, const Pair* keys, const Pair* v, ptrdiff_t stri
   int j = 0;
   for (; j + 64 <= padded; j += 64) score<R, 4>(queries, components, keys + j, padded, scores + j);
   for (; j < padded; j += 16) score<R, 1>(queries, components, keys + j, padded, scores + j);
-  Set::soften<R>(scores, length, padded, totals);
+  Set::soften<R>(scores, length, padded, distances, totals);
   for (int r = 0; r < R; ++r) pair_up(scores + r * padded, padded, weights + r * padded);
   int d = 0;
   for (; d + 64 <= dim; d += 64) gather<R, 4>(weights, padded, tokens, v + d, dim, totals, out + d, out_stride);
@@ -114,8 +114,8 @@ void attend_rows(const float* q, const Pair* keys, const Pair* v, ptrdiff_t stri
   for (; d < dim; d += 16) gather<R, 1>(weights, padded, tokens, v + d, dim, totals, out + d, out_stride);
 }
 
-void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim, float* out,
-            ptrdiff_t out_stride, float* scratch) {
+void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim,
+            const float* distances, float* out, ptrdiff_t out_stride, float* scratch) {
   const int padded = int(round_up(length, 16));
   Pair* keys = reinterpret_cast<Pair*>(scratch);  // [dim / 2, padded]
   Pair* values = keys + padded * dim / 2;         // [padded / 2, dim]
@@ -123,8 +123,8 @@ void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, in
   pair_keys(k, stride, length, dim, keys, padded);
   pair_rows(v, stride, length, dim, values);
   by_tiles(length, [&](auto height, int first) {
-    attend_rows<height>(q + first * stride, keys, values, stride, length, dim, out + first * out_stride, out_stride,
-                        scores);
+    attend_rows<height>(q + first * stride, keys, values, stride, length, dim, distances ? distances - first : nullptr,
+                        out + first * out_stride, out_stride, scores);
   });
 }
 

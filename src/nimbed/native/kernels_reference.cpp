@@ -56,13 +56,14 @@ RowScale add_norm(const float* y, float* x, int size, int width, const Norm& nor
   return quantise(smoothed, width, q);
 }
 
-void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim, float* out,
-            ptrdiff_t out_stride, float* scratch) {
+void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim,
+            const float* distances, float* out, ptrdiff_t out_stride, float* scratch) {
   for (int i = 0; i < length; ++i, q += stride, out += out_stride) {
     float most = -INFINITY, total = 0;
     for (int j = 0; j < length; ++j) {
       float score = 0;
       for (int d = 0; d < dim; ++d) score += q[d] * k[j * stride + d];
+      if (distances != nullptr) score += distances[j - i];
       scratch[j] = score;
       most = std::max(most, score);
     }

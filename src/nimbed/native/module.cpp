@@ -101,6 +101,8 @@ Network read_network(const Reader& from) {
   net.words = from.array<float>("words", {size_t(net.vocabulary), width});
   net.position_table = from.array<float>("positions", {size_t(net.positions), width});
   net.type_table = from.array<float>("types", {size_t(net.types), width});
+  const size_t heads = size_t(net.groups) * net.group_heads;
+  net.relative = from.number("relative", 0, 1) ? from.array<float>("relative", {heads, size_t(net.distances())}) : nullptr;
   net.embedding_norm = from.norm("norm", width, epsilon);
   const int layers = from.number("layers", 1, 1024);
   for (int i = 0; i < layers; ++i) {

@@ -149,8 +149,10 @@ class Pass {
         const ptrdiff_t first = batch_.offsets[s] - batch_.offsets[0];
         for (int head = 0; head < net_.group_heads; ++head) {
           const ptrdiff_t at = first * width + head * net_.head_dim;
+          const ptrdiff_t row = (ptrdiff_t(group) * net_.group_heads + head) * net_.distances();
+          const float* distances = net_.relative ? net_.relative + row + net_.longest() : nullptr;
           kernels_.attend(heads[0] + at, heads[1] + at, heads[2] + at, width, batch_.offsets[s + 1] - batch_.offsets[s],
-                          net_.head_dim,
+                          net_.head_dim, distances,
                           shared_.context.get() + first * context_width + group * width + head * net_.head_dim,
                           context_width, own_.scratch.get());
         }

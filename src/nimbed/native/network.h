@@ -51,10 +51,13 @@ struct Network {
   const float* words;           // [vocabulary][width]
   const float* position_table;  // [positions][width]
   const float* type_table;      // [types][width]
+  // MPNet adds a number to each head's scores by distance, [heads][distances], distance 0 in the middle; or nullptr.
+  const float* relative;
   Norm embedding_norm;
   std::vector<Layer> layers;
 
   int longest() const { return positions - padding - 1; }
+  int distances() const { return int(round_up(2 * size_t(longest()) + 16, 16)); }
 };
 
 struct Batch {

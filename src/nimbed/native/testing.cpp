@@ -1,6 +1,7 @@
 // The kernels one by one, by the name of their set, as functions of numpy arrays: for tests alone.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -95,17 +96,19 @@ std::tuple<Output<float, 1>, Output<uint8_t, 1>, float, float> add_norm(
 }
 
 Output<float, 2> attend(const std::string& kernels, const Input<float, 2>& q, const Input<float, 2>& k,
-                        const Input<float, 2>& v, int dim) {
+                        const Input<float, 2>& v, int dim, const std::optional<Input<float, 1>>& distances) {
   const size_t length = q.shape(0), stride = q.shape(1);
   demand(k.shape(0) == length && v.shape(0) == length && k.shape(1) == stride && v.shape(1) == stride,
          "q, k and v are of different shapes");
   demand(length > 0 && length <= 1 << 16 && dim > 0 && dim % 16 == 0 && size_t(dim) <= stride,
          "dim is no multiple of 16, or longer than a row");
+  demand(!distances || distances->shape(0) >= 2 * length + 15, "there are not distances enough");
   auto out = made<float, 2>({length, size_t(dim)});
   std::unique_ptr<float, decltype(&std::free)> scratch(
       static_cast<float*>(std::aligned_alloc(64, attention_scratch(length, dim) * sizeof(float))), std::free);
   if (!scratch) throw std::bad_alloc();
-  named(kernels).attend(q.data(), k.data(), v.data(), ptrdiff_t(stride), int(length), dim, out.data(), dim,
+  named(kernels).attend(q.data(), k.data(), v.data(), ptrdiff_t(stride), int(length), dim,
+                        distances ? distances->data() + length : nullptr, out.data(), dim,
                         scratch.get());
   return out;
 }
@@ -118,7 +121,7 @@ void bind_kernels(nb::module_& m) {
          "activation"_a);
   of.def("quantise", quantise, "kernels"_a, "x"_a);
   of.def("add_norm", add_norm, "kernels"_a, "y"_a, "x"_a, "size"_a, "gamma"_a, "beta"_a, "smooth"_a, "epsilon"_a);
-  of.def("attend", attend, "kernels"_a, "q"_a, "k"_a, "v"_a, "dim"_a);
+  of.def("attend", attend, "kernels"_a, "q"_a, "k"_a, "v"_a, "dim"_a, "distances"_a.none() = nb::none());
 }
 
 }  // namespace nimbed

@@ -238,9 +238,18 @@ struct VectorKernels {
     });
   }
 
+  // scores[r, j] += distances[j - r].
+  template <int R>
+  static void add_distances(const float* distances, int padded, float* scores) {
+    for (int r = 0; r < R; ++r, scores += padded)
+      for (int j = 0; j < padded; j += kWidth)
+        Isa::store(scores + j, Isa::add(Isa::load(scores + j), Isa::load(distances + j - r)));
+  }
+
   // Turn rows of scores into weights, and give their sums.
   template <int R>
-  static void soften(float* scores, int length, int padded, float* totals) {
+  static void soften(float* scores, int length, int padded, const float* distances, float* totals) {
+    if (distances != nullptr) add_distances<R>(distances, padded, scores);
     F peak[R], total[R];
     each<R>([&](auto r) {
       for (int j = length; j < padded; ++j) scores[r * padded + j] = -INFINITY;  // keys that are not there
@@ -265,8 +274,8 @@ struct VectorKernels {
 
   template <int R>
   __attribute__((noinline)) static void attend_rows(const float* q, const float* keys, const float* v,
-                                                    ptrdiff_t stride, int length, int dim, float* out,
-                                                    ptrdiff_t out_stride, float* scores) {
+                                                    ptrdiff_t stride, int length, int dim, const float* distances,
+                                                    float* out, ptrdiff_t out_stride, float* scores) {
     constexpr int kWide = Isa::kAttentionColumns;
     const int padded = int(round_up(length, kWidth));
     float totals[R];
@@ -275,7 +284,7 @@ struct VectorKernels {
       score<R, kWide>(q, stride, keys + j, padded, dim, scores + j);
     }
     for (; j < padded; j += kWidth) score<R, 1>(q, stride, keys + j, padded, dim, scores + j);
-    soften<R>(scores, length, padded, totals);
+    soften<R>(scores, length, padded, distances, totals);
     int d = 0;
     for (; d + 2 * kWidth <= dim; d += 2 * kWidth) {
       gather<R, 2>(scores, padded, v + d, stride, length, totals, out + d, out_stride);
@@ -283,15 +292,15 @@ struct VectorKernels {
     for (; d < dim; d += kWidth) gather<R, 1>(scores, padded, v + d, stride, length, totals, out + d, out_stride);
   }
 
-  static void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim, float* out,
-                     ptrdiff_t out_stride, float* scratch) {
+  static void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim,
+                     const float* distances, float* out, ptrdiff_t out_stride, float* scratch) {
     const int padded = int(round_up(length, kWidth));
     float* keys = scratch;  // [dim, padded], so that a vector holds one component of many keys
     float* scores = scratch + padded * dim;
     Isa::transpose(k, stride, length, dim, keys, padded);
     by_tiles(length, [&](auto height, int first) {
-      attend_rows<height>(q + first * stride, keys, v, stride, length, dim, out + first * out_stride, out_stride,
-                          scores);
+      attend_rows<height>(q + first * stride, keys, v, stride, length, dim, distances ? distances - first : nullptr,
+                          out + first * out_stride, out_stride, scores);
     });
   }
 };

@@ -42,6 +42,14 @@ _BERT = {
     "down": "output.dense",
     "output_norm": "output.LayerNorm",
 }
+_MPNET = {
+    **_BERT,
+    "query": "attention.attn.q",
+    "key": "attention.attn.k",
+    "value": "attention.attn.v",
+    "output": "attention.attn.o",
+    "attention_norm": "attention.LayerNorm",
+}
 _DISTIL = {
     "query": "attention.q_lin",
     "key": "attention.k_lin",
@@ -68,8 +76,10 @@ def read_weights(network: Path, shape: EncoderShape) -> dict[str, Float32Array]:
     found = {name: values for file in files for name, values in read_tensors(file)[0].items()}
     prefix = next((name.removesuffix(_WORDS) for name in found if name.endswith(_WORDS)), "")
     wanted = _names(shape)
-    if shape.architecture == "distilbert":
+    if shape.architecture in {"distilbert", "mpnet"}:
         del wanted["types"]
+    if shape.relative:
+        wanted["relative"] = "encoder.relative_attention_bias.weight"
     if missing := [theirs for theirs in wanted.values() if prefix + theirs not in found]:
         raise SpecError(f"{network} lacks {prefix}{missing[0]} (and {len(missing) - 1} more)")
     weights = {ours: found[prefix + theirs].astype(np.float32) for ours, theirs in wanted.items()}
@@ -80,7 +90,8 @@ def read_weights(network: Path, shape: EncoderShape) -> dict[str, Float32Array]:
 
 def _names(shape: EncoderShape) -> dict[str, str]:
     distil = shape.architecture == "distilbert"
-    table, layers = (_DISTIL, "transformer.layer") if distil else (_BERT, "encoder.layer")
+    tables = {"distilbert": _DISTIL, "mpnet": _MPNET}
+    table, layers = tables.get(shape.architecture, _BERT), "transformer.layer" if distil else "encoder.layer"
     names = dict(_EMBEDDINGS)
     for i in range(shape.layers):
         for ours, theirs in table.items():
@@ -95,6 +106,8 @@ def _check(weights: Weights, shape: EncoderShape, network: Path) -> None:
     for name, values in weights.items():
         if name in {"words", "positions", "types"}:
             wanted: tuple[int, ...] = (len(values), hidden)
+        elif name == "relative":
+            wanted = (len(values), shape.heads)
         else:
             square = name.endswith("weight") and "norm" not in name
             wanted = shapes.get(name.partition(".")[2].partition(".")[2], (hidden, hidden) if square else (hidden,))
@@ -109,6 +122,7 @@ def forward(weights: Weights, shape: EncoderShape, ids: Int32Array, watch: Watch
     positions = np.where(counted, np.cumsum(counted) + shape.padding, shape.padding)
     x = weights["words"][ids] + weights["positions"][positions] + weights["types"][0]
     x = _layer_norm(x, weights, "norm", shape.epsilon)
+    nearness = by_distance(weights["relative"], tokens) if shape.relative else None
     for i in range(shape.layers):
         name = f"layers.{i}."
 
@@ -121,13 +135,32 @@ def forward(weights: Weights, shape: EncoderShape, ids: Int32Array, watch: Watch
         q, k, v = (
             linear(part, x).reshape(tokens, shape.heads, -1).swapaxes(0, 1) for part in ("query", "key", "value")
         )
-        context = _softmax(q @ k.swapaxes(1, 2) / np.float32(np.sqrt(q.shape[-1]))) @ v
+        scores = q @ k.swapaxes(1, 2) / np.float32(np.sqrt(q.shape[-1]))
+        if nearness is not None:
+            scores += nearness[:, np.arange(tokens) - np.arange(tokens)[:, None] + tokens]
+        context = _softmax(scores) @ v
         mixed = linear("output", context.swapaxes(0, 1).reshape(tokens, -1))
         x = _layer_norm(x + mixed, weights, name + "attention_norm", shape.epsilon)
         wide = linear("up", x)
         wide = gelu(wide) if shape.activation == "gelu" else np.maximum(wide, 0)
         x = _layer_norm(x + linear("down", wide), weights, name + "output_norm", shape.epsilon)
     return x
+
+
+def by_distance(table: Float32Array, longest: int) -> Float32Array:
+    """What a score gets for a key's distance from its query, ``[heads, 2 * longest]``, distance 0 at ``longest``.
+
+    ``table``: a row a bucket, ``[buckets, heads]``. Half of the buckets are for keys that come later; of each half the
+    first half are distances of their own, the others grow to 128 by equal ratios (Raffel et al. 2020, T5).
+    """
+    half = len(table) // 2
+    exact = half // 2
+    distance = np.arange(-longest, longest)
+    size = np.abs(distance)
+    ratio = np.log(np.maximum(size, 1).astype(np.float32) / exact) / np.log(128 / exact)
+    bucket = np.where(size < exact, size, np.minimum(exact + (ratio * (half - exact)).astype(int), half - 1))
+    nearness: Float32Array = table[bucket + half * (distance > 0)].T
+    return nearness
 
 
 def pooled(hidden: Float32Array, pooling: Pooling, *, normalize: bool) -> Float32Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nimbed import _machine
 from nimbed._encoder_shape import ACTIVATIONS, POOLINGS
+from nimbed.quantization._bert import by_distance
 from nimbed.quantization._rounding import rounded, scales_of
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def settings_of(shape: EncoderShape, *, pooling: Pooling, normalize: bool, table
         "positions": tables["positions"],
         "type_vocab_size": tables["types"],
         "padding_id": shape.padding,
+        "relative": int(shape.relative),
         "layer_norm_eps": shape.epsilon,
         "activation": ACTIVATIONS[shape.activation],
         "pooling": POOLINGS[pooling],
@@ -105,6 +107,10 @@ def pack(weights: Mapping[str, Float32Array], shape: EncoderShape, seen: Mapping
     packer = _Packer(weights, shape, seen)
     arrays: dict[str, Array] = {name: packer.wide(weights[name], axis=1) for name in ("words", "positions", "types")}
     arrays.update(packer.norm("norm", readers=_attending(0)))
+    if shape.relative:
+        longest = len(weights["positions"]) - shape.padding - 1
+        nearness = by_distance(weights["relative"], longest)
+        arrays["relative"] = _placed(nearness, slice(0, 2 * longest), _padded(2 * longest + _LINE, _LINE), axis=1)
     with ThreadPoolExecutor(_machine.thread_plan().threads) as pool:
         for layer in pool.map(packer.layer, range(shape.layers)):
             arrays.update(layer)
