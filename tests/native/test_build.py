@@ -55,7 +55,7 @@ def test_gelu_is_erfs():
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), inputs=st.integers(2, 150), outputs=st.integers(1, 20))
+@given(seed=st.integers(0, 2**32 - 1), inputs=st.integers(64, 200), outputs=st.integers(8, 40))
 def test_rounding_is_closer_than_to_the_nearest(seed, inputs, outputs):
     rng = np.random.default_rng(seed)
     weights = rng.standard_normal((outputs, inputs)).astype(np.float32)
@@ -69,7 +69,8 @@ def test_rounding_is_closer_than_to_the_nearest(seed, inputs, outputs):
     def error(values):
         return np.linalg.norm(x @ (values * scales[:, None] - weights).T)
 
-    assert error(made) <= 1.02 * error(nearest)
+    # Of few weights chance decides; of many, what one rounding loses the others make good.
+    assert error(made) < 0.9 * error(nearest)
 
 
 def test_rounding_without_inputs_is_to_the_nearest():

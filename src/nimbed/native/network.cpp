@@ -13,7 +13,7 @@ constexpr int kGroupTokens = 256;  // of whole sequences that pass through a lay
 constexpr size_t kBlockBytes = 320 << 10;  // of the widest activations of a block of rows: they stay in the L2 cache
 constexpr int kMostRows = 96;
 
-// Memory that grows and is aligned to cache lines.
+// Memory that grows and is aligned to cache lines. It begins as zeros, which padding that nobody writes must be.
 template <class T>
 class Buffer {
  public:
@@ -23,6 +23,7 @@ class Buffer {
       size_ = 0;
       data_ = static_cast<T*>(std::aligned_alloc(64, round_up(count * sizeof(T), 64)));
       if (data_ == nullptr) throw std::bad_alloc();
+      std::fill_n(data_, count, T{});
       size_ = count;
     }
     return data_;
@@ -89,9 +90,9 @@ namespace {
 class Pass {
  public:
   Pass(const Network& net, const Kernels& kernels, const Batch& batch, Workspace& own, Workspace& shared, Team* team,
-       int rank, RightOfWay* way)
+       int rank, int members, RightOfWay* way)
       : net_(net), kernels_(kernels), batch_(batch), own_(own), shared_(shared), team_(team), rank_(rank), way_(way),
-        members_(team ? team->size() : 1), tokens_(batch.offsets[batch.count] - batch.offsets[0]) {}
+        members_(members), tokens_(batch.offsets[batch.count] - batch.offsets[0]) {}
 
   void through(int layers) {
     embed();
@@ -287,11 +288,12 @@ void Session::run(const Batch& batch, float* out) {
   // Pieces enough for all: each member takes whole ones. Else they share the columns of each.
   const bool apart = team_->size() == 1 || int(pieces.size()) >= 2 * team_->size();
   std::atomic<size_t> next{0};
-  team_->run([&](int rank) {
+  team_->run([&](int rank, int members) {
     Workspace &own = *spaces_[rank], &shared = apart ? own : *spaces_[0];
     for (size_t i = apart ? next++ : 0; i < pieces.size(); i = apart ? next++ : i + 1) {
       const Batch part = part_of(batch, pieces[i]);
-      Pass pass(network_, kernels_, part, own, shared, apart ? nullptr : &*team_, apart ? 0 : rank, way);
+      Pass pass(network_, kernels_, part, own, shared, apart ? nullptr : &*team_, apart ? 0 : rank,
+                apart ? 1 : members, way);
       pass.through(int(network_.layers.size()));
       if (apart || rank == 0) pool_all(network_, part, pass.hidden(), out + ptrdiff_t(pieces[i].first) * network_.size);
     }
@@ -304,7 +306,7 @@ void Session::hidden(const Batch& batch, int layers, float* out) {
     const Batch part = part_of(batch, piece);
     Workspace& space = *spaces_[0];
     space.prepare(network_, piece.tokens, longest_of(part));
-    Pass pass(network_, kernels_, part, space, space, nullptr, 0, nullptr);
+    Pass pass(network_, kernels_, part, space, space, nullptr, 0, 1, nullptr);
     pass.through(layers);
     for (int t = 0; t < piece.tokens; ++t, out += network_.size) {
       std::copy_n(pass.hidden() + ptrdiff_t(t) * network_.width, network_.size, out);

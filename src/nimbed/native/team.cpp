@@ -12,16 +12,24 @@ namespace {
 constexpr int kSpins = 4000;  // some 50 us: longer than members differ, unless the system has taken one away
 constexpr auto kStandAside = std::chrono::milliseconds(5);
 
-void pause() {
+// Spins until `holds`, and lets others have the core if that takes long.
+template <class Condition>
+void await(Condition holds) {
+  for (int spins = 0; !holds(); ++spins) {
+    if (spins > kSpins) {
+      std::this_thread::yield();
+      continue;
+    }
 #if defined(NIMBED_X86)
-  _mm_pause();
+    _mm_pause();
 #endif
+  }
 }
 
 }  // namespace
 
 Team::Team(int size) {
-  for (int rank = 1; rank < size; ++rank) threads_.emplace_back([this, rank] { work(rank); });
+  for (int i = 1; i < size; ++i) threads_.emplace_back([this] { work(); });
 }
 
 Team::~Team() {
@@ -33,51 +41,60 @@ Team::~Team() {
   for (auto& thread : threads_) thread.join();
 }
 
-void Team::run(const std::function<void(int)>& job) {
-  if (threads_.empty()) return job(0);
+void Team::run(const Job& job) {
+  if (threads_.empty()) return job(0, 1);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     job_ = &job;
-    busy_ = int(threads_.size());
+    joined_ = 0;
+    members_ = 0;
+    open_ = true;
     ++round_;
   }
   begun_.notify_all();
-  job(0);
+  int spins = 0;
+  await([&] { return joined_.load(std::memory_order_relaxed) + 1 == size() || ++spins > kSpins; });
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    open_ = false;
+    busy_ = joined_;
+  }
+  const int members = busy_ + 1;
+  members_.store(members, std::memory_order_release);
+  job(0, members);
   std::unique_lock<std::mutex> lock(mutex_);
   ended_.wait(lock, [this] { return busy_ == 0; });
 }
 
-void Team::work(int rank) {
+void Team::work() {
   for (uint64_t seen = 0;;) {
-    const std::function<void(int)>* job;
+    const Job* job;
+    int rank, members = 0;
     {
       std::unique_lock<std::mutex> lock(mutex_);
-      begun_.wait(lock, [&] { return over_ || round_ != seen; });
+      begun_.wait(lock, [&] { return over_ || (open_ && round_ != seen); });
       if (over_) return;
       seen = round_;
       job = job_;
+      rank = ++joined_;
     }
-    (*job)(rank);
+    await([&] { return (members = members_.load(std::memory_order_acquire)) != 0; });
+    (*job)(rank, members);
     std::lock_guard<std::mutex> lock(mutex_);
     if (--busy_ == 0) ended_.notify_one();
   }
 }
 
 void Team::meet() {
-  if (threads_.empty()) return;
+  const int members = members_.load(std::memory_order_relaxed);
+  if (members == 1) return;
   const uint32_t meeting = meetings_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size()) {
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
     arrived_.store(0, std::memory_order_relaxed);
     meetings_.store(meeting + 1, std::memory_order_release);
     return;
   }
-  for (int spins = 0; meetings_.load(std::memory_order_acquire) == meeting; ++spins) {
-    if (spins < kSpins) {
-      pause();
-    } else {
-      std::this_thread::yield();
-    }
-  }
+  await([&] { return meetings_.load(std::memory_order_acquire) != meeting; });
 }
 
 void RightOfWay::enter() { inside_.fetch_add(1, std::memory_order_relaxed); }

@@ -32,31 +32,36 @@ class OfProcess {
   pid_t process_ = getpid();
 };
 
-// They sleep between batches.
+// They sleep between batches. One that the system does not wake in time is not waited for: it misses the batch.
 class Team {
  public:
+  // What a member does: its rank, from 0 on, and how many take part.
+  using Job = std::function<void(int rank, int members)>;
+
   explicit Team(int size);
   ~Team();
   Team(const Team&) = delete;
 
   int size() const { return int(threads_.size()) + 1; }
 
-  // Runs job(rank) on every member, the caller among them as rank 0; returns when all are done. It must not throw.
-  void run(const std::function<void(int)>& job);
+  // Runs the job on the caller, as rank 0, and on all who come in time; returns when they are done. It must not throw.
+  void run(const Job& job);
 
-  // Waits until every member is here.
+  // Waits until every member of the batch is here.
   void meet();
 
  private:
-  void work(int rank);
+  void work();
 
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable begun_, ended_;
-  const std::function<void(int)>* job_ = nullptr;
+  const Job* job_ = nullptr;
   uint64_t round_ = 0;
+  bool open_ = false, over_ = false;
   int busy_ = 0;
-  bool over_ = false;
+  std::atomic<int> joined_{0};
+  std::atomic<int> members_{1};  // of this batch; 0 until it is known who comes
   std::atomic<int> arrived_{0};
   std::atomic<uint32_t> meetings_{0};
 };
