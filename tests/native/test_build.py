@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.planted import sensitive_model
 
-from nimbed import Encoder, _choose, quantize
-from nimbed._build import QualityGate
+from nimbed import Encoder, _build, _choose, quantize
 from nimbed._encoder_shape import read_shape
 from nimbed._types import OpenRequest, TokenBatch
 from nimbed.artefact import open_artefact
@@ -24,7 +23,6 @@ from nimbed.quantization._rounding import rounded, scales_of
 from nimbed.spec import SpecOverrides, read_spec
 
 pytestmark = pytest.mark.usefixtures("native")
-IMPOSSIBLE = QualityGate(min_cosine=1.0)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["sensitive", "planted outliers"])
@@ -114,21 +112,17 @@ def test_sabotage_passes_the_gate_or_is_refused(texts, spoiled, tmp_path):
 
 
 def test_a_refusal_is_remembered_and_auto_takes_openvino(tiny_folder, tmp_path, monkeypatch):
-    from nimbed import _build, _locate
-
     monkeypatch.setenv("NIMBED_HOME", str(tmp_path))
     builds = []
-    run, make = _build._run_child, _locate.make_request
+    run = _build._run_child
 
-    def count(request, *, progress):
+    def refuse(request, *, progress):
         builds.append(request.engine)
+        if request.engine == "native":
+            raise QualityError("int8 is too far from fp32")
         run(request, progress=progress)
 
-    def strict(source, spec, precision, **known):
-        return make(source, spec, precision, **known, gate=IMPOSSIBLE if source.engine == "native" else QualityGate())
-
-    monkeypatch.setattr(_build, "_run_child", count)
-    monkeypatch.setattr(_locate, "make_request", strict)
+    monkeypatch.setattr(_build, "_run_child", refuse)
     for _ in range(2):
         with Encoder(tiny_folder) as encoder:
             assert encoder.info.backend == "openvino"

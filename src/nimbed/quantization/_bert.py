@@ -73,7 +73,7 @@ def read_weights(network: Path, shape: EncoderShape) -> dict[str, Float32Array]:
         SpecError: one is missing, or has another shape.
     """
     files = [network] if network.suffix == ".safetensors" else sorted(network.parent.glob("model-*-of-*.safetensors"))
-    found = {name: values for file in files for name, values in read_tensors(file)[0].items()}
+    found = {_renamed(name): values for file in files for name, values in read_tensors(file)[0].items()}
     prefix = next((name.removesuffix(_WORDS) for name in found if name.endswith(_WORDS)), "")
     wanted = _names(shape)
     if shape.architecture in {"distilbert", "mpnet"}:
@@ -86,6 +86,11 @@ def read_weights(network: Path, shape: EncoderShape) -> dict[str, Float32Array]:
     weights.setdefault("types", np.zeros((1, shape.hidden), np.float32))
     _check(weights, shape, network)
     return weights
+
+
+def _renamed(name: str) -> str:
+    """LayerNorm's parameters had TensorFlow's names in the first BERTs, and transformers still writes them at times."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _names(shape: EncoderShape) -> dict[str, str]:
