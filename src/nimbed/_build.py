@@ -199,7 +199,9 @@ def _build_once(request: BuildRequest, target: Path, *, progress: bool) -> None:
         _run_child(request, progress=progress)
     except QualityError as err:
         if target.parent == home() / "artefacts":
-            refusal.write_text(str(err), encoding="utf-8")
+            with contextlib.suppress(OSError):  # then it will be found out again
+                target.parent.mkdir(parents=True, exist_ok=True)
+                refusal.write_text(str(err), encoding="utf-8")
         raise
 
 
