@@ -79,7 +79,6 @@ def main() -> int:
         "networks": {name: {"gops": found, "share": found / roof} for name, found in whole.items()},
         "conditions": _common.conditions(kernels=kernels(), rounds=rounds),
     }
-    _common.print_conditions(record["conditions"])
     gates = {f"{name}: at least {least:.0%} of the roof": whole[name] >= least * roof for name, least in GATES.items()}
     return _common.finish(options, "native_roof", record, gates)
 
@@ -102,8 +101,7 @@ def panel_roof(threads: int, rounds: int) -> float:
     inputs, calls = _linear_inputs(rng, 12 * ROWS, 384), 200
 
     def work() -> None:
-        for _ in range(calls):
-            testing.linear(kernels(), *inputs, 0)
+        testing.linear(kernels(), *inputs, 0, calls)
 
     def all_threads() -> None:
         running = [threading.Thread(target=work) for _ in range(threads)]
@@ -134,25 +132,27 @@ def parts_of(shape: EncoderShape, rounds: int) -> list[Part]:
 
 def _product(name: str, inputs: int, outputs: int, activation: int, rounds: int, rng: np.random.Generator) -> Part:
     arrays = _linear_inputs(rng, 12 * ROWS, inputs)
-    took = _best(lambda: testing.linear(kernels(), *arrays, activation), rounds) / (12 * ROWS) * outputs / 64
+    took = (
+        _best(lambda times: testing.linear(kernels(), *arrays, activation, times), rounds) / (12 * ROWS) * outputs / 64
+    )
     return Part(name, 2.0 * inputs * outputs, took)
 
 
 def _attention(shape: EncoderShape, rounds: int, rng: np.random.Generator) -> Part:
     dim = shape.hidden // shape.heads
     q, k, v = (rng.standard_normal((TOKENS, 64)).astype(np.float32) for _ in range(3))
-    took = _best(lambda: testing.attend(kernels(), q, k, v, dim), rounds) / TOKENS * shape.heads
+    took = _best(lambda times: testing.attend(kernels(), q, k, v, dim, None, times), rounds) / TOKENS * shape.heads
     return Part(f"attention, {TOKENS} tokens", 4.0 * TOKENS * shape.hidden, took)
 
 
 def _rounding(name: str, width: int, rounds: int, rng: np.random.Generator) -> Part:
     x = rng.standard_normal(width).astype(np.float32)
-    return Part(name, 0, _best(lambda: testing.quantise(kernels(), x), rounds))
+    return Part(name, 0, _best(lambda times: testing.quantise(kernels(), x, times), rounds))
 
 
 def _norm(width: int, rounds: int, rng: np.random.Generator) -> Part:
     x, ones = rng.standard_normal(width).astype(np.float32), np.ones(width, np.float32)
-    took = _best(lambda: testing.add_norm(kernels(), x, x, width, ones, ones, ones, 1e-12), rounds)
+    took = _best(lambda times: testing.add_norm(kernels(), x, x, width, ones, ones, ones, 1e-12, times), rounds)
     return Part("sum, LayerNorm, rounding", 0, took)
 
 
@@ -163,10 +163,10 @@ def _linear_inputs(rng: np.random.Generator, rows: int, inputs: int) -> tuple[An
     return a, np.ones(rows, np.float32), np.ones(rows, np.float32), weights, ones, ones, ones
 
 
-def _best(call: Callable[[], object], rounds: int, calls: int = 200) -> float:
-    """Nanoseconds of one call, of the best of some rounds."""
-    call()
-    return min(_common.seconds(lambda: [call() for _ in range(calls)]) for _ in range(3 * rounds)) / calls * 1e9
+def _best(call: Callable[[int], object], rounds: int, times: int = 200) -> float:
+    """Nanoseconds of one run of a kernel, of the best of some rounds."""
+    call(times)
+    return min(_common.seconds(lambda: call(times)) for _ in range(3 * rounds)) / times * 1e9
 
 
 def network_gops(shape: EncoderShape, threads: int, rounds: int) -> float:

@@ -83,18 +83,12 @@ def read_shape(folder: Path, spec: ModelSpec) -> EncoderShape:
         raise SpecError(f"the native engine runs {', '.join(ARCHITECTURES)}, not {spec.architecture}")
     _check(config, spec)
 
-    def number(name: str) -> int:
-        value = config.get(names.get(name, name))
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SpecError(f"{path}: {names.get(name, name)} is {value!r}, not a whole number above 0")
-        return value
-
     shape = EncoderShape(
         architecture=spec.architecture,
-        hidden=number("hidden_size"),
-        heads=number("num_attention_heads"),
-        layers=number("num_hidden_layers"),
-        intermediate=number("intermediate_size"),
+        hidden=_number(config, path, names, "hidden_size"),
+        heads=_number(config, path, names, "num_attention_heads"),
+        layers=_number(config, path, names, "num_hidden_layers"),
+        intermediate=_number(config, path, names, "intermediate_size"),
         activation=str(config.get(names.get("hidden_act", "hidden_act"), "gelu")),
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
         padding=int(config.get("pad_token_id", 1)) if spec.architecture in _FROM_PADDING else -1,
@@ -104,6 +98,13 @@ def read_shape(folder: Path, spec: ModelSpec) -> EncoderShape:
     if shape.hidden % shape.heads or max(shape.hidden, shape.intermediate) > _MOST_WIDTH:
         raise SpecError(f"the native engine has no kernels for {shape.heads} heads in a width of {shape.hidden}")
     return shape
+
+
+def _number(config: Mapping[str, Any], path: Path, names: Mapping[str, str], name: str) -> int:
+    value = config.get(names.get(name, name))
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SpecError(f"{path}: {names.get(name, name)} is {value!r}, not a whole number above 0")
+    return value
 
 
 def _check(config: Mapping[str, Any], spec: ModelSpec) -> None:

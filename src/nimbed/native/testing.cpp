@@ -1,4 +1,4 @@
-// The kernels one by one, by the name of their set, as functions of numpy arrays: for tests alone.
+// The kernels one by one, by the name of their set, as functions of numpy arrays: for tests and measurements. They run `times` times.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -56,7 +56,7 @@ bool is_width(size_t n) { return n > 0 && n % kPanel == 0 && n <= kMostWidth; }
 
 Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 2>& a, const Input<float, 1>& steps,
                         const Input<float, 1>& lows, const Input<int8_t, 3>& weights, const Input<float, 1>& scale,
-                        const Input<float, 1>& sum, const Input<float, 1>& bias, int activation) {
+                        const Input<float, 1>& sum, const Input<float, 1>& bias, int activation, int times) {
   const size_t rows = a.shape(0), k = a.shape(1);
   demand(rows > 0 && k > 0 && k % kPanel == 0 && k <= 1 << 16, "a is no [rows, k] with k a multiple of 64");
   demand(steps.shape(0) == rows && lows.shape(0) == rows, "there is not a step and a low for each row");
@@ -68,35 +68,45 @@ Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 2>& a, 
   std::unique_ptr<RowScale[]> scales(new RowScale[rows]);
   for (size_t r = 0; r < rows; ++r) scales[r] = {steps(r), lows(r)};
   auto out = made<float, 2>({rows, size_t(kPanel)});
-  named(kernels).linear(a.data(), ptrdiff_t(k), scales.get(), int(rows), int(k),
-                        {weights.data(), scale.data(), sum.data(), bias.data()}, Activation(activation), out.data(),
-                        kPanel);
+  const Panel panel{weights.data(), scale.data(), sum.data(), bias.data()};
+  const Kernels& set = named(kernels);
+  nb::gil_scoped_release release;
+  for (int i = 0; i < times; ++i) {
+    set.linear(a.data(), ptrdiff_t(k), scales.get(), int(rows), int(k), panel, Activation(activation), out.data(),
+               kPanel);
+  }
   return out;
 }
 
-std::tuple<Output<uint8_t, 1>, float, float> quantise(const std::string& kernels, const Input<float, 1>& x) {
+std::tuple<Output<uint8_t, 1>, float, float> quantise(const std::string& kernels, const Input<float, 1>& x, int times) {
   demand(is_width(x.shape(0)), "x is no multiple of 64 long");
   auto q = made<uint8_t, 1>({x.shape(0)});
-  const RowScale scale = named(kernels).quantise(x.data(), int(x.shape(0)), q.data());
+  const Kernels& set = named(kernels);
+  RowScale scale{};
+  for (int i = 0; i < times; ++i) scale = set.quantise(x.data(), int(x.shape(0)), q.data());
   return {q, scale.step, scale.low};
 }
 
 std::tuple<Output<float, 1>, Output<uint8_t, 1>, float, float> add_norm(
     const std::string& kernels, const Input<float, 1>& y, const Input<float, 1>& x, int size,
-    const Input<float, 1>& gamma, const Input<float, 1>& beta, const Input<float, 1>& smooth, float epsilon) {
+    const Input<float, 1>& gamma, const Input<float, 1>& beta, const Input<float, 1>& smooth, float epsilon,
+    int times) {
   const size_t width = x.shape(0);
   demand(is_width(width) && size > 0 && size_t(size) <= width, "x is no multiple of 64 long, or size is beyond it");
   demand(y.shape(0) == width && gamma.shape(0) == width && beta.shape(0) == width && smooth.shape(0) == width,
          "y, gamma, beta or smooth is not as long as x");
   auto sum = copy_of(x);
   auto q = made<uint8_t, 1>({width});
-  const RowScale scale = named(kernels).add_norm(
-      y.data(), sum.data(), size, int(width), {gamma.data(), beta.data(), smooth.data(), epsilon}, q.data());
+  const Norm norm{gamma.data(), beta.data(), smooth.data(), epsilon};
+  const Kernels& set = named(kernels);
+  RowScale scale{};
+  for (int i = 0; i < times; ++i) scale = set.add_norm(y.data(), sum.data(), size, int(width), norm, q.data());
   return {sum, q, scale.step, scale.low};
 }
 
 Output<float, 2> attend(const std::string& kernels, const Input<float, 2>& q, const Input<float, 2>& k,
-                        const Input<float, 2>& v, int dim, const std::optional<Input<float, 1>>& distances) {
+                        const Input<float, 2>& v, int dim, const std::optional<Input<float, 1>>& distances,
+                        int times) {
   const size_t length = q.shape(0), stride = q.shape(1);
   demand(k.shape(0) == length && v.shape(0) == length && k.shape(1) == stride && v.shape(1) == stride,
          "q, k and v are of different shapes");
@@ -107,9 +117,11 @@ Output<float, 2> attend(const std::string& kernels, const Input<float, 2>& q, co
   std::unique_ptr<float, decltype(&std::free)> scratch(
       static_cast<float*>(std::aligned_alloc(64, attention_scratch(length, dim) * sizeof(float))), std::free);
   if (!scratch) throw std::bad_alloc();
-  named(kernels).attend(q.data(), k.data(), v.data(), ptrdiff_t(stride), int(length), dim,
-                        distances ? distances->data() + length : nullptr, out.data(), dim,
-                        scratch.get());
+  const Kernels& set = named(kernels);
+  for (int i = 0; i < times; ++i) {
+    set.attend(q.data(), k.data(), v.data(), ptrdiff_t(stride), int(length), dim,
+               distances ? distances->data() + length : nullptr, out.data(), dim, scratch.get());
+  }
   return out;
 }
 
@@ -118,10 +130,12 @@ Output<float, 2> attend(const std::string& kernels, const Input<float, 2>& q, co
 void bind_kernels(nb::module_& m) {
   nb::module_ of = m.def_submodule("testing", "The kernels one by one, for tests. Nothing else should call them.");
   of.def("linear", linear, "kernels"_a, "a"_a, "steps"_a, "lows"_a, "weights"_a, "scale"_a, "sum"_a, "bias"_a,
-         "activation"_a);
-  of.def("quantise", quantise, "kernels"_a, "x"_a);
-  of.def("add_norm", add_norm, "kernels"_a, "y"_a, "x"_a, "size"_a, "gamma"_a, "beta"_a, "smooth"_a, "epsilon"_a);
-  of.def("attend", attend, "kernels"_a, "q"_a, "k"_a, "v"_a, "dim"_a, "distances"_a.none() = nb::none());
+         "activation"_a, "times"_a = 1);
+  of.def("quantise", quantise, "kernels"_a, "x"_a, "times"_a = 1);
+  of.def("add_norm", add_norm, "kernels"_a, "y"_a, "x"_a, "size"_a, "gamma"_a, "beta"_a, "smooth"_a, "epsilon"_a,
+         "times"_a = 1);
+  of.def("attend", attend, "kernels"_a, "q"_a, "k"_a, "v"_a, "dim"_a, "distances"_a.none() = nb::none(),
+         "times"_a = 1);
 }
 
 }  // namespace nimbed

@@ -5,6 +5,7 @@ It calibrates and judges the native engine's 8 bits where no torch is installed,
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -129,27 +130,35 @@ def forward(weights: Weights, shape: EncoderShape, ids: Int32Array, watch: Watch
     x = _layer_norm(x, weights, "norm", shape.epsilon)
     nearness = by_distance(weights["relative"], tokens) if shape.relative else None
     for i in range(shape.layers):
-        name = f"layers.{i}."
-
-        def linear(part: str, x: Float32Array, name: str = name) -> Float32Array:
-            if watch is not None:
-                watch(name + part, x)
-            y: Float32Array = x @ weights[f"{name}{part}.weight"].T + weights[f"{name}{part}.bias"]
-            return y
-
-        q, k, v = (
-            linear(part, x).reshape(tokens, shape.heads, -1).swapaxes(0, 1) for part in ("query", "key", "value")
-        )
-        scores = q @ k.swapaxes(1, 2) / np.float32(np.sqrt(q.shape[-1]))
-        if nearness is not None:
-            scores += nearness[:, np.arange(tokens) - np.arange(tokens)[:, None] + tokens]
-        context = _softmax(scores) @ v
-        mixed = linear("output", context.swapaxes(0, 1).reshape(tokens, -1))
-        x = _layer_norm(x + mixed, weights, name + "attention_norm", shape.epsilon)
-        wide = linear("up", x)
+        product = partial(_product, weights, watch, f"layers.{i}.")
+        q, k, v = (product(part, x) for part in ("query", "key", "value"))
+        mixed = product("output", _attention(q, k, v, shape.heads, nearness))
+        x = _layer_norm(x + mixed, weights, f"layers.{i}.attention_norm", shape.epsilon)
+        wide = product("up", x)
         wide = gelu(wide) if shape.activation == "gelu" else np.maximum(wide, 0)
-        x = _layer_norm(x + linear("down", wide), weights, name + "output_norm", shape.epsilon)
+        x = _layer_norm(x + product("down", wide), weights, f"layers.{i}.output_norm", shape.epsilon)
     return x
+
+
+def _product(weights: Weights, watch: Watch | None, layer: str, part: str, x: Float32Array) -> Float32Array:
+    name = layer + part
+    if watch is not None:
+        watch(name, x)
+    y: Float32Array = x @ weights[name + ".weight"].T + weights[name + ".bias"]
+    return y
+
+
+def _attention(
+    q: Float32Array, k: Float32Array, v: Float32Array, heads: int, nearness: Float32Array | None
+) -> Float32Array:
+    """What each token takes from all, ``[tokens, hidden]``."""
+    tokens = len(q)
+    q, k, v = (part.reshape(tokens, heads, -1).swapaxes(0, 1) for part in (q, k, v))
+    scores = q @ k.swapaxes(1, 2) / np.float32(np.sqrt(q.shape[-1]))
+    if nearness is not None:
+        scores += nearness[:, np.arange(tokens) - np.arange(tokens)[:, None] + tokens]
+    context: Float32Array = (_softmax(scores) @ v).swapaxes(0, 1).reshape(tokens, -1)
+    return context
 
 
 def by_distance(table: Float32Array, longest: int) -> Float32Array:
