@@ -9,7 +9,9 @@
 namespace nimbed {
 namespace {
 
-constexpr int kGroupTokens = 256;  // of whole sequences that pass through a layer together, if they are short
+// Tokens of whole sequences that pass through the layers together, if they are short: at most, and where a team divides
+// few of them among its members, at least.
+constexpr int kMostTokens = 256, kFewTokens = 64;
 
 // Members of a team take contiguous parts of `count` things.
 struct Part {
@@ -172,11 +174,11 @@ struct Piece {
   int first, count, tokens;
 };
 
-std::vector<Piece> pieces_of(const Batch& batch) {
+std::vector<Piece> pieces_of(const Batch& batch, int most) {
   std::vector<Piece> pieces;
   for (int s = 0; s < batch.count; ++s) {
     const int tokens = batch.offsets[s + 1] - batch.offsets[s];
-    if (pieces.empty() || pieces.back().tokens + tokens > kGroupTokens) pieces.push_back({s, 0, 0});
+    if (pieces.empty() || pieces.back().tokens + tokens > most) pieces.push_back({s, 0, 0});
     ++pieces.back().count;
     pieces.back().tokens += tokens;
   }
@@ -210,14 +212,17 @@ Session::Session(const Network& network, const Kernels& kernels, RightOfWay& way
 Session::~Session() = default;
 
 void Session::run(const Batch& batch, float* out) {
-  const std::vector<Piece> pieces = pieces_of(batch);
+  // Where there are pieces enough for all, each member takes whole ones; else they share the columns of each.
+  const bool alone = team_->size() == 1;
+  const int parts = 2 * team_->size(), tokens = batch.offsets[batch.count] - batch.offsets[0];
+  auto pieces = pieces_of(batch, alone ? kMostTokens : std::clamp(tokens / parts, kFewTokens, kMostTokens));
+  const bool apart = alone || int(pieces.size()) >= parts;
+  if (!apart) pieces = pieces_of(batch, kMostTokens);
   int most = 0;
   for (const Piece& piece : pieces) most = std::max(most, piece.tokens);
   for (auto& space : spaces_) space->prepare(network_, most, longest_of(batch));
   RightOfWay* way = in_bulk_ ? &way_ : nullptr;
   if (!in_bulk_) way_.enter();
-  // Pieces enough for all: each member takes whole ones. Else they share the columns of each.
-  const bool apart = team_->size() == 1 || int(pieces.size()) >= 2 * team_->size();
   std::atomic<size_t> next{0};
   team_->run([&](int rank, int members) {
     Workspace &own = *spaces_[rank], &shared = apart ? own : *spaces_[0];
@@ -233,7 +238,7 @@ void Session::run(const Batch& batch, float* out) {
 }
 
 void Session::hidden(const Batch& batch, int layers, float* out) {
-  for (const Piece& piece : pieces_of(batch)) {
+  for (const Piece& piece : pieces_of(batch, kMostTokens)) {
     const Batch part = part_of(batch, piece);
     Workspace& space = *spaces_[0];
     space.prepare(network_, piece.tokens, longest_of(part));
