@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -23,10 +22,9 @@ _native = pytest.importorskip("nimbed._native", reason="the native engine is not
 KERNELS = [name for name in ("avx2", "avx512_vnni", "reference") if _native.kernels(name) is not None]
 
 
-@dataclass(frozen=True, repr=False)  # hypothesis would write all arrays out
-class Parts:
-    settings: dict
-    arrays: dict
+class Parts:  # no record: hypothesis would write all arrays out
+    def __init__(self, settings, arrays):
+        self.settings, self.arrays = settings, arrays
 
 
 @pytest.fixture(scope="module")
