@@ -198,7 +198,11 @@ def test_a_network_that_does_not_fit_itself_is_refused(change, network):
 @given(name=st.sampled_from(["hidden_size", "head_dim", "group_heads", "groups", "layers", "positions", "vocab_size"]),
        value=st.one_of(st.integers(-(2**70), 2**70), st.text(), st.none(), st.floats()))  # fmt: skip
 def test_no_setting_makes_it_read_beyond_its_arrays(name, value, network):
-    if value == network.settings[name]:
+    changed = {**network.settings, name: value}
+    try:
+        model = _native.Model(changed, network.arrays)
+    except ValueError:
         return
-    with pytest.raises(ValueError, match=r"setting|array|padded"):
-        _native.Model({**network.settings, name: value}, network.arrays)
+    # What fits the same padded arrays is another network, within their bounds (as a sanitizer sees).
+    vectors = _native.Session(model, 1, bulk=False).run(*batch(np.int32([101, 102])))
+    assert vectors.shape == (1, changed["hidden_size"])
