@@ -63,11 +63,13 @@ class Scheduler:
             "document": Lane("document", bulk.shapes, ahead=True),
         }
         self._warm: deque[TokenBatch] = deque()
-        self._wake = threading.Condition()
+        self._lock = threading.RLock()  # garbage collection may close it from within
+        # Apart, so that a query does not wake those that wait for documents.
+        self._wake: dict[Role, threading.Condition] = {role: threading.Condition(self._lock) for role in self._lanes}
         self._busy = 0
         self._closed = False
         self.sessions = (session, *bulk.sessions)
-        work = [(self._next_query, session), *((self._next_document, one) for one in bulk.sessions)]
+        work: list[tuple[Role, Session]] = [("query", session), *(("document", one) for one in bulk.sessions)]
         self._threads = [
             threading.Thread(target=self._work, args=each, name=f"nimbed-worker-{number}", daemon=True)
             for number, each in enumerate(work)
@@ -96,57 +98,66 @@ class Scheduler:
         """
         vectors = np.empty((len(sequences), self._dim), np.float32)
         request = Request(sequences=sequences, vectors=vectors, finish=finish, future=future or Future())
-        with self._wake:
+        with self._lock:
             if self._closed:
                 raise ClosedError("this encoder is closed")
             if sequences:
                 self._lanes[role].put(request)
-                self._wake.notify_all()
+                self._tell()
         if not sequences:
             request.complete()
         return request.future
 
     def warm(self, sequences: Sequence[Int32Array]) -> None:
         """Run each sequence alone when nothing else waits, so that its shape is compiled before it is needed."""
-        with self._wake:
+        with self._lock:
             self._warm.extend(TokenBatch.from_sequences([sequence]) for sequence in sequences)
-            self._wake.notify_all()
+            self._tell()
 
     def depth(self, role: Role) -> int:
         """Sequences of this role that wait."""
-        with self._wake:
+        with self._lock:
             return self._lanes[role].depth
 
     def close(self) -> None:
         """Stop after the batches that run now; calls that wait fail with ClosedError."""
-        with self._wake:
+        with self._lock:
             self._closed = True
             left = [request for lane in self._lanes.values() for request in lane.drain()]
-            self._wake.notify_all()
+            for condition in self._wake.values():
+                condition.notify_all()
         for request in left:
             request.fail(ClosedError("this encoder was closed before the call was done"))
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(_JOIN_S)
 
-    def _work(self, take: Callable[[], Batch | TokenBatch | None], session: Session) -> None:
-        while (turn := self._wait_for(take)) is not None:
+    def _tell(self) -> None:
+        """Wake who may have something to do; under the lock."""
+        self._wake["query"].notify()
+        if self._lanes["document"]:
+            self._wake["document"].notify_all()
+
+    def _work(self, role: Role, session: Session) -> None:
+        while (turn := self._wait_for(role)) is not None:
             if isinstance(turn, TokenBatch):
                 _run_warm(session, turn)
             else:
                 self._run(turn, session)
-                with self._wake:
+                with self._lock:
                     self._busy -= 1
-                    self._wake.notify_all()  # the documents that are left may be one batch now
+                    self._tell()  # the documents that are left may be one batch now
             del turn  # an idle worker must not keep the last caller's vectors
 
-    def _wait_for(self, take: Callable[[], Batch | TokenBatch | None]) -> Batch | TokenBatch | None:
-        with self._wake:
+    def _wait_for(self, role: Role) -> Batch | TokenBatch | None:
+        take = self._next_query if role == "query" else self._next_document
+        with self._lock:
             while not self._closed:
                 if (turn := take()) is not None:
                     self._busy += isinstance(turn, Batch)
+                    self._tell()  # with a query under way, a lone batch of documents is theirs who wait for documents
                     return turn
-                self._wake.wait()
+                self._wake[role].wait()
         return None
 
     def _next_query(self) -> Batch | TokenBatch | None:
