@@ -39,10 +39,17 @@ def test_gates_of_the_peers(script):
     peers = script("peers")
     rivals = {"HuggingFaceEmbeddings": 30.0, "ONNX Runtime int8": 45.0, "IPEX int8": 60.0}
     times = {"HuggingFaceEmbeddings": 24.0, "ONNX Runtime int8": 5.0}
-    held = peers.judge(made({"nimbed": 60.0, **rivals}, {"nimbed": 3.5, "nimbed fp32": 9.0, **times}))
-    assert len(held) == 6
+    ours, exact = (peers.NATIVE, peers.OPENVINO), "nimbed OpenVINO fp32"
+    held = peers.judge(
+        made({**dict(zip(ours, (100.0, 60.0), strict=True)), **rivals},
+             {**dict(zip(ours, (1.2, 3.5), strict=True)), exact: 9.0, **times})
+    )  # fmt: skip
+    assert len(held) == 4 + 3 + 3 + 3
     assert all(held.values())
-    missed = peers.judge(made({"nimbed": 50.0, **rivals}, {"nimbed": 5.5, "nimbed fp32": 9.0, **times}))
+    missed = peers.judge(
+        made({**dict(zip(ours, (65.0, 50.0), strict=True)), **rivals},
+             {**dict(zip(ours, (5.2, 5.5), strict=True)), exact: 9.0, **times})
+    )  # fmt: skip
     assert missed.keys() == held.keys()
     assert not any(missed.values())
     assert peers.judge(made({}, {})) == {}

@@ -44,6 +44,7 @@ PAGES = {
     "ipex.md": "upstream has ended",
     "evaluation.md": "| pets | nDCG@10 | short | 1.0000 |",
     "quantisation.md": "rank_correlation  0.99",
+    "native.md": "mean_cosine",
     "speed.md": "| 64 callers | 64 tokens |",
     "serving.md": 'nimbed_texts_total{encoder="search"} 2.0',
 }

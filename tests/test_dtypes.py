@@ -6,7 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sentence_transformers.util.quantization import quantize_embeddings
@@ -33,6 +33,8 @@ def encoder(minilm_int8):
 @given(VECTORS)
 def test_int8_and_bits_are_those_of_sentence_transformers(vectors):
     ranges = np.stack([vectors[:-1].min(0), vectors[:-1].max(0)])
+    width = ranges[1] - ranges[0]
+    assume(((width == 0) | (width > 1e-30)).all())  # sentence-transformers divides by what is narrower
     ours = convert(vectors, "int8", ranges)
     assert ours.dtype == np.int8
     np.testing.assert_array_equal(ours, quantize_embeddings(vectors, "int8", ranges=ranges))

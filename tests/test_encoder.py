@@ -183,7 +183,7 @@ def test_encode_iter_names_the_bad_item(fake):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"backend": "tensorrt"}, "backend='tensorrt' is not one of auto, fake, ipex, openvino, torch"),
+        ({"backend": "tensorrt"}, "backend='tensorrt' is not one of auto, fake, ipex, native, openvino, torch"),
         ({"precision": "int4"}, "precision='int4'"),
         ({"truncate": "maybe"}, "truncate='maybe'"),
         ({"max_length": 0}, "max_length=0"),
@@ -251,7 +251,7 @@ def test_normalize_is_the_users_to_choose(tiny_folder, minilm_int8):
 def test_artefact_of_another_kind_is_refused(minilm_int8):
     with pytest.raises(InputError, match="is an int8 artefact, not fp32"):
         Encoder(minilm_int8, precision="fp32")
-    with pytest.raises(InputError, match="is an artefact for openvino, not for backend='torch'"):
+    with pytest.raises(InputError, match=f"is an artefact for {choose_backend()[0]}, not for backend='torch'"):
         Encoder(minilm_int8, backend="torch")
     with pytest.raises(InputError, match="built with mean pooling"):
         Encoder(minilm_int8, spec=SpecOverrides(pooling="cls"))

@@ -106,7 +106,8 @@ def convert(vectors: Float32Array, dtype: Dtype, ranges: Float32Array | None) ->
     if dtype == "int8" and ranges is not None:
         least = ranges[0]
         step = (ranges[1] - least) / 255
-        steps = np.floor((vectors - least) / np.where(step == 0, 1, step))
+        with np.errstate(over="ignore"):  # beyond all steps; what is beyond the range is put at its end
+            steps = np.floor((vectors - least) / np.where(step == 0, 1, step))
         codes: Int8Array = (np.clip(steps, 0, 255) - 128).astype(np.int8)
         return codes
     return vectors

@@ -15,6 +15,7 @@ from nimbed._encoder_shape import ENCODER_FILE, read_shape
 from nimbed._safetensors import write_tensors
 from nimbed._types import OpenRequest
 from nimbed.backends import open_backend
+from nimbed.errors import ArtefactError, BuildError
 from nimbed.quantization._bert import forward, pooled, read_weights
 from nimbed.quantization._built import Built, judged, measured_by
 from nimbed.quantization._measure import finite, in_batches
@@ -37,7 +38,10 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, repor
     """Round the weights for what the calibration texts show, and measure against fp32."""
     source = Path(request.folder)
     shape = read_shape(source, request.spec)
-    weights = read_weights(source / request.graph, shape)
+    try:
+        weights = read_weights(source / request.graph, shape)
+    except ArtefactError as err:
+        raise BuildError(str(err)) from err
     report(1)
     arrays = pack(weights, shape, observe(weights, shape, sample(calibration.calibrate)))
     settings = settings_of(
