@@ -69,12 +69,7 @@ struct Avx512Vnni {
     return sum;
   }
 
-  // out[dim, padded] = k[length, dim]; the columns beyond `length` are zero.
-  static void transpose(const float* k, ptrdiff_t stride, int length, int dim, float* out, int padded) {
-    for (int j = 0; j < padded; j += 16)
-      for (int d = 0; d < dim; d += 16) square(k + j * stride + d, stride, length - j, out + d * padded + j, padded);
-  }
-
+  // to[16, 16] = the transposed from[16, 16], of which `rows` are there; the others are zero.
   static void square(const float* from, ptrdiff_t stride, int rows, float* to, int padded) {
     __m512 r[16], t[16];
     for (int i = 0; i < 16; ++i) r[i] = i < rows ? _mm512_loadu_ps(from + i * stride) : _mm512_setzero_ps();

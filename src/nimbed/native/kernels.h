@@ -9,9 +9,9 @@
 
 namespace nimbed {
 
-constexpr int kPanel = 64;  // columns of weights that are packed together
 constexpr int kMostWidth = 8192;  // of a row of activations
-constexpr int kTile = 6;    // rows that pass over a panel together: 6 x 64 int32 sums fill 24 of 32 registers
+constexpr int kPanel = 64;        // columns of weights that are packed together
+constexpr int kTile = 6;          // rows that pass over a panel together: 6 x 64 int32 sums fill 24 of 32 registers
 
 // A row of activations in 8 bits: x = low + step * q, q from 0 to 255.
 struct RowScale {
@@ -30,8 +30,8 @@ struct Panel {
 
 enum class Activation : int { none = 0, gelu = 1, relu = 2 };
 
-// LayerNorm's parameters, float[width] each. The copy of a row that is rounded is multiplied by `smooth` (and the weights
-// that read it are divided by it), so that no channel is much larger than the others.
+// LayerNorm's parameters, float[width] each. The copy of a row that is rounded is multiplied by `smooth` (and the
+// weights that read it are divided by it), so that no channel is much larger than the others.
 struct Norm {
   const float* gamma;
   const float* beta;

@@ -111,12 +111,7 @@ struct Avx2 {
     sum0 = to0, sum1 = to1;
   }
 
-  // out[dim, padded] = k[length, dim]; the columns beyond `length` are zero.
-  static void transpose(const float* k, ptrdiff_t stride, int length, int dim, float* out, int padded) {
-    for (int j = 0; j < padded; j += 8)
-      for (int d = 0; d < dim; d += 8) square(k + j * stride + d, stride, length - j, out + d * padded + j, padded);
-  }
-
+  // to[8, 8] = the transposed from[8, 8], of which `rows` are there; the others are zero.
   static void square(const float* from, ptrdiff_t stride, int rows, float* to, int padded) {
     __m256 r[8], t[8];
     for (int i = 0; i < 8; ++i) r[i] = i < rows ? _mm256_loadu_ps(from + i * stride) : _mm256_setzero_ps();

@@ -1,16 +1,13 @@
 // What Python sees. Arrays are checked here: everything behind this file trusts its inputs.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
-#include <memory>
-#include <string>
+#include <algorithm>
 
+#include "arrays.h"
 #include "network.h"
 
-namespace nb = nanobind;
-using namespace nb::literals;
+using namespace nanobind::literals;
 
 namespace nimbed {
 
@@ -18,12 +15,8 @@ void bind_kernels(nb::module_& m);  // testing.cpp
 
 namespace {
 
-template <class T>
-using Input = nb::ndarray<const T, nb::numpy, nb::c_contig, nb::device::cpu>;
-using Ids = nb::ndarray<const int32_t, nb::numpy, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Vectors = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
-
-[[noreturn]] void refuse(const std::string& what) { throw nb::value_error(what.c_str()); }
+using Ids = Input<int32_t, 1>;
+using Vectors = Output<float, 2>;
 
 // Reads a model's settings and arrays, each by its name, and keeps the arrays alive.
 class Reader {
@@ -50,8 +43,9 @@ class Reader {
 
   template <class T>
   const T* array(const std::string& name, std::initializer_list<size_t> shape) const {
-    Input<T> found;
-    if (!arrays_.contains(name.c_str()) || !nb::try_cast<Input<T>>(arrays_[name.c_str()], found, false)) {
+    using Any = nb::ndarray<const T, nb::numpy, nb::c_contig, nb::device::cpu>;
+    Any found;
+    if (!arrays_.contains(name.c_str()) || !nb::try_cast<Any>(arrays_[name.c_str()], found, false)) {
       refuse("the array " + name + " is missing or of another type");
     }
     bool fits = found.ndim() == shape.size();
@@ -102,7 +96,8 @@ Network read_network(const Reader& from) {
   net.position_table = from.array<float>("positions", {size_t(net.positions), width});
   net.type_table = from.array<float>("types", {size_t(net.types), width});
   const size_t heads = size_t(net.groups) * net.group_heads;
-  net.relative = from.number("relative", 0, 1) ? from.array<float>("relative", {heads, size_t(net.distances())}) : nullptr;
+  const bool relative = from.number("relative", 0, 1) == 1;
+  net.relative = relative ? from.array<float>("relative", {heads, size_t(net.distances())}) : nullptr;
   net.embedding_norm = from.norm("norm", width, epsilon);
   const int layers = from.number("layers", 1, 1024);
   for (int i = 0; i < layers; ++i) {
@@ -116,12 +111,6 @@ Network read_network(const Reader& from) {
   return net;
 }
 
-const Kernels& kernels_named(const std::string& name) {
-  const Kernels* found = find_kernels(name.c_str());
-  if (found == nullptr) refuse("this CPU has no kernels of the name " + name);
-  return *found;
-}
-
 // A network with the arrays that it reads, and the order among its sessions.
 struct Model {
   Model(nb::dict settings, nb::dict arrays)
@@ -131,13 +120,6 @@ struct Model {
   Network network;
   OfProcess<RightOfWay> way;
 };
-
-// Vectors of numpy's from memory of our own.
-Vectors vectors(size_t rows, size_t columns, float*& data) {
-  data = new float[rows * columns];
-  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-  return Vectors(data, {rows, columns}, owner);
-}
 
 Batch checked(const Network& net, const Ids& ids, const Ids& offsets, const std::optional<Ids>& types) {
   const size_t count = offsets.shape(0) - 1;
@@ -159,7 +141,8 @@ Batch checked(const Network& net, const Ids& ids, const Ids& offsets, const std:
   if (types) {
     if (types->shape(0) != ids.shape(0)) refuse("there are not as many segment ids as ids");
     for (size_t i = 0; i < ids.shape(0); ++i) {
-      if ((*types)(i) < 0 || (*types)(i) >= net.types) refuse("segment id " + std::to_string((*types)(i)) + " is unknown");
+      const int32_t type = (*types)(i);
+      if (type < 0 || type >= net.types) refuse("segment id " + std::to_string(type) + " is unknown");
     }
   }
   return {ids.data(), offsets.data(), types ? types->data() : nullptr, int(count)};
@@ -172,8 +155,8 @@ class PySession {
 
   Vectors run(const Ids& ids, const Ids& offsets, const std::optional<Ids>& types) {
     const Batch batch = checked(model_.network, ids, offsets, types);
-    float* data;
-    Vectors result = vectors(batch.count, model_.network.size, data);
+    auto result = made<float, 2>({size_t(batch.count), size_t(model_.network.size)});
+    float* data = result.data();
     nb::gil_scoped_release release;
     session_.run(batch, data);
     return result;
@@ -182,8 +165,8 @@ class PySession {
   Vectors hidden(const Ids& ids, const Ids& offsets, const std::optional<Ids>& types, int layers) {
     const Batch batch = checked(model_.network, ids, offsets, types);
     if (layers < 0 || layers > int(model_.network.layers.size())) refuse("there are not so many layers");
-    float* data;
-    Vectors result = vectors(ids.shape(0), model_.network.size, data);
+    auto result = made<float, 2>({ids.shape(0), size_t(model_.network.size)});
+    float* data = result.data();
     nb::gil_scoped_release release;
     session_.hidden(batch, layers, data);
     return result;

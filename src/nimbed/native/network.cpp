@@ -159,8 +159,10 @@ void pool(const Network& net, const float* hidden, int tokens, float* out) {
       break;
     default:
       std::copy_n(hidden, net.size, out);
-      for (const float* row = hidden + width; row <= last; row += width)
-        for (int i = 0; i < net.size; ++i) out[i] = net.pooling == Pooling::max ? std::max(out[i], row[i]) : out[i] + row[i];
+      for (const float* row = hidden + width; row <= last; row += width) {
+        const bool largest = net.pooling == Pooling::max;
+        for (int i = 0; i < net.size; ++i) out[i] = largest ? std::max(out[i], row[i]) : out[i] + row[i];
+      }
       if (net.pooling == Pooling::mean)
         for (int i = 0; i < net.size; ++i) out[i] /= float(tokens);
   }

@@ -1,6 +1,5 @@
-// The kernels one by one, by the name of their set, as functions of numpy arrays: for tests and measurements. They run `times` times.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
+// The kernels one by one, by the name of their set, as functions of numpy arrays: for tests, and for measurements,
+// which run them many times.
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -9,40 +8,17 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
-#include <string>
 #include <tuple>
 
-#include "kernels.h"
+#include "arrays.h"
 
-namespace nb = nanobind;
-using namespace nb::literals;
+using namespace nanobind::literals;
 
 namespace nimbed {
 namespace {
 
-template <class T, int N>
-using Input = nb::ndarray<const T, nb::numpy, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-template <class T, int N>
-using Output = nb::ndarray<nb::numpy, T, nb::ndim<N>>;
-
 void demand(bool holds, const char* what) {
-  if (!holds) throw nb::value_error(what);
-}
-
-const Kernels& named(const std::string& name) {
-  const Kernels* found = find_kernels(name.c_str());
-  demand(found != nullptr, "this CPU has no kernels of that name");
-  return *found;
-}
-
-// An array of numpy's in memory of our own, exactly as long as it says: what writes beyond it, a sanitizer sees.
-template <class T, int N>
-Output<T, N> made(std::initializer_list<size_t> shape) {
-  size_t count = 1;
-  for (const size_t n : shape) count *= n;
-  T* data = new T[count]();
-  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
-  return Output<T, N>(data, shape, owner);
+  if (!holds) refuse(what);
 }
 
 template <class T>
@@ -69,7 +45,7 @@ Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 2>& a, 
   for (size_t r = 0; r < rows; ++r) scales[r] = {steps(r), lows(r)};
   auto out = made<float, 2>({rows, size_t(kPanel)});
   const Panel panel{weights.data(), scale.data(), sum.data(), bias.data()};
-  const Kernels& set = named(kernels);
+  const Kernels& set = kernels_named(kernels);
   nb::gil_scoped_release release;
   for (int i = 0; i < times; ++i) {
     set.linear(a.data(), ptrdiff_t(k), scales.get(), int(rows), int(k), panel, Activation(activation), out.data(),
@@ -81,7 +57,7 @@ Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 2>& a, 
 std::tuple<Output<uint8_t, 1>, float, float> quantise(const std::string& kernels, const Input<float, 1>& x, int times) {
   demand(is_width(x.shape(0)), "x is no multiple of 64 long");
   auto q = made<uint8_t, 1>({x.shape(0)});
-  const Kernels& set = named(kernels);
+  const Kernels& set = kernels_named(kernels);
   RowScale scale{};
   for (int i = 0; i < times; ++i) scale = set.quantise(x.data(), int(x.shape(0)), q.data());
   return {q, scale.step, scale.low};
@@ -98,7 +74,7 @@ std::tuple<Output<float, 1>, Output<uint8_t, 1>, float, float> add_norm(
   auto sum = copy_of(x);
   auto q = made<uint8_t, 1>({width});
   const Norm norm{gamma.data(), beta.data(), smooth.data(), epsilon};
-  const Kernels& set = named(kernels);
+  const Kernels& set = kernels_named(kernels);
   RowScale scale{};
   for (int i = 0; i < times; ++i) scale = set.add_norm(y.data(), sum.data(), size, int(width), norm, q.data());
   return {sum, q, scale.step, scale.low};
@@ -117,7 +93,7 @@ Output<float, 2> attend(const std::string& kernels, const Input<float, 2>& q, co
   std::unique_ptr<float, decltype(&std::free)> scratch(
       static_cast<float*>(std::aligned_alloc(64, attention_scratch(length, dim) * sizeof(float))), std::free);
   if (!scratch) throw std::bad_alloc();
-  const Kernels& set = named(kernels);
+  const Kernels& set = kernels_named(kernels);
   for (int i = 0; i < times; ++i) {
     set.attend(q.data(), k.data(), v.data(), ptrdiff_t(stride), int(length), dim,
                distances ? distances->data() + length : nullptr, out.data(), dim, scratch.get());

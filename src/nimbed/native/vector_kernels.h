@@ -1,5 +1,5 @@
 // The kernels, written once over an instruction set's vectors of floats. `Isa` gives their width, the usual
-// operations on them, and `Isa::template tile<R>`, the product of R rows with a panel.
+// operations on them, `Isa::template tile<R>`, the product of R rows with a panel, and `Isa::square`, which transposes.
 #pragma once
 
 #include <cmath>
@@ -194,47 +194,40 @@ struct VectorKernels {
     each<N>([&](auto i) { x[i] = Isa::times_power_of_two(sum[i], whole[i]); });
   }
 
-  // scores[r, columns] = q[r] . keys[:, columns] for R rows and kColumns vectors of columns.
-  template <int R, int kColumns>
-  static void score(const float* q, ptrdiff_t stride, const float* keys, int padded, int dim, float* scores) {
+  // sink(r, c, sum) for the products of R rows with kColumns vectors of columns. A row has `depth` components, `across`
+  // floats from one row to the next; the columns have one component after the other, `stride` floats apart.
+  template <int R, int kColumns, class Sink>
+  __attribute__((always_inline)) static void multiply(const float* rows, ptrdiff_t across, int depth,
+                                                      const float* columns, ptrdiff_t stride, Sink sink) {
     F sums[R * kColumns];
     each<R * kColumns>([&](auto i) { sums[i] = Isa::all(0.0f); });
-    for (int d = 0; d < dim; ++d, keys += padded) {
-      F key[kColumns];
-      each<kColumns>([&](auto c) { key[c] = Isa::load(keys + c * kWidth); });
+    for (int d = 0; d < depth; ++d, columns += stride) {
+      F column[kColumns];
+      each<kColumns>([&](auto c) { column[c] = Isa::load(columns + c * kWidth); });
       each<R>([&](auto r) {
-        const F value = Isa::all(q[r * stride + d]);
+        const F x = Isa::all(rows[r * across + d]);
         each<kColumns>([&](auto c) {
           constexpr int i = r * kColumns + c;
-          sums[i] = Isa::fma(value, key[c], sums[i]);
+          sums[i] = Isa::fma(x, column[c], sums[i]);
         });
       });
     }
-    each<R * kColumns>([&](auto i) { Isa::store(scores + i / kColumns * padded + i % kColumns * kWidth, sums[i]); });
+    each<R * kColumns>([&](auto i) { sink(i / kColumns, i % kColumns, sums[i]); });
+  }
+
+  // scores[r, columns] = q[r] . keys[:, columns].
+  template <int R, int kColumns>
+  static void score(const float* q, ptrdiff_t stride, const float* keys, int padded, int dim, float* scores) {
+    multiply<R, kColumns>(q, stride, dim, keys, padded,
+                          [&](int r, int c, F sum) { Isa::store(scores + r * padded + c * kWidth, sum); });
   }
 
   // out[r, columns] = weights[r] . v[:, columns] / totals[r].
   template <int R, int kColumns>
   static void gather(const float* weights, int padded, const float* v, ptrdiff_t stride, int length,
                      const float* totals, float* out, ptrdiff_t out_stride) {
-    F sums[R * kColumns];
-    each<R * kColumns>([&](auto i) { sums[i] = Isa::all(0.0f); });
-    for (int j = 0; j < length; ++j, v += stride) {
-      F value[kColumns];
-      each<kColumns>([&](auto c) { value[c] = Isa::load(v + c * kWidth); });
-      each<R>([&](auto r) {
-        const F weight = Isa::all(weights[r * padded + j]);
-        each<kColumns>([&](auto c) {
-          constexpr int i = r * kColumns + c;
-          sums[i] = Isa::fma(weight, value[c], sums[i]);
-        });
-      });
-    }
-    each<R>([&](auto r) {
-      const F inverse = Isa::all(1.0f / totals[r]);
-      each<kColumns>([&](auto c) {
-        Isa::store(out + r * out_stride + c * kWidth, Isa::mul(sums[r * kColumns + c], inverse));
-      });
+    multiply<R, kColumns>(weights, padded, length, v, stride, [&](int r, int c, F sum) {
+      Isa::store(out + r * out_stride + c * kWidth, Isa::mul(sum, Isa::all(1.0f / totals[r])));
     });
   }
 
@@ -292,12 +285,19 @@ struct VectorKernels {
     for (; d < dim; d += kWidth) gather<R, 1>(scores, padded, v + d, stride, length, totals, out + d, out_stride);
   }
 
+  // to[dim, padded] = from[length, dim]; the columns beyond `length` are zero.
+  static void transpose(const float* from, ptrdiff_t stride, int length, int dim, float* to, int padded) {
+    for (int j = 0; j < padded; j += kWidth)
+      for (int d = 0; d < dim; d += kWidth)
+        Isa::square(from + j * stride + d, stride, length - j, to + d * padded + j, padded);
+  }
+
   static void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim,
                      const float* distances, float* out, ptrdiff_t out_stride, float* scratch) {
     const int padded = int(round_up(length, kWidth));
     float* keys = scratch;  // [dim, padded], so that a vector holds one component of many keys
     float* scores = scratch + padded * dim;
-    Isa::transpose(k, stride, length, dim, keys, padded);
+    transpose(k, stride, length, dim, keys, padded);
     by_tiles(length, [&](auto height, int first) {
       attend_rows<height>(q + first * stride, keys, v, stride, length, dim, distances ? distances - first : nullptr,
                           out + first * out_stride, out_stride, scores);
