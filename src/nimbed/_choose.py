@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -42,8 +43,8 @@ def native_missing() -> str | None:
 
 def choose_for(
     model: str | PathLike[str], *, source: Source, precision: str, overrides: SpecOverrides | None
-) -> tuple[str, str]:
-    """The engine for a model that the user chose none for, and the reason.
+) -> tuple[ModelSource, str]:
+    """A model that the user chose no engine for, with the engine that suits it, and the reason.
 
     Raises:
         ModelNotFoundError: no such folder or hub model.
@@ -52,22 +53,24 @@ def choose_for(
     backend, reason = choose_backend()
     found = resolve(model, source, "auto")
     if is_artefact(found.folder):
-        return read_manifest(found.folder).engine, "the artefact's own"
-    if backend == "native" and (why := _unfit(found, source, precision, overrides)) is not None:
-        return "openvino", f"the native engine does not fit: {why}"
-    return backend, reason
+        return replace(found, engine=read_manifest(found.folder).engine), "the artefact's own"
+    if backend == "native":
+        try:
+            if precision not in {"auto", "int8"}:
+                raise SpecError(f"it has int8, and precision={precision!r} was asked for")  # noqa: TRY301
+            read_shape(found.folder, read_spec(found.folder, name=found.name, overrides=overrides))
+            return _with_weights(model, source), reason
+        except (ModelNotFoundError, SpecError) as err:
+            reason = f"the native engine does not fit: {err}"
+    return resolve(model, source, "openvino"), reason
 
 
-def _unfit(found: ModelSource, source: Source, precision: str, overrides: SpecOverrides | None) -> str | None:
-    """Why the native engine does not run this model as it is wanted, or None."""
-    if precision not in {"auto", "int8"}:
-        return f"it has int8, and precision={precision!r} was asked for"
-    try:
-        network = graph_file(found.folder, source, "native")
-        read_shape(found.folder, read_spec(found.folder, name=found.name, overrides=overrides))
-    except (ModelNotFoundError, SpecError) as err:
-        return str(err)
-    return None if ".safetensors" in network.name else f"{network.name} was asked for, and it reads safetensors"
+def _with_weights(model: str | PathLike[str], source: Source) -> ModelSource:
+    found = resolve(model, source, "native")
+    network = graph_file(found.folder, source, "native")
+    if ".safetensors" not in network.name:
+        raise SpecError(f"{network.name} was asked for, and it reads safetensors")
+    return found
 
 
 def choose_precision(requested: Precision | Literal["auto"]) -> tuple[Precision, str]:

@@ -37,8 +37,8 @@ _PICKLE = "pytorch_model.bin"
 _NETWORKS = {
     "ipex": ("model.safetensors", "model.safetensors.index.json", _PICKLE),
     "native": ("model.safetensors", "model.safetensors.index.json"),
-    # Whichever engine fits: weights, or a graph where there are none.
-    "auto": ("model.safetensors", "model.safetensors.index.json", *_GRAPHS[:4]),
+    # Settings alone, by which an engine is chosen.
+    "auto": (),
 }
 
 
@@ -182,9 +182,11 @@ def _files(name: str, revision: str | None) -> list[str]:
 
 
 def _wanted(name: str, files: list[str], source: Source, names: Sequence[str]) -> list[str]:
-    """Of a repository's files those that are needed: settings, tokenizer, and one form of the network."""
+    """Of a repository's files those that are needed: settings, tokenizer, and one form of the network, if any."""
     if MANIFEST in files:
         return files
+    if not names:
+        return _matching(files, _CONFIG_FILES)
     graph = _readable(source.file) if source.file else next((g for g in names if g in files), None)
     if graph is None:
         raise _no_graph(name, names, pickled=_PICKLE in files)
@@ -193,7 +195,12 @@ def _wanted(name: str, files: list[str], source: Source, names: Sequence[str]) -
         raise InputError(f"Source(file={graph!r}): no such file in {name}, which has {there or 'none of that kind'}")
     # An OpenVINO graph has a .bin, an ONNX one may have *_data, shards have numbers.
     stem = graph.removesuffix(".index.json").rpartition(".")[0]
-    patterns = [*_CONFIG_FILES, graph, f"{stem}.bin", f"{graph}_data", f"{graph}.data", f"{stem}-*-of-*.safetensors"]
+    beside = (f"{stem}.bin", f"{graph}_data", f"{graph}.data", f"{stem}-*-of-*.safetensors")
+    return _matching(files, (*_CONFIG_FILES, graph, *beside))
+
+
+def _matching(files: list[str], patterns: Sequence[str]) -> list[str]:
+    """A pattern's stars do not reach into folders."""
     return [f for f in files if any(fnmatch.fnmatch(f, p) and f.count("/") == p.count("/") for p in patterns)]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nimbed._build import find_or_build, make_request
 from nimbed._choose import choose_for, choose_precision
 from nimbed._encoder_shape import read_shape
-from nimbed._hub import ModelSource, Source, graph_file, resolve
+from nimbed._hub import ModelSource, graph_file, resolve
 from nimbed._tokenize import load_tokenizer
 from nimbed._torchscript import check_allowed, is_torchscript
 from nimbed.artefact import SCRIPT, Artefact, is_artefact, open_artefact, read_manifest, sha256_of
@@ -50,33 +50,33 @@ def locate(settings: Settings) -> Located:
     """
     if _is_built_in(settings):
         return _built_in(settings)
-    backend, reason = settings.backend, "set by the user"
-    if backend == "auto":
-        backend, reason = choose_for(
+    if settings.backend == "auto":
+        source, reason = choose_for(
             settings.model, source=settings.source, precision=settings.precision, overrides=settings.spec
         )
+    else:
+        source, reason = _resolved(settings, settings.backend), "set by the user"
     try:
-        located = _locate(settings, backend)
+        located = _locate(settings, source)
     except QualityError as err:
-        if settings.backend != "auto" or backend != "native":
+        if settings.backend != "auto" or source.engine != "native":
             raise
-        backend, reason = "openvino", f"the native engine's int8 failed its quality gate ({err})"
-        located = _locate(settings, backend)
+        reason = f"the native engine's int8 failed its quality gate ({err})"
+        located = _locate(settings, _resolved(settings, "openvino"))
     return replace(located, reasons={**located.reasons, "backend": reason})
 
 
-def _locate(settings: Settings, backend: str) -> Located:
-    source = resolve(settings.model, _wanted_of_a_hub(settings, backend), backend)
+def _locate(settings: Settings, source: ModelSource) -> Located:
     if is_artefact(source.folder):
-        return _from_artefact(settings, backend, source)
+        return _from_artefact(settings, source)
     spec = read_spec(source.folder, name=source.name, overrides=settings.spec)
     _check_task(settings, spec, source.folder)
-    if backend == "native":
+    if source.engine == "native":
         read_shape(source.folder, spec)
         return _from_build(settings, source, spec, *_native_precision(settings.precision))
-    if backend == "openvino":
+    if source.engine == "openvino":
         return _from_build(settings, source, spec, *choose_precision(settings.precision))
-    if backend == "ipex":
+    if source.engine == "ipex":
         return _for_ipex(settings, source, spec)
     return _from_model_folder(settings, source, spec)
 
@@ -100,7 +100,7 @@ def find_task(settings: Settings) -> Task:
     """
     if _is_built_in(settings):
         return "embedding"
-    source = resolve(settings.model, _wanted_of_a_hub(settings, settings.backend), settings.backend)
+    source = _resolved(settings, settings.backend)
     if is_artefact(source.folder):
         return read_manifest(source.folder).spec.task
     return read_spec(source.folder, name=source.name, overrides=settings.spec).task
@@ -116,10 +116,11 @@ def _check_task(settings: Settings, spec: ModelSpec, folder: Path) -> None:
     raise SpecError(f"{folder} is a sentence-embedding model and scores no pairs")
 
 
-def _wanted_of_a_hub(settings: Settings, backend: str) -> Source:
+def _resolved(settings: Settings, backend: str) -> ModelSource:
     """An engine that reads weights itself must not be given a repository's graph in their place."""
     reads_graphs = backend != "torch" or settings.source.file is not None
-    return settings.source if reads_graphs else replace(settings.source, file="model.safetensors")
+    wanted = settings.source if reads_graphs else replace(settings.source, file="model.safetensors")
+    return resolve(settings.model, wanted, backend)
 
 
 def _built_in(settings: Settings) -> Located:
@@ -137,12 +138,12 @@ def _built_in(settings: Settings) -> Located:
     )
 
 
-def _from_artefact(settings: Settings, backend: str, source: ModelSource) -> Located:
+def _from_artefact(settings: Settings, source: ModelSource) -> Located:
     artefact = open_artefact(source.folder)
     manifest = artefact.manifest
     _check_task(settings, manifest.spec, source.folder)
-    if backend not in {manifest.engine, "fake"}:
-        raise InputError(f"{source.folder} is an artefact for {manifest.engine}, not for backend={backend!r}")
+    if source.engine not in {manifest.engine, "fake"}:
+        raise InputError(f"{source.folder} is an artefact for {manifest.engine}, not for backend={source.engine!r}")
     if settings.precision not in {"auto", manifest.precision}:
         raise InputError(f"{source.folder} is an {manifest.precision} artefact, not {settings.precision}")
     if settings.spec.pooling not in {None, manifest.spec.pooling}:

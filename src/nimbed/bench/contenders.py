@@ -59,7 +59,7 @@ def _engines_of(model: str) -> list[Setting]:
     """int8 where this CPU multiplies it without overflow; PyTorch where there are weights that it can read."""
     precisions = ("int8", "fp32") if _machine.cpu().fast_int8 else ("fp32",)
     found = [Setting(model=model, backend="openvino", precision=p, name=f"openvino {p}") for p in precisions]
-    if choose_for(model, source=Source(), precision="int8", overrides=None)[0] == "native":
+    if choose_for(model, source=Source(), precision="int8", overrides=None)[0].engine == "native":
         found.insert(0, Setting(model=model, backend="native", precision="int8", name="native int8"))
     weights = resolve(model, Source()).folder / "model.safetensors"
     if weights.is_file() and find_spec("torch") and find_spec("transformers"):

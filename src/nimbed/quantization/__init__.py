@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from nimbed._choose import choose_for
 from nimbed._hub import Source, resolve
 from nimbed._inputs import check_texts
 from nimbed.artefact import is_artefact
-from nimbed.errors import InputError
+from nimbed.errors import InputError, QualityError
 from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
@@ -96,19 +97,19 @@ def quantize(
     """
     _check_kind(precision, backend)
     source = source or Source()
-    engine = backend
     if backend == "auto":
-        engine, _ = choose_for(model, source=source, precision=precision, overrides=spec)
-    found = resolve(model, source, engine)
+        found, _ = choose_for(model, source=source, precision=precision, overrides=spec)
+    else:
+        found = resolve(model, source, backend)
     if is_artefact(found.folder):
         raise InputError(f"{found.folder} is an artefact already; quantise the model that it was made from")
     chosen = calibration if isinstance(calibration, Calibration) else Calibration(texts=calibration)
     model_spec = read_spec(found.folder, name=found.name, overrides=spec)
     with tempfile.TemporaryDirectory(prefix="nimbed-") as folder:
-        request = make_request(
-            found,
-            model_spec,
-            precision,
+        request = partial(
+            make_request,
+            spec=model_spec,
+            precision=precision,
             source=source,
             target=Path(out).expanduser().absolute() if out is not None else None,
             calibration_file=_calibration_file(chosen, Path(folder)),
@@ -118,7 +119,13 @@ def quantize(
             gate=gate or QualityGate(),
             force=force,
         )
-        return find_or_build(request, progress=progress)
+        try:
+            return find_or_build(request(found), progress=progress)
+        except QualityError:
+            if backend != "auto" or found.engine != "native":
+                raise
+        # It can put layers back to fp32.
+        return find_or_build(request(resolve(model, source, "openvino")), progress=progress)
 
 
 def _check_kind(precision: str, backend: str) -> None:
