@@ -108,6 +108,12 @@ def test_only_what_is_needed_is_downloaded(hub, name, file, network):
     assert graph_file(found.folder, source).relative_to(found.folder).as_posix() == file or next(iter(network))
 
 
+@pytest.mark.parametrize("engine", ["auto", "native"])
+def test_an_engine_is_chosen_by_settings_and_then_gets_its_network(hub, engine):
+    network = SAFETENSORS if engine == "native" else {}
+    assert files_of(resolve("some/openvino", Source(), engine).folder) == {*SETTINGS, *network}
+
+
 def test_the_commit_is_recorded(hub):
     for revision, commit in ((None, COMMIT), ("v1", OLDER), (COMMIT, COMMIT), (OLDER, OLDER), ("main", COMMIT)):
         found = resolve("some/safetensors", Source(revision=revision))

@@ -132,6 +132,7 @@ def test_a_refusal_is_remembered_and_auto_takes_openvino(tiny_folder, tmp_path, 
         with Encoder(tiny_folder) as encoder:
             assert encoder.info.backend == "openvino"
             assert "native engine's int8 failed its quality gate" in encoder.info.reasons["backend"]
+    assert quantize(tiny_folder, progress=False).manifest.engine == "openvino"
     assert builds == ["native", "openvino"]
     with pytest.raises(QualityError, match="as found before"):
         Encoder(tiny_folder, backend="native")
