@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nimbed._types import Float32Array, Int32Array, Pooling
 
     Weights = Mapping[str, Float32Array]
-    # Sees the input [tokens, width] of each product, by the product's name.
+    # Sees the input [tokens, width] of each product of a layer, by the product's name.
     Watch = Callable[[str, Float32Array], None]
 
 _WORDS = "embeddings.word_embeddings.weight"
@@ -121,30 +121,41 @@ def _check(weights: Weights, shape: EncoderShape, network: Path) -> None:
             raise SpecError(f"{network}: {name} has the shape {values.shape}, not {wanted}")
 
 
-def forward(weights: Weights, shape: EncoderShape, ids: Int32Array, watch: Watch | None = None) -> Float32Array:
+def forward(weights: Weights, shape: EncoderShape, ids: Int32Array) -> Float32Array:
     """Token vectors ``[tokens, hidden]`` of one text (Devlin et al. 2019), all of its segment ids 0."""
-    tokens = len(ids)
-    counted = ids != shape.padding
-    positions = np.where(counted, np.cumsum(counted) + shape.padding, shape.padding)
-    x = weights["words"][ids] + weights["positions"][positions] + weights["types"][0]
-    x = _layer_norm(x, weights, "norm", shape.epsilon)
-    nearness = by_distance(weights["relative"], tokens) if shape.relative else None
-    for i in range(shape.layers):
-        product = partial(_product, weights, watch, f"layers.{i}.")
-        q, k, v = (product(part, x) for part in ("query", "key", "value"))
-        mixed = product("output", _attention(q, k, v, shape.heads, nearness))
-        x = _layer_norm(x + mixed, weights, f"layers.{i}.attention_norm", shape.epsilon)
-        wide = product("up", x)
-        wide = gelu(wide) if shape.activation == "gelu" else np.maximum(wide, 0)
-        x = _layer_norm(x + product("down", wide), weights, f"layers.{i}.output_norm", shape.epsilon)
+    x = embedded(weights, shape, ids)
+    for number in range(shape.layers):
+        x = through_layer(weights, shape, number, x)
     return x
 
 
+def embedded(weights: Weights, shape: EncoderShape, ids: Int32Array) -> Float32Array:
+    """What goes into the first layer, ``[tokens, hidden]``."""
+    counted = ids != shape.padding
+    positions = np.where(counted, np.cumsum(counted) + shape.padding, shape.padding)
+    x = weights["words"][ids] + weights["positions"][positions] + weights["types"][0]
+    return _layer_norm(x, weights, "norm", shape.epsilon)
+
+
+def through_layer(
+    weights: Weights, shape: EncoderShape, number: int, x: Float32Array, watch: Watch | None = None
+) -> Float32Array:
+    """The token vectors ``[tokens, hidden]`` of one text after a layer."""
+    name = f"layers.{number}."
+    product = partial(_product, weights, watch, name)
+    nearness = by_distance(weights["relative"], len(x)) if shape.relative else None
+    q, k, v = (product(part, x) for part in ("query", "key", "value"))
+    mixed = product("output", _attention(q, k, v, shape.heads, nearness))
+    x = _layer_norm(x + mixed, weights, name + "attention_norm", shape.epsilon)
+    wide = product("up", x)
+    wide = gelu(wide) if shape.activation == "gelu" else np.maximum(wide, 0)
+    return _layer_norm(x + product("down", wide), weights, name + "output_norm", shape.epsilon)
+
+
 def _product(weights: Weights, watch: Watch | None, layer: str, part: str, x: Float32Array) -> Float32Array:
-    name = layer + part
     if watch is not None:
-        watch(name, x)
-    y: Float32Array = x @ weights[name + ".weight"].T + weights[name + ".bias"]
+        watch(part, x)
+    y: Float32Array = x @ weights[f"{layer}{part}.weight"].T + weights[f"{layer}{part}.bias"]
     return y
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from nimbed.errors import ArtefactError, BuildError
 from nimbed.quantization._bert import forward, pooled, read_weights
 from nimbed.quantization._built import Built, judged, measured_by
 from nimbed.quantization._measure import finite, in_batches
-from nimbed.quantization._packed import Seen, pack, settings_of
+from nimbed.quantization._packed import pack, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from nimbed._types import Float32Array, Int32Array, ModelSpec
     from nimbed.quantization._calibrate import CalibrationSet
 
-_PARTS = 8
 # Second moments settle long before all texts are seen, and cost more than the forward pass.
 _SEEN_TOKENS = 8192
 
@@ -43,7 +41,7 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, repor
     except ArtefactError as err:
         raise BuildError(str(err)) from err
     report(1)
-    arrays = pack(weights, shape, observe(weights, shape, sample(calibration.calibrate)))
+    arrays = pack(weights, shape, sample(calibration.calibrate))
     settings = settings_of(
         shape,
         pooling=request.spec.pooling,
@@ -64,29 +62,6 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, repor
 def sample(sequences: Sequence[Int32Array]) -> Sequence[Int32Array]:
     """Every n-th sequence, so that the tokens are about as many as are worth seeing."""
     return sequences[:: max(1, sum(map(len, sequences)) // _SEEN_TOKENS)]
-
-
-def observe(
-    weights: Mapping[str, Float32Array], shape: EncoderShape, sequences: Sequence[Int32Array]
-) -> dict[str, Seen]:
-    """What the inputs of each product are like."""
-
-    def part(some: Sequence[Int32Array]) -> dict[str, Seen]:
-        found: dict[str, Seen] = {}
-
-        def watch(name: str, x: Float32Array) -> None:
-            if not name.endswith((".key", ".value")):  # the same as the query's
-                now = Seen(moments=x.T @ x, largest=np.abs(x).max(axis=0))
-                found[name] = found[name].with_more(now) if name in found else now
-
-        for sequence in some:
-            forward(weights, shape, sequence, watch)
-        return found
-
-    # As many parts whatever the machine, so that the sums are the same everywhere.
-    parts = [sequences[i::_PARTS] for i in range(min(_PARTS, len(sequences)))]
-    with ThreadPoolExecutor(_machine.thread_plan().threads) as pool:
-        return reduce(lambda a, b: {name: a[name].with_more(b[name]) for name in a}, pool.map(part, parts))
 
 
 def exact(

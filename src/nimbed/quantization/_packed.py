@@ -11,31 +11,23 @@ import numpy as np
 from nimbed import _machine
 from nimbed._encoder_shape import ACTIVATIONS, POOLINGS
 from nimbed.quantization._bert import by_distance
+from nimbed.quantization._observed import layer_by_layer
 from nimbed.quantization._rounding import rounded, scales_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from nimbed._encoder_shape import EncoderShape
-    from nimbed._types import Float32Array, Pooling
+    from nimbed._types import Float32Array, Int32Array, Pooling
+    from nimbed.quantization._observed import Seen
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _PANEL = 64
+# The products that read what comes into a layer.
+_ATTENDING = ("query", "key", "value")
 # Parameters are padded to whole cache lines of float32.
 _LINE = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What calibration saw of a product's inputs: ``X^T X``, ``[inputs, inputs]``, and ``max |x|``, ``[inputs]``."""
-
-    moments: Float32Array
-    largest: Float32Array
-
-    def with_more(self, other: Seen) -> Seen:
-        """What both saw."""
-        return Seen(moments=self.moments + other.moments, largest=np.maximum(self.largest, other.largest))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,110 +94,112 @@ def settings_of(shape: EncoderShape, *, pooling: Pooling, normalize: bool, table
     }
 
 
-def pack(weights: Mapping[str, Float32Array], shape: EncoderShape, seen: Mapping[str, Seen]) -> dict[str, Array]:
-    """The engine's arrays by name; ``seen`` has what each layer's ``query``, ``output``, ``up`` and ``down`` read."""
-    packer = _Packer(weights, shape, seen)
+def pack(weights: Mapping[str, Float32Array], shape: EncoderShape, sequences: Sequence[Int32Array]) -> dict[str, Array]:
+    """The engine's arrays by name, rounded for what the texts of these token ids show."""
+    packer = _Packer(weights, shape)
     arrays: dict[str, Array] = {name: packer.wide(weights[name], axis=1) for name in ("words", "positions", "types")}
-    arrays.update(packer.norm("norm", readers=_attending(0)))
     if shape.relative:
         longest = len(weights["positions"]) - shape.padding - 1
         nearness = by_distance(weights["relative"], longest)
         arrays["relative"] = _placed(nearness, slice(0, 2 * longest), _padded(2 * longest + _LINE, _LINE), axis=1)
+    before = "norm"  # the LayerNorm that a layer's attention reads
     with ThreadPoolExecutor(_machine.thread_plan().threads) as pool:
-        for layer in pool.map(packer.layer, range(shape.layers)):
-            arrays.update(layer)
-    return arrays
-
-
-def _attending(layer: int) -> tuple[str, ...]:
-    """The products that read what comes into a layer."""
-    return tuple(f"layers.{layer}.{part}" for part in ("query", "key", "value"))
+        for number, seen in enumerate(layer_by_layer(weights, shape, sequences, pool)):
+            layer = _Layer(packer, f"layers.{number}.", seen)
+            for made in pool.map(lambda make: make(), (layer.projection, layer.output, layer.up, layer.down)):
+                arrays.update(made)
+            arrays.update(packer.norm(before, layer.factors(*_ATTENDING)))
+            arrays.update(packer.norm(f"{layer.name}attention_norm", layer.factors("up")))
+            before = f"{layer.name}output_norm"
+    return arrays | packer.norm(before, np.ones(shape.hidden, np.float32))
 
 
 class _Packer:
-    """Rounds and places the products of one encoder."""
+    """Places what it is given where the kernels want it."""
 
-    def __init__(self, weights: Mapping[str, Float32Array], shape: EncoderShape, seen: Mapping[str, Seen]) -> None:
-        self._weights = weights
-        self._seen = seen
-        self._shape = shape
-        self._widths = Widths.of(shape)
-        self._places = self._widths.places(shape)
+    def __init__(self, weights: Mapping[str, Float32Array], shape: EncoderShape) -> None:
+        self.weights = weights
+        self.shape = shape
+        self.widths = Widths.of(shape)
+        self._places = self.widths.places(shape)
 
     def wide(self, values: Float32Array, axis: int = 0) -> Float32Array:
         """Padded from the hidden size."""
-        return _placed(values, slice(0, self._shape.hidden), self._widths.hidden, axis)
+        return _placed(values, slice(0, self.shape.hidden), self.widths.hidden, axis)
 
-    def norm(self, name: str, readers: tuple[str, ...]) -> dict[str, Array]:
+    def inner(self, values: Float32Array, axis: int = 0) -> Float32Array:
+        """Padded from the width between the feed-forward products."""
+        return _placed(values, slice(0, self.shape.intermediate), self.widths.intermediate, axis)
+
+    def by_head(self, values: Float32Array, axis: int = 0) -> Float32Array:
+        """Heads apart, in their groups."""
+        return _placed(values, self._places, self.widths.context, axis)
+
+    def norm(self, name: str, smooth: Float32Array) -> dict[str, Array]:
         """A LayerNorm's parameters, and the factors for the products that read it."""
-        smooth = self._factors(readers) if readers else np.ones(self._shape.hidden, np.float32)
-        values = {"gamma": self._weights[name + ".weight"], "beta": self._weights[name + ".bias"], "smooth": smooth}
+        values = {"gamma": self.weights[name + ".weight"], "beta": self.weights[name + ".bias"], "smooth": smooth}
         return {f"{name}.{part}": self.wide(value) for part, value in values.items()}
 
-    def layer(self, number: int) -> dict[str, Array]:
-        """All of one layer."""
-        name, last = f"layers.{number}.", number + 1 == self._shape.layers
-        return {
-            **self.projection(name),
-            **self.output(name),
-            **self.norm(name + "attention_norm", readers=(name + "up",)),
-            **self.feed_forward(name),
-            **self.norm(name + "output_norm", readers=() if last else _attending(number + 1)),
-        }
 
-    def projection(self, layer: str) -> dict[str, Array]:
+class _Layer:
+    """Rounds the products of one layer, for the inputs that were seen."""
+
+    def __init__(self, packer: _Packer, name: str, seen: Mapping[str, Seen]) -> None:
+        self.name = name
+        self._packer = packer
+        self._seen = {**seen, "key": seen["query"], "value": seen["query"]}
+
+    def projection(self) -> dict[str, Array]:
         """Queries, keys and values as one product: of each group of heads the queries, the keys, then the values."""
-        parts = []
-        for part in ("query", "key", "value"):
-            # The scores' divisor goes into the queries.
-            scale = (self._shape.hidden // self._shape.heads) ** -0.5 if part == "query" else 1.0
-            parts.append(self._product(layer + part, scale, (layer + "query", layer + "key", layer + "value")))
-        groups, group = self._widths.groups, self._widths.group
-        joined = []
-        for values in zip(*parts, strict=True):
-            placed = [_placed(v, self._places, self._widths.context) for v in values]
-            by_group = np.stack([v.reshape(groups, group, *v.shape[1:]) for v in placed], axis=1)
-            joined.append(by_group.reshape(3 * groups * group, *placed[0].shape[1:]))
-        rows, scales, bias = joined
-        return _panels(layer + "projection", self.wide(rows, axis=1), scales, bias)
+        # The scores' divisor goes into the queries.
+        scales = ((self._packer.shape.hidden // self._packer.shape.heads) ** -0.5, 1.0, 1.0)
+        parts = [self._product(part, scale, _ATTENDING) for part, scale in zip(_ATTENDING, scales, strict=True)]
+        rows, steps, bias = (self._by_group(values) for values in zip(*parts, strict=True))
+        return _panels(f"{self.name}projection", self._packer.wide(rows, axis=1), steps, bias)
 
-    def output(self, layer: str) -> dict[str, Array]:
+    def output(self) -> dict[str, Array]:
         """The product behind attention."""
-        rows, scales, bias = (self.wide(values) for values in self._product(layer + "output"))
-        return _panels(layer + "output", _placed(rows, self._places, self._widths.context, 1), scales, bias)
+        rows, steps, bias = (self._packer.wide(values) for values in self._product("output"))
+        return _panels(f"{self.name}output", self._packer.by_head(rows, axis=1), steps, bias)
 
-    def feed_forward(self, layer: str) -> dict[str, Array]:
-        """The two products of the feed-forward block."""
-        inner = (slice(0, self._shape.intermediate), self._widths.intermediate)
-        rows, scales, bias = (_placed(v, *inner) for v in self._product(layer + "up", readers=(layer + "up",)))
-        up = _panels(layer + "up", self.wide(rows, axis=1), scales, bias)
-        rows, scales, bias = (self.wide(values) for values in self._product(layer + "down"))
-        return {**up, **_panels(layer + "down", _placed(rows, *inner, axis=1), scales, bias)}
+    def up(self) -> dict[str, Array]:
+        """The wide product of the feed-forward block."""
+        rows, steps, bias = (self._packer.inner(values) for values in self._product("up", readers=("up",)))
+        return _panels(f"{self.name}up", self._packer.wide(rows, axis=1), steps, bias)
 
-    def _product(
-        self, name: str, scale: float = 1.0, readers: tuple[str, ...] = ()
-    ) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """int8 weights (as float32), scales and bias of a product whose inputs are smoothed for ``readers``."""
-        values, bias = (self._weights[f"{name}.{part}"] * np.float32(scale) for part in ("weight", "bias"))
-        moments = self._seen[_seen_as(name)].moments
-        if readers:
-            factors = self._factors(readers)
-            values, moments = values / factors, moments * factors * factors[:, None]
-        scales = scales_of(values)
-        return rounded(values, scales, moments).astype(np.float32), scales, bias
+    def down(self) -> dict[str, Array]:
+        """The product that follows it."""
+        rows, steps, bias = (self._packer.wide(values) for values in self._product("down"))
+        return _panels(f"{self.name}down", self._packer.inner(rows, axis=1), steps, bias)
 
-    def _factors(self, readers: tuple[str, ...]) -> Float32Array:
+    def factors(self, *readers: str) -> Float32Array:
         """SmoothQuant (Xiao et al. 2023, https://arxiv.org/abs/2211.10438) with alpha 0.5, ``[inputs]``."""
-        largest = np.max([np.abs(self._weights[name + ".weight"]).max(axis=0) for name in readers], axis=0)
-        ratio = np.maximum(largest, 1e-8) / np.maximum(self._seen[_seen_as(readers[0])].largest, 1e-8)
+        largest = np.max([np.abs(self._weights(part, "weight")).max(axis=0) for part in readers], axis=0)
+        ratio = np.maximum(largest, 1e-8) / np.maximum(self._seen[readers[0]].largest, 1e-8)
         factors: Float32Array = np.sqrt(ratio).astype(np.float32)
         return factors
 
+    def _product(
+        self, part: str, scale: float = 1.0, readers: tuple[str, ...] = ()
+    ) -> tuple[Float32Array, Float32Array, Float32Array]:
+        """int8 weights (as float32), their steps, and the bias, of a product whose inputs are smoothed for readers."""
+        values, bias = (self._weights(part, kind) * np.float32(scale) for kind in ("weight", "bias"))
+        moments = self._seen[part].moments
+        if readers:
+            factors = self.factors(*readers)
+            values, moments = values / factors, moments * factors * factors[:, None]
+        steps = scales_of(values)
+        return rounded(values, steps, moments).astype(np.float32), steps, bias
 
-def _seen_as(name: str) -> str:
-    """Queries, keys and values have the same inputs."""
-    layer, _, part = name.rpartition(".")
-    return f"{layer}.query" if part in {"key", "value"} else name
+    def _weights(self, part: str, kind: str) -> Float32Array:
+        return self._packer.weights[f"{self.name}{part}.{kind}"]
+
+    def _by_group(self, values: tuple[Float32Array, ...]) -> Float32Array:
+        """Those of queries, keys and values, a group's one behind the other."""
+        widths = self._packer.widths
+        placed = (self._packer.by_head(some) for some in values)
+        by_group = np.stack([some.reshape(widths.groups, widths.group, *some.shape[1:]) for some in placed], axis=1)
+        return by_group.reshape(3 * widths.context, *by_group.shape[3:])
 
 
 def _panels(name: str, rows: Float32Array, scales: Float32Array, bias: Float32Array) -> dict[str, Array]:
