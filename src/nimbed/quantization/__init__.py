@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
+    from nimbed._hub import ModelSource
     from nimbed._types import Precision
     from nimbed.artefact import Artefact
     from nimbed.spec import SpecOverrides
@@ -97,12 +98,7 @@ def quantize(
     """
     _check_kind(precision, backend)
     source = source or Source()
-    if backend == "auto":
-        found, _ = choose_for(model, source=source, precision=precision, overrides=spec)
-    else:
-        found = resolve(model, source, backend)
-    if is_artefact(found.folder):
-        raise InputError(f"{found.folder} is an artefact already; quantise the model that it was made from")
+    found = _found(model, source, precision, spec, backend)
     chosen = calibration if isinstance(calibration, Calibration) else Calibration(texts=calibration)
     model_spec = read_spec(found.folder, name=found.name, overrides=spec)
     with tempfile.TemporaryDirectory(prefix="nimbed-") as folder:
@@ -126,6 +122,19 @@ def quantize(
                 raise
         # It can put layers back to fp32.
         return find_or_build(request(resolve(model, source, "openvino")), progress=progress)
+
+
+def _found(
+    model: str | PathLike[str], source: Source, precision: str, spec: SpecOverrides | None, backend: str
+) -> ModelSource:
+    """The model, with the engine that shall run it."""
+    if backend == "auto":
+        found, _ = choose_for(model, source=source, precision=precision, overrides=spec)
+    else:
+        found = resolve(model, source, backend)
+    if is_artefact(found.folder):
+        raise InputError(f"{found.folder} is an artefact already; quantise the model that it was made from")
+    return found
 
 
 def _check_kind(precision: str, backend: str) -> None:
