@@ -21,9 +21,10 @@ from nimbed.errors import InputError, QualityError
 from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from os import PathLike
 
+    from nimbed._build import BuildRequest
     from nimbed._hub import ModelSource
     from nimbed._types import Precision
     from nimbed.artefact import Artefact
@@ -115,13 +116,25 @@ def quantize(
             gate=gate or QualityGate(),
             force=force,
         )
-        try:
-            return find_or_build(request(found), progress=progress)
-        except QualityError:
-            if backend != "auto" or found.engine != "native":
-                raise
-        # It can put layers back to fp32.
-        return find_or_build(request(resolve(model, source, "openvino")), progress=progress)
+        falls_back = backend == "auto" and found.engine == "native"
+        spare = partial(resolve, model, source, "openvino") if falls_back else None
+        return _build(request, found, spare, progress=progress)
+
+
+def _build(
+    request: Callable[[ModelSource], BuildRequest],
+    found: ModelSource,
+    spare: Callable[[], ModelSource] | None,
+    *,
+    progress: bool,
+) -> Artefact:
+    """The artefact; for another engine, which can put layers back to fp32, where this one's misses the gate."""
+    try:
+        return find_or_build(request(found), progress=progress)
+    except QualityError:
+        if spare is None:
+            raise
+    return find_or_build(request(spare()), progress=progress)
 
 
 def _found(
