@@ -151,6 +151,13 @@ def test_quality_table_runs_with_the_rounding_of_other_cpus(
     assert any("lose no more than int8 throughout" in gate for gate in record["gates"])
 
 
+def test_the_roof_script_runs(native: None, minilm_folder: Path, data: Path) -> None:
+    run("benchmarks/native_roof.py", "--model", minilm_folder, "--out", data, "--quick", "--plot")
+    record = json.loads((data / "native_roof-quick.json").read_text())
+    assert record["networks"]["MiniLM"]["gops"] > 0
+    assert {part["name"] for part in record["parts"]} >= {"output", "down", "attention, 256 tokens"}
+
+
 @pytest.mark.parametrize("script", ["memory", "coldstart"])
 def test_process_benchmarks_run(script: str, minilm_int8: Path, minilm_folder: Path, data: Path) -> None:
     need("psutil")
