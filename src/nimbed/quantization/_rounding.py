@@ -13,6 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from nimbed._types import Float32Array
 
+    Triangle = np.ndarray[Any, np.dtype[np.floating[Any]]]
     Int8Array = np.ndarray[Any, np.dtype[np.int8]]
 
 _LARGEST = 127
@@ -35,27 +36,36 @@ def rounded(weights: Float32Array, scales: Float32Array, moments: Float32Array) 
         moments: ``X^T X`` of the inputs, ``[inputs, inputs]``; inputs that are never seen are rounded as they are.
     """
     order = np.argsort(-moments.diagonal(), kind="stable")  # the inputs that count most are rounded first
-    left = (weights / scales[:, None])[:, order].astype(np.float32)
+    left = np.ascontiguousarray((weights / scales[:, None]).T[order], np.float32)
     factor = _inverse_factor(moments[np.ix_(order, order)].astype(np.float64))
-    made = np.zeros_like(left)
-    for start in range(0, left.shape[1], _BLOCK):
-        block = slice(start, min(start + _BLOCK, left.shape[1]))
-        some, own = left[:, block], factor[block, block]
-        errors = np.zeros_like(some)
-        for i in range(some.shape[1]):
-            made[:, start + i] = np.clip(np.rint(some[:, i]), -_LARGEST, _LARGEST)
-            errors[:, i] = (some[:, i] - made[:, start + i]) / own[i, i]
-            some[:, i + 1 :] -= np.outer(errors[:, i], own[i, i + 1 :])
-        left[:, block.stop :] -= errors @ factor[block, block.stop :]
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return made[:, back].astype(np.int8)
+    factor /= factor.diagonal()[:, None]
+    for start in range(0, len(left), _BLOCK):
+        block, errors = left[start : start + _BLOCK], np.empty_like(left[start : start + _BLOCK])
+        own, later = factor[start : start + _BLOCK, start:], start + len(block)
+        for i, row in enumerate(block):
+            whole = np.clip(np.rint(row), -_LARGEST, _LARGEST)
+            np.subtract(row, whole, out=errors[i])
+            row[:] = whole
+            block[i + 1 :] -= own[i, i + 1 : len(block), None] * errors[i]
+        left[later:] -= own[:, len(block) :].T @ errors
+    made: Int8Array = np.empty(weights.shape, np.int8)
+    made[:, order] = left.T
+    return made
 
 
-def _inverse_factor(moments: np.ndarray[Any, np.dtype[np.float64]]) -> Float32Array:
-    """The upper triangle U of the moments' inverse U^T U."""
-    size = len(moments)
+def _inverse_factor(moments: Triangle) -> Float32Array:
+    """The upper triangle U of the moments' inverse U^T U: the inverse of R where the moments are R R^T."""
     damping = _DAMPING * max(float(moments.diagonal().mean()), 1e-12)
-    inverse = np.linalg.inv(moments + damping * np.eye(size))
-    upper: Float32Array = np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float32)
-    return upper
+    lower = np.linalg.cholesky((moments + damping * np.eye(len(moments)))[::-1, ::-1])
+    return _inverse(lower)[::-1, ::-1].astype(np.float32)
+
+
+def _inverse(lower: Triangle) -> Triangle:
+    """Of a lower triangle, by halves: nearly all of it is matrix products."""
+    half = len(lower) // 2
+    if half < _BLOCK:
+        return np.linalg.inv(lower)
+    made = np.zeros_like(lower)
+    made[:half, :half], made[half:, half:] = first, last = _inverse(lower[:half, :half]), _inverse(lower[half:, half:])
+    made[half:, :half] = -last @ (lower[half:, :half] @ first)
+    return made
