@@ -29,8 +29,8 @@ _COMPILE = (
 NOTICES: Final[dict[str, str]] = {
     "ipex": (
         "upstream has ended Intel Extension for PyTorch (IPEX): 2.8.0 is its last release, its repository is archived "
-        "with a notice of known security issues, and no fix is to be expected. OpenVINO, nimbed's default, replaces "
-        "it. It runs only beside torch 2.8.0, in an environment of its own: make ipex-env in a checkout, or "
+        "with a notice of known security issues, and no fix is to be expected. nimbed's native engine and OpenVINO "
+        "replace it. It runs only beside torch 2.8.0, in an environment of its own: make ipex-env in a checkout, or "
         'pip install -c constraints-ipex.txt "nimbed[ipex]"'
     ),
 }
