@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import CancelledError, wait
 
 import numpy as np
@@ -99,6 +100,30 @@ def running():
 
 def firsts_of(future) -> list[int]:
     return future.result(WAIT_S)[:, 0].astype(int).tolist()
+
+
+def test_the_engine_does_not_stop_to_hand_vectors_over(running):
+    first = running.held_query()
+    slow, done = threading.Event(), threading.Event()
+
+    def finish(vectors):
+        slow.set()
+        assert done.wait(WAIT_S)
+        return vectors
+
+    sequences = [np.full(4, f, np.int32) for f in (20, 21, 22)]  # a batch each
+    held = running.scheduler.submit(sequences[:1], "query", finish=finish)
+    others = [running.scheduler.submit([s], "query") for s in sequences[1:]]
+    running.go_on()
+    assert slow.wait(WAIT_S)
+    for _ in range(WAIT_S * 1000):
+        if len(running.engine.log) == 4:
+            break
+        time.sleep(0.001)
+    assert len(running.engine.log) == 4  # both others ran, though the first caller's vectors are not with it yet
+    assert not held.done()
+    done.set()
+    assert [firsts_of(f) for f in (first, held, *others)] == [[1], [20], [21], [22]]
 
 
 def test_vectors_come_in_the_order_of_the_texts(running):

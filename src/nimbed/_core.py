@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from nimbed._cache import Keys, VectorCache, Vectors, rows_of
 from nimbed._finish import cut_to, join_windows, l2_normalized
 from nimbed._gate import Gate
+from nimbed._jobs import JobThread
 from nimbed._pairs import PairTokenizer
 from nimbed._scheduler import Scheduler
 from nimbed._stores import open_store, without_credentials
@@ -20,7 +19,7 @@ from nimbed.errors import ClosedError
 
 if TYPE_CHECKING:
     import weakref
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from nimbed._cache import Tier
     from nimbed._engine import Engine
@@ -48,7 +47,7 @@ class Core:
         self.cache = None if cache is None else VectorCache(cache.size_bytes, _tier(cache, engine.spec.dim))
         self.gates: dict[Role, Gate] = {role: Gate(limit) for role, limit in _WITHIN.items()}
         # Two threads: a query must not wait until a block of documents is tokenized.
-        self.preparers: dict[Role, Preparer] = {role: Preparer(role) for role in _WITHIN}
+        self.preparers: dict[Role, JobThread] = {role: JobThread(f"nimbed-prepare-{role}") for role in _WITHIN}
         self._keys: dict[Role, Keys] = {
             role: Keys(engine.vector_fingerprint, engine.spec.prompt(role)) for role in self.gates
         }
@@ -104,35 +103,6 @@ class Core:
         if self.cache is not None:
             self.cache.close()
         self.engine.backend.close()
-
-
-class Preparer:
-    """One thread that tokenizes for event loops, in the order in which texts come."""
-
-    def __init__(self, role: Role) -> None:
-        self._role = role
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def put(self, job: Callable[[], None]) -> None:
-        """Let a job run on the thread; it must not raise."""
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    name = f"nimbed-prepare-{self._role}"
-                    self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-                    self._thread.start()
-        self._jobs.put(job)
-
-    def close(self) -> None:
-        """End the thread when the jobs that wait have run; they find the scheduler closed."""
-        self._jobs.put(None)
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-            del job
 
 
 def _tier(config: CacheConfig, dim: int) -> Tier | None:

@@ -7,10 +7,12 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nimbed._jobs import JobThread
 from nimbed._lanes import Batch, Lane, Request
 from nimbed._types import BatchRecord, TokenBatch
 from nimbed.errors import BackendError, ClosedError
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nimbed")
 
+# Batches that ran, or parts of one that failed, with their vectors.
+Results = list[tuple[Batch, "Float32Array"]]
+
 # An engine that hangs must not hang the end of the process.
 _JOIN_S = 10.0
 
@@ -33,7 +38,7 @@ class Scheduler:
     No fixed wait: a session that is free takes what is there. Queries have a session with all of the engine's threads;
     while documents run beside them, the system divides the cores, so neither waits for the other and neither starves.
     A lone batch of documents takes the queries' session, if nothing runs; more than one are divided among the sessions
-    for bulk.
+    for bulk. While more waits, a thread of its own hands vectors to their callers: the engine does not stop for it.
 
     Args:
         session: for queries.
@@ -66,8 +71,9 @@ class Scheduler:
         self._lock = threading.RLock()  # garbage collection may close it from within
         # Apart, so that a query does not wake those that wait for documents.
         self._wake: dict[Role, threading.Condition] = {role: threading.Condition(self._lock) for role in self._lanes}
-        self._busy = 0
+        self._busy: set[int] = set()  # threads that run a batch
         self._closed = False
+        self._giver = JobThread("nimbed-give")
         self.sessions = (session, *bulk.sessions)
         work: list[tuple[Role, Session]] = [("query", session), *(("document", one) for one in bulk.sessions)]
         self._threads = [
@@ -91,7 +97,7 @@ class Scheduler:
             sequences: token ids.
             role: whose sessions compute them.
             future: to be resolved; cancelling it takes the rows that have not started out of the queue.
-            finish: called on the worker thread.
+            finish: called on a thread of the scheduler's.
 
         Raises:
             ClosedError: the scheduler was closed.
@@ -131,6 +137,7 @@ class Scheduler:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(_JOIN_S)
+        self._giver.close(wait_s=_JOIN_S)
 
     def _tell(self) -> None:
         """Wake who may have something to do; under the lock."""
@@ -139,26 +146,39 @@ class Scheduler:
             self._wake["document"].notify_all()
 
     def _work(self, role: Role, session: Session) -> None:
-        while (turn := self._wait_for(role)) is not None:
-            if isinstance(turn, TokenBatch):
-                _run_warm(session, turn)
-            else:
-                self._run(turn, session)
-                with self._lock:
-                    self._busy -= 1
-                    self._tell()  # the documents that are left may be one batch now
+        results: Results = []
+        while (turn := self._wait_for(role, results)) is not None:
+            results = _run_warm(session, turn) if isinstance(turn, TokenBatch) else self._run(turn, session)
             del turn  # an idle worker must not keep the last caller's vectors
 
-    def _wait_for(self, role: Role) -> Batch | TokenBatch | None:
-        take = self._next_query if role == "query" else self._next_document
+    def _wait_for(self, role: Role, results: Results) -> Batch | TokenBatch | None:
+        """What runs next, when there is something; what ran last goes to its callers meanwhile."""
         with self._lock:
-            while not self._closed:
-                if (turn := take()) is not None:
-                    self._busy += isinstance(turn, Batch)
-                    self._tell()  # with a query under way, a lone batch of documents is theirs who wait for documents
-                    return turn
+            turn = self._take(role)
+        if turn is not None:
+            self._giver.put(partial(_give, results))
+            return turn
+        _give(results)
+        results.clear()
+        with self._lock:
+            while not self._closed and (turn := self._take(role)) is None:
                 self._wake[role].wait()
-        return None
+        return turn
+
+    def _take(self, role: Role) -> Batch | TokenBatch | None:
+        """What is there for this thread to run, which has run what it took before; under the lock."""
+        me = threading.get_ident()
+        ran = me in self._busy
+        self._busy.discard(me)
+        turn = None
+        if not self._closed:
+            turn = self._next_query() if role == "query" else self._next_document()
+        if isinstance(turn, Batch):
+            self._busy.add(me)
+        if ran or turn is not None:
+            # The documents that are left may be one batch now, which is the other sessions' while a query is under way.
+            self._tell()
+        return turn
 
     def _next_query(self) -> Batch | TokenBatch | None:
         if (batch := self._lanes["query"].take()) is not None:
@@ -174,7 +194,7 @@ class Scheduler:
         """Whether all threads can be had for the documents that wait: they are one batch, and nothing else runs."""
         return not self._busy and not self._lanes["query"] and self._lanes["document"].is_one_batch
 
-    def _run(self, batch: Batch, session: Session) -> None:
+    def _run(self, batch: Batch, session: Session) -> Results:
         started = self._clock()
         results = self._attempt(batch, session, split=False)
         lengths = [len(sequence) for sequence in batch.sequences]
@@ -187,11 +207,9 @@ class Scheduler:
             seconds=self._clock() - started,
         )
         self._on_batch(record)  # before the callers wake, who may look at the counts
-        for part, vectors in results:
-            for (request, index), vector in zip(part.rows, vectors, strict=True):
-                request.put(index, vector)
+        return results
 
-    def _attempt(self, batch: Batch, session: Session, *, split: bool) -> list[tuple[Batch, Float32Array]]:
+    def _attempt(self, batch: Batch, session: Session, *, split: bool) -> Results:
         """The batch's vectors; where it fails, those of its parts that do not."""
         try:
             vectors = session.run(TokenBatch.from_sequences(batch.sequences))
@@ -207,8 +225,15 @@ class Scheduler:
         return [(batch, vectors)]
 
 
-def _run_warm(session: Session, batch: TokenBatch) -> None:
+def _give(results: Results) -> None:
+    for batch, vectors in results:
+        for (request, index), vector in zip(batch.rows, vectors, strict=True):
+            request.put(index, vector)
+
+
+def _run_warm(session: Session, batch: TokenBatch) -> Results:
     try:
         session.run(batch)
     except Exception:  # a shape that cannot be warmed will raise where it is used
         logger.debug("warming a shape failed", exc_info=True)
+    return []
