@@ -38,7 +38,7 @@ class Scheduler:
     No fixed wait: a session that is free takes what is there. Queries have a session with all of the engine's threads;
     while documents run beside them, the system divides the cores, so neither waits for the other and neither starves.
     A lone batch of documents takes the queries' session, if nothing runs; more than one are divided among the sessions
-    for bulk. While more waits, a thread of its own hands vectors to their callers: the engine does not stop for it.
+    for bulk. While more waits, another thread hands vectors to their callers: the engine does not stop for it.
 
     Args:
         session: for queries.
@@ -73,7 +73,8 @@ class Scheduler:
         self._wake: dict[Role, threading.Condition] = {role: threading.Condition(self._lock) for role in self._lanes}
         self._busy: set[int] = set()  # threads that run a batch
         self._closed = False
-        self._giver = JobThread("nimbed-give")
+        # Two, so that a query's vector does not wait behind those of documents.
+        self._givers: dict[Role, JobThread] = {role: JobThread(f"nimbed-give-{role}") for role in self._lanes}
         self.sessions = (session, *bulk.sessions)
         work: list[tuple[Role, Session]] = [("query", session), *(("document", one) for one in bulk.sessions)]
         self._threads = [
@@ -137,7 +138,8 @@ class Scheduler:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(_JOIN_S)
-        self._giver.close(wait_s=_JOIN_S)
+        for giver in self._givers.values():
+            giver.close(wait_s=_JOIN_S)
 
     def _tell(self) -> None:
         """Wake who may have something to do; under the lock."""
@@ -156,7 +158,8 @@ class Scheduler:
         with self._lock:
             turn = self._take(role)
         if turn is not None:
-            self._giver.put(partial(_give, results))
+            if results:
+                self._givers[results[0][0].role].put(partial(_give, results))
             return turn
         _give(results)
         results.clear()
