@@ -104,8 +104,16 @@ def test_the_cache_keeps_float32(minilm_int8):
         np.testing.assert_array_equal(opened.encode(TEXTS, dtype="float16"), exact.astype(np.float16))
 
 
+def nearest(queries, documents):
+    return np.argsort(-(queries @ documents.T), axis=1, kind="stable")[:, :10]
+
+
+def recall(found, wanted):
+    return np.mean([len(set(a) & set(b)) / 10 for a, b in zip(wanted, found, strict=True)])
+
+
 @pytest.mark.parametrize("dim", [384, 128])
-def test_retrieval_survives(minilm_int8, peps, dim):
+def test_retrieval_survives(minilm_int8, minilm_folder, peps, dim):
     texts = [peps[i] for i in np.random.default_rng(1).permutation(len(peps))[:260]]
     documents, queries = texts[:220], [text[: len(text) // 2] for text in texts[220:]]
 
@@ -114,22 +122,22 @@ def test_retrieval_survives(minilm_int8, peps, dim):
         def found(dtype):
             rows = [opened.encode(t, role=r, dtype=dtype) for t, r in ((queries, "query"), (documents, "document"))]
             if dtype == "ubinary":
-                signs = [np.unpackbits(r, axis=1).astype(np.float32) * 2 - 1 for r in rows]
-                return np.argsort(-(signs[0] @ signs[1].T), axis=1, kind="stable")
+                rows = [np.unpackbits(r, axis=1).astype(np.float32) * 2 - 1 for r in rows]
             if dtype == "int8":
                 least, most = opened._core.engine.ranges
                 rows = [(r.astype(np.float32) + 128.5) * (most - least) / 255 + least for r in rows]
-            return np.argsort(-(rows[0].astype(np.float32) @ rows[1].astype(np.float32).T), axis=1)
+            return nearest(*(r.astype(np.float32) for r in rows))
 
-        top = {dtype: found(dtype)[:, :10] for dtype in ("float32", "float16", "int8", "ubinary")}
+        top = {dtype: found(dtype) for dtype in ("float32", "float16", "int8", "ubinary")}
         codes = opened.encode(texts, dtype="int8")
+    with Encoder(minilm_folder, backend="torch", precision="fp32", truncate="silent", dim=dim) as oracle:
+        exact = [oracle.encode(t, role=r) for t, r in ((queries, "query"), (documents, "document"))]
+    # Of 128 bits half of the ten nearest are others, with vectors in fp32 too: int8 may lose little more.
+    of_bits = recall(nearest(*(np.where(rows > 0, 1, -1) for rows in exact)), nearest(*exact))
 
-    def recall(dtype):
-        return np.mean([len(set(a) & set(b)) / 10 for a, b in zip(top["float32"], top[dtype], strict=True)])
-
-    assert recall("float16") >= 0.99
-    assert recall("int8") >= 0.95
-    assert recall("ubinary") >= 0.5
+    assert recall(top["float16"], top["float32"]) >= 0.99
+    assert recall(top["int8"], top["float32"]) >= 0.95
+    assert recall(top["ubinary"], top["float32"]) >= of_bits - 0.05
     # Ranges that fit: most codes are within, and they use the eight bits.
     assert np.mean((codes == -128) | (codes == 127)) < 0.02
     assert codes.std(axis=0).mean() > 25
