@@ -1,6 +1,5 @@
 // AVX-512 with VNNI (Intel from Cascade Lake on, AMD from Zen 4 on): vpdpbusd multiplies 64 pairs of 8 bits and adds
-// them in fours to 16 sums of 32 bits, without overflow on the way. Each set of kernels that includes this has a copy
-// of its own: what is compiled for newer CPUs must not be linked into another.
+// them in fours to 16 sums of 32 bits, without overflow on the way.
 #pragma once
 
 #include <immintrin.h>
@@ -40,13 +39,13 @@ struct Avx512Vnni {
 
   // A function of its own: inlined into a larger one, the compiler would spill the sums.
   template <int R>
-  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, const int8_t* weights,
-                                             int32_t* out) {
+  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, Stream stream, int32_t* out) {
     __m512i sums[R * 4];
     each<R * 4>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
-    for (int i = 0; i < k; i += 4, a += 4, weights += 4 * kPanel) {
+    for (int i = 0; i < k; i += 4, a += 4, stream.weights += 4 * kPanel, stream.next += stream.step) {
       __m512i w[4];
-      each<4>([&](auto c) { w[c] = kept(_mm512_loadu_si512(weights + 64 * c)); });
+      _mm_prefetch(stream.next, _MM_HINT_T1);
+      each<4>([&](auto c) { w[c] = kept(_mm512_loadu_si512(stream.weights + 64 * c)); });
       each<R>([&](auto r) {
         int32_t four;
         __builtin_memcpy(&four, a + r * stride, 4);

@@ -21,7 +21,6 @@ bool has_avx512_vnni() {
 // Best first.
 const Choice kChoices[] = {
 #if defined(NIMBED_X86)
-    {&kAvx512Bf16, [] { return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16"); }},
     {&kAvx512Vnni, has_avx512_vnni},
     {&kAvx2, [] { return bool(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")); }},
 #endif

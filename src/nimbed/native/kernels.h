@@ -20,9 +20,9 @@ struct RowScale {
 };
 
 // 64 output channels: weights[k / 4][64][4] in int8, and float[64] each: weight = scale * int8, sum = scale * (sum of
-// the channel's int8), bias.
+// the channel's int8), bias. `next`: the weights of the panel that comes after, for the cache to fetch meanwhile.
 struct Panel {
-  const int8_t* weights;
+  const int8_t *weights, *next;
   const float* scale;
   const float* sum;
   const float* bias;
@@ -71,7 +71,6 @@ extern const Kernels kReference;
 #if defined(NIMBED_X86)
 extern const Kernels kAvx2;
 extern const Kernels kAvx512Vnni;
-extern const Kernels kAvx512Bf16;
 #endif
 
 // The kernels of that name, or the best that this CPU has for "auto"; nullptr where it cannot run them.

@@ -54,15 +54,16 @@ struct Avx2 {
   static constexpr int kDepth = 384;  // inputs that pass at once: a panel's weights of them stay in the L1 cache
 
   template <int R>
-  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, const int8_t* weights,
-                                             int32_t* out) {
+  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, Stream stream, int32_t* out) {
     constexpr int kVectors = R > 2 ? 2 : R == 2 ? 4 : 8;  // of sums in each row of a block
     alignas(64) uint16_t wide[R * kDepth];
     for (int i = 0; i < R * kPanel; i += 8) _mm256_store_si256(reinterpret_cast<__m256i*>(out + i), __m256i{});
-    for (; k > 0; k -= kDepth, a += kDepth, weights += kDepth * kPanel) {
+    for (; k > 0; k -= kDepth, a += kDepth, stream.weights += kDepth * kPanel) {
       const int depth = std::min(k, kDepth);
       for (int r = 0; r < R; ++r) widen(a + r * stride, depth, wide + r * kDepth);
-      for (int c = 0; c < kPanel; c += 4 * kVectors) block<R, kVectors>(wide, depth, weights + 4 * c, out + c);
+      for (int c = 0; c < kPanel; c += 4 * kVectors) {
+        block<R, kVectors>(wide, depth, stream.weights + 4 * c, out + c);
+      }
     }
   }
 

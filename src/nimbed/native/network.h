@@ -21,7 +21,8 @@ struct Linear {
 
   Panel panel(int i) const {
     const ptrdiff_t at = ptrdiff_t(i) * kPanel;
-    return {weights + at * inputs, scale + at, sum + at, bias + at};
+    const ptrdiff_t next = ptrdiff_t((i + 1) % panels) * kPanel;
+    return {weights + at * inputs, weights + next * inputs, scale + at, sum + at, bias + at};
   }
 };
 

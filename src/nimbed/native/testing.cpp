@@ -44,7 +44,7 @@ Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 2>& a, 
   std::unique_ptr<RowScale[]> scales(new RowScale[rows]);
   for (size_t r = 0; r < rows; ++r) scales[r] = {steps(r), lows(r)};
   auto out = made<float, 2>({rows, size_t(kPanel)});
-  const Panel panel{weights.data(), scale.data(), sum.data(), bias.data()};
+  const Panel panel{weights.data(), weights.data(), scale.data(), sum.data(), bias.data()};
   const Kernels& set = kernels_named(kernels);
   nb::gil_scoped_release release;
   for (int i = 0; i < times; ++i) {

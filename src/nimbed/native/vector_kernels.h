@@ -34,6 +34,13 @@ __attribute__((always_inline)) inline void by_tiles(int rows, Body body) {
   }
 }
 
+// A panel's weights, and those of the next, which are fetched from the third-level cache meanwhile: `step` bytes for
+// every four inputs.
+struct Stream {
+  const int8_t *weights, *next;
+  ptrdiff_t step;
+};
+
 template <class Isa>
 struct VectorKernels {
   using F = typename Isa::F;
@@ -89,18 +96,22 @@ struct VectorKernels {
 
   template <int R, Activation kActivation>
   __attribute__((noinline)) static void some_rows(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int k,
-                                                  const Panel& panel, float* out, ptrdiff_t out_stride) {
+                                                  const Panel& panel, const Stream& stream, float* out,
+                                                  ptrdiff_t out_stride) {
     alignas(64) int32_t sums[R * kPanel];
-    Isa::template tile<R>(a, a_stride, k, panel.weights, sums);
+    Isa::template tile<R>(a, a_stride, k, stream, sums);
     finish<R, kActivation>(sums, scales, panel, out, out_stride);
   }
 
   template <Activation kActivation>
   static void rows_by_panel(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k,
                             const Panel& panel, float* out, ptrdiff_t out_stride) {
+    const int tiles = (rows + kTile - 1) / kTile;  // each fetches its part of the next panel
+    Stream stream{panel.weights, panel.next, 4 * kPanel / tiles};
     by_tiles(rows, [&](auto height, int first) {
-      some_rows<height, kActivation>(a + first * a_stride, a_stride, scales + first, k, panel,
+      some_rows<height, kActivation>(a + first * a_stride, a_stride, scales + first, k, panel, stream,
                                      out + first * out_stride, out_stride);
+      stream.next += k / 4 * stream.step;
     });
   }
 

@@ -9,7 +9,7 @@
 
 namespace nimbed {
 
-constexpr size_t kBlockBytes = 320 << 10;  // of the widest activations of a block of rows: they stay in the L2 cache
+constexpr size_t kBlockBytes = 480 << 10;  // of the widest activations of a block of rows: they stay in the L2 cache
 constexpr int kMostRows = 96;
 
 // Memory that grows and is aligned to cache lines. It begins as zeros, which padding that nobody writes must be.
