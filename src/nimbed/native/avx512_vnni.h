@@ -14,7 +14,6 @@ namespace {
 struct Avx512Vnni {
   using F = __m512;
   static constexpr int kWidth = 16;
-  static constexpr int kAttentionColumns = 4;
 
   static F all(float x) { return _mm512_set1_ps(x); }
   static F load(const float* p) { return _mm512_loadu_ps(p); }
