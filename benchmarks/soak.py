@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,17 +26,16 @@ import psutil
 from nimbed import CacheConfig, Encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
 
     from nimbed._types import Role
 
-THREADS, TASKS = 32, 200
+THREADS, TASKS, REDIS_THREADS = 32, 200, 4
 MIN_COSINE = 0.9999
 MAX_GROWTH_MB = 30.0
 TIMEOUT_S = 0.25
-REDIS_THREADS = 4
 # Twice the tier's timeout, on top of what the slowest call takes without the tier.
 MAX_ADDED_MS = 2 * 1000 * TIMEOUT_S
 WARM_SHARE = 0.25  # of the time, after which memory must not grow
@@ -129,7 +129,6 @@ def hammer(
     with Encoder(artefact, cache=cache, truncate="silent") as encoder:
         began = time.monotonic()
         watch = Watch(encoder, texts, references, until=began + seconds)
-        threads = [threading.Thread(target=watch.thread, args=(seed,)) for seed in range(THREADS)]
         resident: list[tuple[float, float]] = []
 
         async def tasks() -> None:
@@ -139,11 +138,8 @@ def hammer(
                 await asyncio.wait({hammering}, timeout=0.5)
             await hammering
 
-        for thread in threads:
-            thread.start()
-        asyncio.run(tasks())
-        for thread in threads:
-            thread.join()
+        with calling(watch, THREADS):
+            asyncio.run(tasks())
         stats = encoder.stats()
     warm = max(mb for at, mb in resident if at <= WARM_SHARE * seconds)
     return {
@@ -165,7 +161,7 @@ def with_redis(
     artefact: str, texts: Sequence[str], references: dict[Role, np.ndarray], seconds: float
 ) -> dict[str, float]:
     """A few callers while their Redis server is hung, killed, started anew and filled with garbage."""
-    calm = slowest_without_redis(artefact, texts, references, seconds / 2)
+    calm = without_redis(artefact, texts, references, seconds / 2)
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -175,57 +171,59 @@ def with_redis(
         server = start_redis(port, folder)
         with Encoder(artefact, cache=config, truncate="silent") as encoder:
             watch = Watch(encoder, texts, references, until=time.monotonic() + seconds)
-            threads = [threading.Thread(target=watch.thread, args=(seed,)) for seed in range(REDIS_THREADS)]
-            for thread in threads:
-                thread.start()
             states = []
-            while time.monotonic() < watch.until:
-                time.sleep(seconds / 20)
-                server.send_signal(signal.SIGSTOP)
-                time.sleep(seconds / 20)
-                states.append(encoder.stats().cache.tier.state)
-                server.send_signal(signal.SIGCONT)
-                time.sleep(seconds / 20)
-                server.kill()
-                server.wait()
-                time.sleep(seconds / 20)
-                states.append(encoder.stats().cache.tier.state)
-                server = start_redis(port, folder)
-                time.sleep(seconds / 10)
-                fill_with_garbage(url)
-            for thread in threads:
-                thread.join()
+            with calling(watch, REDIS_THREADS):
+                while time.monotonic() < watch.until:
+                    time.sleep(seconds / 20)
+                    server.send_signal(signal.SIGSTOP)
+                    time.sleep(seconds / 20)
+                    states.append(encoder.stats().cache.tier.state)
+                    server.send_signal(signal.SIGCONT)
+                    time.sleep(seconds / 20)
+                    server.kill()
+                    server.wait()
+                    time.sleep(seconds / 20)
+                    states.append(encoder.stats().cache.tier.state)
+                    server = start_redis(port, folder)
+                    time.sleep(seconds / 10)
+                    fill_with_garbage(url)
             tier = encoder.stats().cache.tier
         server.kill()
         server.wait()
     return {
         "calls": watch.calls,
-        "errors": len(watch.errors),
+        "errors": len(watch.errors) + len(calm.errors),
         "worst cosine": watch.worst,
         "slowest call ms": watch.slowest_ms,
-        "slowest call without Redis ms": calm,
+        "slowest call without Redis ms": calm.slowest_ms,
         "times seen down": states.count("down"),
         "hits": tier.hits,
         "damaged": tier.damaged,
         "failures": tier.failures,
         "written": tier.written,
         "dropped": tier.dropped,
-        **({"first error": watch.errors[0]} if watch.errors else {}),
+        **({"first error": (watch.errors + calm.errors)[0]} if watch.errors + calm.errors else {}),
     }
 
 
-def slowest_without_redis(
-    artefact: str, texts: Sequence[str], references: dict[Role, np.ndarray], seconds: float
-) -> float:
-    """Milliseconds of the slowest call of the same callers, with the cache in process alone."""
+def without_redis(artefact: str, texts: Sequence[str], references: dict[Role, np.ndarray], seconds: float) -> Watch:
+    """What the same callers see with the cache in process alone."""
     with Encoder(artefact, cache=CacheConfig(size_bytes=50_000), truncate="silent") as encoder:
         watch = Watch(encoder, texts, references, until=time.monotonic() + seconds)
-        threads = [threading.Thread(target=watch.thread, args=(seed,)) for seed in range(REDIS_THREADS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    return watch.slowest_ms
+        with calling(watch, REDIS_THREADS):
+            pass
+    return watch
+
+
+@contextmanager
+def calling(watch: Watch, count: int) -> Iterator[None]:
+    """So many threads make calls, and end when the watch does."""
+    threads = [threading.Thread(target=watch.thread, args=(seed,)) for seed in range(count)]
+    for thread in threads:
+        thread.start()
+    yield
+    for thread in threads:
+        thread.join()
 
 
 def start_redis(port: int, folder: str) -> subprocess.Popen[bytes]:
