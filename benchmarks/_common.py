@@ -118,13 +118,16 @@ def worst_and_mean_cosine(a: Any, b: Any) -> tuple[float, float]:  # noqa: ANN40
     return found.worst, found.mean
 
 
-def alternate(first: Callable[[], float], second: Callable[[], float], pairs: int) -> tuple[list[float], list[float]]:
+def alternate(
+    what: str, first: Callable[[], float], second: Callable[[], float], pairs: int
+) -> tuple[list[float], list[float]]:
     """Measure A B A B, so that drift of the machine (heat, neighbours) falls on both alike."""
     results: tuple[list[float], list[float]] = ([], [])
     for pair in range(pairs):
-        for name, measure, into in (("A", first, results[0]), ("B", second, results[1])):
+        for measure, into in zip((first, second), results, strict=True):
             into.append(measure())
-            print(f"  pair {pair + 1} of {pairs}, {name}: {into[-1]:.3f}", file=sys.stderr)
+        a, b = (into[-1] for into in results)
+        print(f"  {what}, pair {pair + 1} of {pairs}: {a:.2f} beside {b:.2f}", file=sys.stderr)
     return results
 
 

@@ -85,8 +85,10 @@ def compare(model: str, texts: list[str], queries: list[str], *, pairs: int, pre
     conditions = describe(info, texts, queries, pairs)
     ours, theirs = load(model, precision, info.threads)
     worst, mean = agreement(ours, theirs, texts, queries)
-    documents = _common.alternate(lambda: rate(ours, texts), lambda: rate(theirs, texts), pairs)
-    latencies = _common.alternate(lambda: p50_ms(ours, queries), lambda: p50_ms(theirs, queries), pairs)
+    documents = _common.alternate("documents a second", lambda: rate(ours, texts), lambda: rate(theirs, texts), pairs)
+    latencies = _common.alternate(
+        "query p50, ms", lambda: p50_ms(ours, queries), lambda: p50_ms(theirs, queries), pairs
+    )
     return Comparison(
         docs_per_second_a=documents[0],
         docs_per_second_b=documents[1],

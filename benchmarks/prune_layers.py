@@ -206,9 +206,14 @@ def speed(options: argparse.Namespace, original: Network, pruned: Network, preci
             docs_per_second(encoder, texts)
             p50_ms(encoder, queries)
         documents = _common.alternate(
-            lambda: docs_per_second(first, texts), lambda: docs_per_second(second, texts), options.pairs
+            "documents a second",
+            lambda: docs_per_second(first, texts),
+            lambda: docs_per_second(second, texts),
+            options.pairs,
         )
-        latencies = _common.alternate(lambda: p50_ms(first, queries), lambda: p50_ms(second, queries), options.pairs)
+        latencies = _common.alternate(
+            "query p50, ms", lambda: p50_ms(first, queries), lambda: p50_ms(second, queries), options.pairs
+        )
     return {
         "network": pruned.label,
         "precision": precision,
