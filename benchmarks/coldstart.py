@@ -1,12 +1,14 @@
 """Time from nothing: ``import nimbed``, and an artefact on disk to the first vector, each in fresh processes.
 
 The second figure begins before ``import nimbed`` and ends with the vector of one query; starting the interpreter is
-shown beside it. The files are in the page cache after the first process. Exits with 1 where a gate fails.
+shown beside it. After the first process the files are in the page cache and the modules are compiled, as installing
+compiles them. Exits with 1 where a gate fails.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_IMPORT_SECONDS = 0.2
-MAX_FIRST_VECTOR_SECONDS = 1.5
+MAX_FIRST_VECTOR_SECONDS = {"native": 0.3, "openvino": 1.5}
 HEAVY = ("langchain_core", "llama_index", "openvino", "torch", "transformers")
 
 _IMPORT = f"""
@@ -46,26 +48,29 @@ encoder.close()
 def main() -> int:
     parser = _common.parser(__doc__)
     parser.add_argument("--runs", type=int, default=7, help="fresh processes for each figure, 5 or more")
+    parser.add_argument("--backend", default="auto", help="native or openvino")
     options = parser.parse_args()
     import nimbed
 
     runs = 1 if options.quick else options.runs
-    conditions = _common.conditions(runs=runs, page_cache="warm")
-    artefact = str(nimbed.quantize(options.model).folder)
+    artefact = nimbed.quantize(options.model, backend=options.backend)
+    engine = artefact.manifest.engine
+    conditions = _common.conditions(engine=engine, runs=runs, page_cache="warm")
     imports = fresh(runs, _IMPORT)
-    vectors = fresh(runs, _FIRST_VECTOR, artefact)
+    vectors = fresh(runs, _FIRST_VECTOR, str(artefact.folder))
     report(imports, vectors)
     record = {"conditions": conditions, "import": imports, "first_vector": vectors}
-    return _common.finish(options, "coldstart", record, judge(imports, vectors))
+    return _common.finish(options, "coldstart", record, judge(imports, vectors, MAX_FIRST_VECTOR_SECONDS[engine]))
 
 
 def fresh(runs: int, script: str, *arguments: str) -> list[dict[str, Any]]:
-    """What the script prints, and the whole time of its process; a first run fills the page cache."""
+    """What the script prints, and the whole time of its process, after a first run that is not counted."""
     records: list[dict[str, Any]] = []
     command = [sys.executable, "-c", script, *arguments]
+    compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def once() -> None:
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=compiled)
         records.append(json.loads(done.stdout))
 
     for _ in range(runs + 1):
@@ -79,14 +84,12 @@ def median(records: Sequence[dict[str, Any]], name: str) -> float:
     return statistics.median(record[name] for record in records)
 
 
-def judge(imports: list[dict[str, Any]], vectors: list[dict[str, Any]]) -> dict[str, bool]:
+def judge(imports: list[dict[str, Any]], vectors: list[dict[str, Any]], most_seconds: float) -> dict[str, bool]:
     """The gates, by name."""
     return {
         f"import nimbed below {MAX_IMPORT_SECONDS} s": median(imports, "seconds") < MAX_IMPORT_SECONDS,
         f"import nimbed loads none of {', '.join(HEAVY)}": not any(record["loaded"] for record in imports),
-        f"artefact on disk to first vector below {MAX_FIRST_VECTOR_SECONDS} s": (
-            median(vectors, "seconds") < MAX_FIRST_VECTOR_SECONDS
-        ),
+        f"artefact on disk to first vector below {most_seconds} s": median(vectors, "seconds") < most_seconds,
     }
 
 

@@ -15,8 +15,8 @@ import nimbed
 SOURCE = Path(nimbed.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {
-    "faiss", "haystack", "huggingface_hub", "langchain_core", "llama_index", "nncf", "numpy", "openvino", "optimum",
-    "torch", "tokenizers", "transformers",
+    "asyncio", "faiss", "haystack", "huggingface_hub", "langchain_core", "llama_index", "nncf", "numpy", "openvino",
+    "optimum", "tenacity", "torch", "tokenizers", "transformers",
 }  # fmt: skip
 
 

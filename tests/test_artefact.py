@@ -98,7 +98,7 @@ def test_one_flipped_bit_is_found(place, name, data):
     content = bytearray(FILES[name])
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     (place / name).write_bytes(content)
-    refused(place, str(place / name), "sha256", "copy or build")
+    refused(place, str(place / name), "CRC-32", "copy or build")
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_read_is_named(place, monkeypatch):
     def denied(*paths):
         raise PermissionError(errno.EACCES, "Permission denied", str(paths[0]))
 
-    monkeypatch.setattr(artefact, "sha256_of", denied)
+    monkeypatch.setattr(artefact, "crc32_of", denied)
     refused(place, str(place), "Permission denied")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -192,6 +191,8 @@ async def _await(future: Future[Any]) -> None:
     """As :func:`_wait`. Giving up does not cancel the future: others may wait for it too."""
     if future.done():
         return
+    import asyncio  # takes long to import; here a loop has done that
+
     loop = asyncio.get_running_loop()
     done = loop.create_future()
 

@@ -14,7 +14,6 @@ from nimbed._jobs import JobThread
 from nimbed._pairs import PairTokenizer
 from nimbed._scheduler import Scheduler
 from nimbed._stores import open_store, without_credentials
-from nimbed._tiers import GuardedTier, OffTier
 from nimbed.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -109,6 +108,8 @@ def _tier(config: CacheConfig, dim: int) -> Tier | None:
     url = config.url
     if url is None:
         return None
+    from nimbed._tiers import GuardedTier, OffTier  # with tenacity and asyncio, which take long to import
+
     name = without_credentials(url)
     if config.credentials_dropped:
         # This process got the configuration in a pickle.

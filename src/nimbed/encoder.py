@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sized
 from functools import partial
@@ -175,6 +174,8 @@ class Encoder(OpenModel):
         """As :meth:`encode`; the event loop stays free. Cancelling takes out what has not started."""
         items, started = check_texts(texts), time.perf_counter()
         if self._core is None:  # a copy that has not opened the model
+            import asyncio
+
             await asyncio.to_thread(self._opened)
         core = self._ready(role, dtype)
         few = sum(map(len, items)) <= _FEW_CHARACTERS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -195,6 +194,8 @@ class _CrossEncoder(OpenModel):
     async def ascore(self, pairs: Sequence[Pair]) -> Float32Array:
         started = time.perf_counter()
         if self._core is None:  # a copy that has not opened the model
+            import asyncio
+
             await asyncio.to_thread(self._opened)
         return self._answer(await Call(self._opened(), pairs, "document").aresult(), started)
 
