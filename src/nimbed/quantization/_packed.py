@@ -108,7 +108,7 @@ def pack(weights: Mapping[str, Float32Array], shape: EncoderShape, sequences: Se
             layer = _Layer(packer, f"layers.{number}.", seen)
             for made in pool.map(lambda make: make(), (layer.projection, layer.output, layer.up, layer.down)):
                 arrays.update(made)
-            arrays.update(packer.norm(before, layer.factors(*_ATTENDING)))
+            arrays.update(packer.norm(before, layer.factors("value")))
             arrays.update(packer.norm(f"{layer.name}attention_norm", layer.factors("up")))
             before = f"{layer.name}output_norm"
     return arrays | packer.norm(before, np.ones(shape.hidden, np.float32))
@@ -153,7 +153,7 @@ class _Layer:
         """Queries, keys and values as one product: of each group of heads the queries, the keys, then the values."""
         # The scores' divisor goes into the queries.
         scales = ((self._packer.shape.hidden // self._packer.shape.heads) ** -0.5, 1.0, 1.0)
-        parts = [self._product(part, scale, _ATTENDING) for part, scale in zip(_ATTENDING, scales, strict=True)]
+        parts = [self._product(part, scale, smooth_for="value") for part, scale in zip(_ATTENDING, scales, strict=True)]
         rows, steps, bias = (self._by_group(values) for values in zip(*parts, strict=True))
         return _panels(f"{self.name}projection", self._packer.wide(rows, axis=1), steps, bias)
 
@@ -164,7 +164,7 @@ class _Layer:
 
     def up(self) -> dict[str, Array]:
         """The wide product of the feed-forward block."""
-        rows, steps, bias = (self._packer.inner(values) for values in self._product("up", readers=("up",)))
+        rows, steps, bias = (self._packer.inner(values) for values in self._product("up", smooth_for="up"))
         return _panels(f"{self.name}up", self._packer.wide(rows, axis=1), steps, bias)
 
     def down(self) -> dict[str, Array]:
@@ -172,21 +172,25 @@ class _Layer:
         rows, steps, bias = (self._packer.wide(values) for values in self._product("down"))
         return _panels(f"{self.name}down", self._packer.inner(rows, axis=1), steps, bias)
 
-    def factors(self, *readers: str) -> Float32Array:
-        """SmoothQuant (Xiao et al. 2023, https://arxiv.org/abs/2211.10438) with alpha 0.5, ``[inputs]``."""
-        largest = np.max([np.abs(self._weights(part, "weight")).max(axis=0) for part in readers], axis=0)
-        ratio = np.maximum(largest, 1e-8) / np.maximum(self._seen[readers[0]].largest, 1e-8)
+    def factors(self, reader: str) -> Float32Array:
+        """SmoothQuant (Xiao et al. 2023, https://arxiv.org/abs/2211.10438) with alpha 0.5, ``[inputs]``.
+
+        The values' weights alone say how much of an input's rounding reaches the vector: what it does to queries and
+        keys goes through softmax, which takes most of it away.
+        """
+        largest = np.abs(self._weights(reader, "weight")).max(axis=0)
+        ratio = np.maximum(largest, 1e-8) / np.maximum(self._seen[reader].largest, 1e-8)
         factors: Float32Array = np.sqrt(ratio).astype(np.float32)
         return factors
 
     def _product(
-        self, part: str, scale: float = 1.0, readers: tuple[str, ...] = ()
+        self, part: str, scale: float = 1.0, smooth_for: str | None = None
     ) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """int8 weights (as float32), their steps, and the bias, of a product whose inputs are smoothed for readers."""
+        """int8 weights (as float32), their steps, and the bias, of a product whose inputs are smoothed for a reader."""
         values, bias = (self._weights(part, kind) * np.float32(scale) for kind in ("weight", "bias"))
         moments = self._seen[part].moments
-        if readers:
-            factors = self.factors(*readers)
+        if smooth_for is not None:
+            factors = self.factors(smooth_for)
             values, moments = values / factors, moments * factors * factors[:, None]
         steps = scales_of(values)
         return rounded(values, steps, moments).astype(np.float32), steps, bias
