@@ -51,15 +51,15 @@ def measure(options: argparse.Namespace) -> int:
 
     artefact = nimbed.quantize(options.model, precision=options.precision, backend=options.backend)
     engine = artefact.manifest.engine
-    conditions = _common.conditions(engine=engine, precision=options.precision, texts=options.texts, short=options.short)
+    kind = {"texts": options.texts, "short": options.short}
+    conditions = _common.conditions(engine=engine, precision=options.precision, **kind)
     arguments = ["--worker", str(artefact.folder), "--data", str(options.data), "--texts", str(options.texts)]
     command = [sys.executable, __file__, "--model", options.model, *arguments, *["--short"] * options.short]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     samples = json.loads(done.stdout)
     report(samples)
-    return _common.finish(
-        options, "memory_short" if options.short else "memory", {"conditions": conditions, "samples": samples}, judge(samples, MAX_RSS_MB[engine])
-    )
+    name, record = "memory_short" if options.short else "memory", {"conditions": conditions, "samples": samples}
+    return _common.finish(options, name, record, judge(samples, MAX_RSS_MB[engine]))
 
 
 def embed_only(artefact: str, texts: Iterator[str], count: int) -> None:
