@@ -23,8 +23,11 @@ POISON = 666
 class Engine:
     """A session whose vector of a sequence is (its first id, its length); it can be held before a batch."""
 
+    any_thread = True
+
     def __init__(self) -> None:
         self.log: list[list[int]] = []
+        self.ran_on: list[int] = []
         self.reached = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
@@ -38,6 +41,7 @@ class Engine:
         assert self.go_on.wait(WAIT_S)
         firsts = [int(batch.ids[start]) for start in batch.offsets[:-1]]
         self.log.append(firsts)
+        self.ran_on.append(threading.get_ident())
         if POISON in firsts:
             raise BackendError("poisoned")
         return np.array([[f, n] for f, n in zip(firsts, batch.lengths, strict=True)], np.float32).reshape(-1, 2)
@@ -81,8 +85,8 @@ class Running:
         for engine in (self.engine, *self.bulk):
             engine.go_on.set()
 
-    def submit(self, firsts, role="document", length=1):
-        return self.scheduler.submit([np.full(length, f, np.int32) for f in firsts], role)
+    def submit(self, firsts, role="document", length=1, *, here=False):
+        return self.scheduler.submit([np.full(length, f, np.int32) for f in firsts], role, here=here)
 
     @property
     def log(self) -> list[list[int]]:
@@ -423,12 +427,98 @@ def test_many_mixed_calls(calls, budget, sessions):
     assert all(len(batch) <= max(1, budget) for batch in running.log)
 
 
-def test_many_threads_submit_at_once(running):
+@pytest.mark.parametrize("role", ["query", "document"])
+def test_a_caller_who_would_only_wait_runs_it_itself(role, running):
+    future = running.submit([5, 6], role, here=True)
+    assert future.done()
+    assert firsts_of(future) == [5, 6]
+    assert running.engine.ran_on == [threading.get_ident()]
+    assert running.batches == [2]
+    assert firsts_of(running.submit([7], "query")) == [7]  # the worker goes on as before
+    assert running.engine.ran_on[1] != threading.get_ident()
+
+
+def test_not_where_another_runs(running):
+    first = running.held_query()
+    later = running.submit([5], "query", here=True)
+    assert not later.done()
+    running.go_on()
+    assert [firsts_of(first), firsts_of(later)] == [[1], [5]]
+    assert threading.get_ident() not in running.engine.ran_on
+
+
+def test_not_where_the_engine_wants_one_thread(running):
+    running.engine.any_thread = False
+    assert firsts_of(running.submit([5], "query", here=True)) == [5]
+    assert threading.get_ident() not in running.engine.ran_on
+
+
+def test_documents_that_are_more_than_a_batch_go_to_the_sessions_for_bulk(running):
+    assert firsts_of(running.submit(range(20, 32), here=True)) == list(range(20, 32))
+    assert threading.get_ident() not in running.engine.ran_on
+
+
+def test_a_caller_runs_one_batch_and_the_worker_the_rest(running):
+    assert firsts_of(running.submit(range(20, 32), "query", here=True)) == list(range(20, 32))
+    assert running.engine.ran_on.count(threading.get_ident()) == 1
+    assert len(running.engine.log) == 3
+
+
+def test_those_who_come_meanwhile_are_next(running):
+    running.engine.hold()
+    ran = threading.Thread(target=running.submit, args=([5], "query"), kwargs={"here": True})
+    ran.start()
+    assert running.engine.reached.wait(WAIT_S)
+    others = [running.submit([6], "query", here=True), running.submit([7], "query")]
+    assert not any(future.done() for future in others)
+    running.go_on()
+    assert [firsts_of(future) for future in others] == [[6], [7]]
+    ran.join(WAIT_S)
+    assert running.engine.log == [[5], [6, 7]]
+
+
+def test_a_failure_on_the_callers_thread_is_the_calls_own(running):
+    with pytest.raises(BackendError, match="poisoned"):
+        running.submit([POISON], "query", here=True).result(0)
+    assert firsts_of(running.submit([5], "query", here=True)) == [5]
+
+
+def test_an_interrupt_on_the_callers_thread_leaves_the_session_free(running, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running.engine, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            running.submit([5], "query", here=True)
+    assert firsts_of(running.submit([6], "query")) == [6]
+    assert firsts_of(running.submit([7])) == [7]
+
+
+def test_close_waits_for_a_caller_who_runs_its_own_batch(running):
+    running.engine.hold()
+    caller = threading.Thread(target=running.submit, args=([5], "query"), kwargs={"here": True})
+    caller.start()
+    assert running.engine.reached.wait(WAIT_S)
+    closer = threading.Thread(target=running.scheduler.close)
+    closer.start()
+    wait_for(lambda: running.scheduler._closed)
+    closer.join(0.2)
+    assert closer.is_alive()
+    running.go_on()
+    closer.join(WAIT_S)
+    caller.join(WAIT_S)
+    assert not closer.is_alive()
+    assert running.engine.log == [[5]]
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_many_threads_submit_at_once(here, running):
     results: dict[int, list[list[int]]] = {}
 
     def work(n: int) -> None:
         role = "query" if n % 2 else "document"
-        results[n] = [firsts_of(running.submit([n * 100 + i, n], role)) for i in range(50)]
+        results[n] = [firsts_of(running.submit([n * 100 + i, n], role, here=here)) for i in range(50)]
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(1, 9)]
     for thread in threads:

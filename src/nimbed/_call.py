@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nimbed._cache import Claim, Entry, Vectors, rows_of
 from nimbed._finish import cut_to
-from nimbed.errors import EncodeTimeoutError
+from nimbed._waiting import await_in_turn, wait_in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from nimbed._cache import Flight
     from nimbed._core import Core
     from nimbed._types import Float32Array, Int32Array, Role
-
-T = TypeVar("T")
 
 # Texts that are tokenized and queued at a stretch: the engine begins with the first while the next are prepared.
 BLOCK_TEXTS = 512
@@ -58,16 +55,26 @@ class Call:
             EncodeTimeoutError: it took longer than ``timeout_s``.
             NimbedError: a text cannot be used.
         """
-        _wait_in_turn(self._enter(lambda block: block.start()), timeout_s)
+        wait_in_turn(self._enter(lambda block: block.start()), timeout_s)
+
+    def result(self, *, timeout_s: float | None = None) -> Vectors:
+        """As :meth:`begin` and :meth:`end`. Without a timeout the engine may run on this very thread."""
+        if timeout_s is None:
+            here = len(self._blocks) == 1
+            wait_in_turn(self._enter(lambda block: block.start(here=here)), None)
+            return self.end()
+        until = time.monotonic() + timeout_s
+        self.begin(timeout_s=timeout_s)
+        return self.end(timeout_s=until - time.monotonic())
 
     def end(self, *, timeout_s: float | None = None) -> Vectors:
         """Wait for the vectors: float32 ``[n, dim]`` and cut tokens ``[n]``. Raises as :meth:`begin`."""
-        return _wait_in_turn(self._land(), timeout_s)
+        return wait_in_turn(self._land(), timeout_s)
 
     async def aresult(self) -> Vectors:
         """As :meth:`begin` and :meth:`end`, without a thread that waits; cancelling takes out what has not started."""
-        await _await_in_turn(self._enter(lambda block: self._core.preparers[self._role].put(block.start)))
-        return await _await_in_turn(self._land())
+        await await_in_turn(self._enter(lambda block: self._core.preparers[self._role].put(block.start)))
+        return await await_in_turn(self._land())
 
     def cancel(self) -> None:
         """Take out what has not started."""
@@ -144,66 +151,6 @@ class Call:
             raise
 
 
-def _wait_in_turn(steps: Generator[Future[Any], None, T], timeout_s: float | None) -> T:
-    until = None if timeout_s is None else time.monotonic() + timeout_s
-    try:
-        future = next(steps)
-        while True:
-            try:
-                _wait(future, None if until is None else max(0.0, until - time.monotonic()))
-            except BaseException as err:  # noqa: BLE001 (the steps clean up and raise it)
-                future = steps.throw(err)
-            else:
-                future = next(steps)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-
-
-async def _await_in_turn(steps: Generator[Future[Any], None, T]) -> T:
-    try:
-        future = next(steps)
-        while True:
-            try:
-                await _await(future)
-            except BaseException as err:  # noqa: BLE001 (the steps clean up and raise it)
-                future = steps.throw(err)
-            else:
-                future = next(steps)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-
-
-def _wait(future: Future[Any], timeout_s: float | None) -> None:
-    """Until the future is done, whatever became of it."""
-    try:
-        future.exception(timeout_s)
-    except CancelledError:
-        return
-    except FutureTimeoutError:
-        raise EncodeTimeoutError(
-            "the vectors did not come within timeout_s; the engine has more work than it can do in that time"
-        ) from None
-
-
-async def _await(future: Future[Any]) -> None:
-    """As :func:`_wait`. Giving up does not cancel the future: others may wait for it too."""
-    if future.done():
-        return
-    import asyncio  # takes long to import; here a loop has done that
-
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-
-    def wake(_: Future[Any]) -> None:
-        with suppress(RuntimeError):  # the loop has closed
-            loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(None))
-
-    future.add_done_callback(wake)
-    await done
-
-
 class Block:
     """Some texts of a call.
 
@@ -225,17 +172,24 @@ class Block:
         self.future: Future[Vectors] = Future()
         self.claim = Claim()
         self._core = core
-        self._keep, self._share = keep, share
+        self._keep, self._share, self._here = keep, share, False
 
-    def start(self) -> None:
-        """Look in the cache, tokenize what it lacks, and queue it. What goes wrong is the future's."""
+    def start(self, *, here: bool = False) -> None:
+        """Look in the cache, tokenize what it lacks, and queue it. What goes wrong is the future's.
+
+        Args:
+            here: whether the engine may run on this thread.
+        """
         if self.future.cancelled():
             return
+        self._here = here
         try:
             self._start()
-        except BaseException as err:  # noqa: BLE001 (the future's, and so the caller's)
+        except BaseException as err:
             if not self.future.done() and self.future.set_running_or_notify_cancel():
                 self.future.set_exception(err)
+            elif not isinstance(err, Exception):  # an interrupt that came when all was done
+                raise
 
     def _start(self) -> None:
         core, cache = self._core, self._core.cache
@@ -266,7 +220,7 @@ class Block:
                 core.cache.put(keys, vectors)
             return vectors
 
-        core.scheduler.submit(tokens.sequences, self.role, future=self.future, finish=finish)
+        core.scheduler.submit(tokens.sequences, self.role, future=self.future, finish=finish, here=self._here)
 
     @property
     def computes_all(self) -> bool:

@@ -70,7 +70,9 @@ class Core:
         if self.cache is None or not texts:
             return None
         keys = self._keys[role]
-        if keys(texts[:1])[0] not in self.cache or (entries := self.cache.peek(keys(texts))) is None:
+        if (first := keys(texts[:1]))[0] not in self.cache:
+            return None
+        if (entries := self.cache.peek(first + keys(texts[1:]))) is None:
             return None
         info = self.engine.info
         rows = cut_to(info.dim, rows_of(entries, self.engine.spec.dim), normalize=info.normalize)

@@ -97,7 +97,6 @@ class Batch:
 
     role: Role
     rows: list[Row]
-    length: int
 
     @property
     def sequences(self) -> list[Int32Array]:
@@ -106,7 +105,8 @@ class Batch:
 
     def alive(self) -> Batch:
         """Without the rows that nobody waits for any more."""
-        return replace(self, rows=[row for row in self.rows if not row[0].over])
+        rows = [row for row in self.rows if not row[0].over]
+        return self if len(rows) == len(self.rows) else replace(self, rows=rows)
 
     def halves(self) -> list[Batch]:
         """Two batches of half the rows; one row cannot be halved."""
@@ -184,13 +184,16 @@ class Lane:
 
     def _plan(self) -> None:
         rows = self._window()
+        if len(rows) == 1:  # as most queries come
+            self._ready.append(Batch(role=self._role, rows=rows))
+            return
         batches = plan([len(request.sequences[index]) for request, index in rows], self._shapes)
         if not self._ahead:
             batches = [batch for batch in batches if 0 in batch.indices]
             planned = {int(i) for batch in batches for i in batch.indices}
             self._loose = [row for i, row in enumerate(rows) if i not in planned]
         for batch in batches:
-            self._ready.append(Batch(role=self._role, rows=[rows[i] for i in batch.indices], length=batch.length))
+            self._ready.append(Batch(role=self._role, rows=[rows[i] for i in batch.indices]))
 
     def _window(self) -> list[Row]:
         """Rows that are planned together, those that have waited longest first."""

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ logger = logging.getLogger("nimbed")
 
 # Batches that ran, or parts of one that failed, with their vectors.
 Results = list[tuple[Batch, "Float32Array"]]
+# What a session runs next; a lone sequence is there to warm a shape.
+Turn = TypeVar("Turn", bound="Batch | TokenBatch | None")
 
 # An engine that hangs must not hang the end of the process.
 _JOIN_S = 10.0
@@ -38,7 +40,9 @@ class Scheduler:
     No fixed wait: a session that is free takes what is there. Queries have a session with all of the engine's threads;
     while documents run beside them, the system divides the cores, so neither waits for the other and neither starves.
     A lone batch of documents takes the queries' session, if nothing runs; more than one are divided among the sessions
-    for bulk. While more waits, another thread hands vectors to their callers: the engine does not stop for it.
+    for bulk. While more waits, another thread hands vectors to their callers: the engine does not stop for it. A caller
+    who would only wait may run that session on its own thread, where no one else waits: a query costs no change of
+    threads then.
 
     Args:
         session: for queries.
@@ -69,17 +73,17 @@ class Scheduler:
         }
         self._warm: deque[TokenBatch] = deque()
         self._lock = threading.RLock()  # garbage collection may close it from within
-        # Apart, so that a query does not wake those that wait for documents.
+        # Apart, so that a query does not wake those that wait for documents, nor waits behind their vectors.
         self._wake: dict[Role, threading.Condition] = {role: threading.Condition(self._lock) for role in self._lanes}
         self._busy: set[int] = set()  # threads that run a batch
+        self._holder: int | None = None  # the thread that runs the queries' session
         self._closed = False
-        # Two, so that a query's vector does not wait behind those of documents.
         self._givers: dict[Role, JobThread] = {role: JobThread(f"nimbed-give-{role}") for role in self._lanes}
         self.sessions = (session, *bulk.sessions)
         work: list[tuple[Role, Session]] = [("query", session), *(("document", one) for one in bulk.sessions)]
         self._threads = [
-            threading.Thread(target=self._work, args=each, name=f"nimbed-worker-{number}", daemon=True)
-            for number, each in enumerate(work)
+            threading.Thread(target=self._work, args=one, name=f"nimbed-worker-{n}", daemon=True)
+            for n, one in enumerate(work)
         ]
         for thread in self._threads:
             thread.start()
@@ -91,6 +95,7 @@ class Scheduler:
         *,
         future: Future[Any] | None = None,
         finish: Callable[[Float32Array], Any] = lambda vectors: vectors,
+        here: bool = False,
     ) -> Future[Any]:
         """A future of ``finish(vectors)``, float32 ``[len(sequences), dim]`` in the order of the sequences.
 
@@ -98,21 +103,19 @@ class Scheduler:
             sequences: token ids.
             role: whose sessions compute them.
             future: to be resolved; cancelling it takes the rows that have not started out of the queue.
-            finish: called on a thread of the scheduler's.
+            finish: called on a thread of the scheduler's, or on this one.
+            here: whether this thread may run them, and return when that is done.
 
         Raises:
             ClosedError: the scheduler was closed.
         """
         vectors = np.empty((len(sequences), self._dim), np.float32)
         request = Request(sequences=sequences, vectors=vectors, finish=finish, future=future or Future())
-        with self._lock:
-            if self._closed:
-                raise ClosedError("this encoder is closed")
-            if sequences:
-                self._lanes[role].put(request)
-                self._tell()
+        batch = self._put(request, role, here=here and self.sessions[0].any_thread)
         if not sequences:
             request.complete()
+        if batch is not None:
+            self._run_here(batch)
         return request.future
 
     def warm(self, sequences: Sequence[Int32Array]) -> None:
@@ -138,13 +141,30 @@ class Scheduler:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(_JOIN_S)
+        with self._lock:  # a caller may be in the middle of its own batch
+            self._wake["query"].wait_for(lambda: self._holder in {None, threading.get_ident()}, _JOIN_S)
         for giver in self._givers.values():
             giver.close(wait_s=_JOIN_S)
 
+    def _put(self, request: Request, role: Role, *, here: bool) -> Batch | None:
+        """Let a request wait; or where nothing else does, give what this thread may run."""
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this encoder is closed")
+            here = here and self._holder is None and not self._lanes[role]
+            if request.sequences:
+                self._lanes[role].put(request)
+            batch = self._begin("query", self._next_batch()) if here else None
+            if batch is None:
+                self._tell()
+        return batch
+
     def _tell(self) -> None:
         """Wake who may have something to do; under the lock."""
-        self._wake["query"].notify()
-        if self._lanes["document"]:
+        documents = bool(self._lanes["document"])
+        if self._holder is None and (documents or self._lanes["query"] or self._warm or self._closed):
+            self._wake["query"].notify()
+        if documents:
             self._wake["document"].notify_all()
 
     def _work(self, role: Role, session: Session) -> None:
@@ -152,6 +172,17 @@ class Scheduler:
         while (turn := self._wait_for(role, results)) is not None:
             results = _run_warm(session, turn) if isinstance(turn, TokenBatch) else self._run(turn, session)
             del turn  # an idle worker must not keep the last caller's vectors
+
+    def _run_here(self, batch: Batch) -> None:
+        """On a caller's thread: one turn of the worker for queries."""
+        results: Results = []
+        try:
+            results = self._run(batch, self.sessions[0])
+        finally:
+            with self._lock:
+                self._end()
+                self._tell()
+        _give(results)
 
     def _wait_for(self, role: Role, results: Results) -> Batch | TokenBatch | None:
         """What runs next, when there is something; what ran last goes to its callers meanwhile."""
@@ -169,29 +200,46 @@ class Scheduler:
         return turn
 
     def _take(self, role: Role) -> Batch | TokenBatch | None:
-        """What is there for this thread to run, which has run what it took before; under the lock."""
-        me = threading.get_ident()
-        ran = me in self._busy
-        self._busy.discard(me)
-        turn = None
-        if not self._closed:
-            turn = self._next_query() if role == "query" else self._next_document()
-        if isinstance(turn, Batch):
-            self._busy.add(me)
-        if ran or turn is not None:
+        """What is there for this worker to run, which has run what it took before; under the lock."""
+        ran = self._end()
+        turn: Batch | TokenBatch | None = None
+        if role == "document":
+            turn = self._next_document()
+        elif self._holder is None:
+            turn = self._next_batch() or (self._warm.popleft() if self._warm and not self._closed else None)
+        if self._begin(role, turn) is not None or ran:
             # The documents that are left may be one batch now, which is the other sessions' while a query is under way.
             self._tell()
         return turn
 
-    def _next_query(self) -> Batch | TokenBatch | None:
-        if (batch := self._lanes["query"].take()) is not None:
-            return batch
-        if self._is_lone() and (batch := self._lanes["document"].take()) is not None:
-            return batch
-        return self._warm.popleft() if self._warm else None
+    def _begin(self, role: Role, turn: Turn) -> Turn:
+        """Note that this thread runs this turn now, if there is one; under the lock."""
+        if turn is not None:
+            me = threading.get_ident()
+            if isinstance(turn, Batch):
+                self._busy.add(me)
+            if role == "query":
+                self._holder = me
+        return turn
+
+    def _end(self) -> bool:
+        """Note that this thread has run its turn, and whether that was a batch; under the lock."""
+        me = threading.get_ident()
+        ran = me in self._busy
+        self._busy.discard(me)
+        if self._holder == me:
+            self._holder = None
+        return ran
+
+    def _next_batch(self) -> Batch | None:
+        """For the queries' session."""
+        if self._closed:
+            return None
+        batch = self._lanes["query"].take()
+        return self._lanes["document"].take() if batch is None and self._is_lone() else batch
 
     def _next_document(self) -> Batch | None:
-        return None if self._is_lone() else self._lanes["document"].take()
+        return None if self._closed or self._is_lone() else self._lanes["document"].take()
 
     def _is_lone(self) -> bool:
         """Whether all threads can be had for the documents that wait: they are one batch, and nothing else runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -45,9 +46,11 @@ class TokenBatch:
 
         Each is int32 ``[tokens]`` of ids, or for all of them ``[tokens, 2]``: ids with their segments' ids beside them.
         """
-        offsets = np.zeros(len(sequences) + 1, np.int32)
-        np.cumsum([len(s) for s in sequences], out=offsets[1:])
-        tokens = np.concatenate(sequences) if sequences else np.zeros(0, np.int32)
+        offsets = np.array([0, *accumulate(map(len, sequences))], np.int32)
+        if len(sequences) == 1:
+            tokens = sequences[0]
+        else:
+            tokens = np.concatenate(sequences) if sequences else np.zeros(0, np.int32)
         if tokens.ndim == 1:
             return cls(ids=tokens, offsets=offsets)
         return cls(ids=tokens[:, 0], offsets=offsets, type_ids=tokens[:, 1])
@@ -184,7 +187,14 @@ class OpenRequest:
 
 
 class Session(Protocol):
-    """One lane of execution; used by one thread at a time."""
+    """One lane of execution; used by one thread at a time.
+
+    Attributes:
+        any_thread: whether it may be another thread each time; where not (an engine that keeps workers for each thread
+            that calls it), one thread alone does.
+    """
+
+    any_thread: bool
 
     def run(self, batch: TokenBatch) -> Float32Array:
         """Sentence vectors, float32 ``[B, dim]``, pooled and normalised as the spec says (or scores ``[B, 1]``).

@@ -154,10 +154,7 @@ class Encoder(OpenModel):
         """
         items, core, started = check_texts(texts), self._ready(role, dtype), time.perf_counter()
         if (vectors := core.cached(items, role)) is None:
-            call = Call(core, items, role)
-            call.begin(timeout_s=timeout_s)
-            left = None if timeout_s is None else timeout_s - (time.perf_counter() - started)
-            vectors = call.end(timeout_s=left)
+            vectors = Call(core, items, role).result(timeout_s=timeout_s)
         return convert(self._answer(core, vectors, role, started), dtype, core.engine.ranges)
 
     @overload

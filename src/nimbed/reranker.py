@@ -187,9 +187,7 @@ class _CrossEncoder(OpenModel):
     def score(self, pairs: Sequence[Pair]) -> Float32Array:
         started, core = time.perf_counter(), self._opened()
         # The lane that plans ahead: all pairs of a call are wanted, and like lengths meet.
-        call = Call(core, pairs, "document")
-        call.begin()
-        return self._answer(call.end(), started)
+        return self._answer(Call(core, pairs, "document").result(), started)
 
     async def ascore(self, pairs: Sequence[Pair]) -> Float32Array:
         started = time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -101,6 +102,18 @@ def test_a_vector_is_the_same_bits_in_any_company(lengths, threads, bulk, model)
     session = _native.Session(model, threads, bulk=bulk)
     np.testing.assert_array_equal(session.run(*batch(*texts)), alone)
     np.testing.assert_array_equal(session.run(*batch(*texts[::-1]))[::-1], alone)
+
+
+@pytest.mark.parametrize("tokens", [3, 40, 600])
+def test_members_who_come_late_are_let_in(tokens, model):
+    """They sleep between batches, and find a batch at another layer each time."""
+    rng = np.random.default_rng(tokens)
+    texts = batch(*(sequence(rng, min(tokens, 300)) for _ in range(-(-tokens // 300))))
+    expected = _native.Session(model, 1, bulk=False).run(*texts)
+    session = _native.Session(model, 4, bulk=False)
+    for pause_s in rng.choice([0, 0, 1e-4, 1e-3], 120 if tokens < 100 else 15):
+        time.sleep(pause_s)
+        np.testing.assert_array_equal(session.run(*texts), expected)
 
 
 def test_the_longest_text(model):

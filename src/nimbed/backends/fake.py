@@ -70,6 +70,8 @@ class FakeBackend:
 class FakeSession:
     """Hashes each text on its own."""
 
+    any_thread = True
+
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
 

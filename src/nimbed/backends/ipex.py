@@ -78,6 +78,8 @@ class IpexBackend:
 class IpexSession:
     """Runs one padded batch at a time without gradients."""
 
+    any_thread = False
+
     def __init__(self, network: Any, head: SentenceHead, shapes: ShapePolicy) -> None:  # noqa: ANN401 (a ScriptModule)
         self._network = network
         self._head = head

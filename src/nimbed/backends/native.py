@@ -61,6 +61,8 @@ class NativeBackend:
 class NativeSession:
     """One lane of execution with memory of its own."""
 
+    any_thread = True
+
     def __init__(self, session: Any) -> None:  # noqa: ANN401 (the extension's class)
         self._session = session
 

@@ -117,6 +117,8 @@ def _keep_activations(network: ov.Model) -> None:
 class OpenVinoSession:
     """One inference request, made when it is first used."""
 
+    any_thread = True
+
     def __init__(self, make: Callable[[], ov.InferRequest], shapes: ShapePolicy) -> None:
         self._make = make
         self._request: ov.InferRequest | None = None

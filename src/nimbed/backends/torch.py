@@ -65,6 +65,8 @@ class TorchBackend:
 class TorchSession:
     """Runs one batch at a time without gradients."""
 
+    any_thread = False
+
     def __init__(self, model: torch.nn.Module, names: list[str], head: SentenceHead) -> None:
         self._model = model
         self._names = names

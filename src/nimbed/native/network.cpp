@@ -12,6 +12,9 @@ namespace {
 // Tokens of whole sequences that pass through the layers together, if they are short: at most, and where a team divides
 // few of them among its members, at least.
 constexpr int kMostTokens = 256, kFewTokens = 64;
+// Products in half a layer, about as many as are computed while the system wakes a thread: a batch of more waits for its
+// team, since who comes late is let in between layers.
+constexpr int64_t kWakingProducts = 20'000'000;
 
 // Members of a team take contiguous parts of `count` things.
 struct Part {
@@ -22,14 +25,16 @@ struct Part {
 // Some sequences on their way through the network, as one member of a team sees it.
 class Pass {
  public:
+  // `shared`: the workspace of rank 0. `team`: nullptr where the member has them for itself.
   Pass(const Network& net, const Kernels& kernels, const Batch& batch, Workspace& own, Workspace& shared, Team* team,
-       int rank, int members, RightOfWay* way)
+       int rank, RightOfWay* way)
       : net_(net), kernels_(kernels), batch_(batch), own_(own), shared_(shared), team_(team), rank_(rank), way_(way),
-        members_(members), tokens_(batch.offsets[batch.count] - batch.offsets[0]) {}
+        tokens_(batch.offsets[batch.count] - batch.offsets[0]) {}
 
-  void through(int layers) {
-    embed();
-    for (int i = 0; i < layers; ++i) {
+  // `steps`: how many the team has behind it. A layer is one, and so is the end.
+  void through(int layers, int steps = 0) {
+    if (rank_ == 0) embed();
+    for (int i = 0; (i = begin(i, steps)) < layers; ++i) {
       attention(net_.layers[i]);
       meet();
       for (int first = 0, rows = block_rows(net_); first < tokens_; first += rows) {
@@ -41,8 +46,27 @@ class Pass {
   const float* hidden() const { return own_.hidden.get(); }
 
  private:
+  // The layer that this member takes part in next: `layer`, or a later one where it was not there yet.
+  int begin(int layer, int steps) {
+    if (team_ == nullptr) return layer;
+    const Team::Step step = team_->begin(rank_, steps + layer);
+    members_ = step.members;
+    const int next = step.number - steps;
+    if (rank_ != 0 && !inside_ && next < int(net_.layers.size())) copy_input();
+    return next;
+  }
+
+  // What rank 0 has come to; it changes that after the next meeting.
+  void copy_input() {
+    const size_t count = size_t(tokens_) * net_.width;
+    std::copy_n(shared_.hidden.get(), count, own_.hidden.get());
+    std::copy_n(shared_.input.values.get(), count, own_.input.values.get());
+    std::copy_n(shared_.input.scales.get(), tokens_, own_.input.scales.get());
+    inside_ = true;
+  }
+
   void meet() {
-    if (team_ != nullptr) team_->meet();
+    if (team_ != nullptr) team_->meet(members_);
   }
 
   void embed() {
@@ -143,7 +167,8 @@ class Pass {
   Team* team_;
   int rank_;
   RightOfWay* way_;
-  int members_, tokens_;
+  int members_ = 1, tokens_;
+  bool inside_ = false;
 };
 
 // One sentence vector of token vectors [tokens, width].
@@ -225,17 +250,18 @@ void Session::run(const Batch& batch, float* out) {
   for (auto& space : spaces_) space->prepare(network_, most, longest_of(batch));
   RightOfWay* way = in_bulk_ ? &way_ : nullptr;
   if (!in_bulk_) way_.enter();
+  const int layers = int(network_.layers.size());
   std::atomic<size_t> next{0};
-  team_->run([&](int rank, int members) {
+  const auto work = [&](int rank) {
     Workspace &own = *spaces_[rank], &shared = apart ? own : *spaces_[0];
     for (size_t i = apart ? next++ : 0; i < pieces.size(); i = apart ? next++ : i + 1) {
       const Batch part = part_of(batch, pieces[i]);
-      Pass pass(network_, kernels_, part, own, shared, apart ? nullptr : &*team_, apart ? 0 : rank,
-                apart ? 1 : members, way);
-      pass.through(int(network_.layers.size()));
+      Pass pass(network_, kernels_, part, own, shared, apart ? nullptr : &*team_, apart ? 0 : rank, way);
+      pass.through(layers, int(i) * (layers + 1));
       if (apart || rank == 0) pool_all(network_, part, pass.hidden(), out + ptrdiff_t(pieces[i].first) * network_.size);
     }
-  });
+  };
+  team_->run(work, !apart && tokens * network_.products() > 2 * kWakingProducts);
   if (!in_bulk_) way_.leave();
 }
 
@@ -244,7 +270,7 @@ void Session::hidden(const Batch& batch, int layers, float* out) {
     const Batch part = part_of(batch, piece);
     Workspace& space = *spaces_[0];
     space.prepare(network_, piece.tokens, longest_of(part));
-    Pass pass(network_, kernels_, part, space, space, nullptr, 0, 1, nullptr);
+    Pass pass(network_, kernels_, part, space, space, nullptr, 0, nullptr);
     pass.through(layers);
     for (int t = 0; t < piece.tokens; ++t, out += network_.size) {
       std::copy_n(pass.hidden() + ptrdiff_t(t) * network_.width, network_.size, out);

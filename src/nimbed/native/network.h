@@ -30,6 +30,12 @@ struct Linear {
 struct Layer {
   Linear projection, output, up, down;
   Norm attention_norm, output_norm;
+
+  int64_t products() const {
+    int64_t sum = 0;
+    for (const Linear* linear : {&projection, &output, &up, &down}) sum += int64_t(linear->panels) * kPanel * linear->inputs;
+    return sum;
+  }
 };
 
 enum class Pooling : int { cls = 0, mean = 1, last = 2, max = 3 };
@@ -59,6 +65,8 @@ struct Network {
 
   int longest() const { return positions - padding - 1; }
   int distances() const { return int(round_up(2 * size_t(longest()) + 16, 16)); }
+  // Of a token with the weights of one layer.
+  int64_t products() const { return layers.empty() ? 0 : layers[0].products(); }
 };
 
 struct Batch {

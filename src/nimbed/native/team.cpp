@@ -1,6 +1,7 @@
 #include "team.h"
 
 #include <chrono>
+#include <limits>
 
 #if defined(NIMBED_X86)
 #include <immintrin.h>
@@ -9,7 +10,8 @@
 namespace nimbed {
 namespace {
 
-constexpr int kSpins = 4000;  // some 50 us: longer than members differ, unless the system has taken one away
+constexpr int kSpins = 2000;  // 20 to 120 us: longer than members differ, unless the system has taken one away
+constexpr auto kPatience = std::chrono::microseconds(100);  // in which the system has woken a thread, if a core is free
 constexpr auto kStandAside = std::chrono::milliseconds(5);
 
 // Spins until `holds`, and lets others have the core if that takes long.
@@ -41,35 +43,36 @@ Team::~Team() {
   for (auto& thread : threads_) thread.join();
 }
 
-void Team::run(const Job& job) {
-  if (threads_.empty()) return job(0, 1);
+void Team::publish(Step step) {
+  step_.store(uint64_t(step.number) << 32 | uint32_t(step.members), std::memory_order_release);
+}
+
+void Team::run(const Job& job, bool patient) {
+  if (threads_.empty()) return job(0);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     job_ = &job;
     joined_ = 0;
-    members_ = 0;
+    publish({0, 0});
     open_ = true;
     ++round_;
   }
   begun_.notify_all();
-  int spins = 0;
-  await([&] { return joined_.load(std::memory_order_relaxed) + 1 == size() || ++spins > kSpins; });
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    open_ = false;
-    busy_ = joined_;
+  if (patient) {
+    const auto until = std::chrono::steady_clock::now() + kPatience;
+    await([&] { return joined_ + 1 == size() || std::chrono::steady_clock::now() > until; });
   }
-  const int members = busy_ + 1;
-  members_.store(members, std::memory_order_release);
-  job(0, members);
+  job(0);
   std::unique_lock<std::mutex> lock(mutex_);
+  open_ = false;
+  publish({std::numeric_limits<int>::max(), size()});  // for those who have come too late to take part
   ended_.wait(lock, [this] { return busy_ == 0; });
 }
 
 void Team::work() {
   for (uint64_t seen = 0;;) {
     const Job* job;
-    int rank, members = 0;
+    int rank;
     {
       std::unique_lock<std::mutex> lock(mutex_);
       begun_.wait(lock, [&] { return over_ || (open_ && round_ != seen); });
@@ -77,16 +80,30 @@ void Team::work() {
       seen = round_;
       job = job_;
       rank = ++joined_;
+      ++busy_;
     }
-    await([&] { return (members = members_.load(std::memory_order_acquire)) != 0; });
-    (*job)(rank, members);
+    (*job)(rank);
     std::lock_guard<std::mutex> lock(mutex_);
     if (--busy_ == 0) ended_.notify_one();
   }
 }
 
-void Team::meet() {
-  const int members = members_.load(std::memory_order_relaxed);
+Team::Step Team::begin(int rank, int number) {
+  if (threads_.empty()) return {number, 1};
+  Step step{number, joined_ + 1};
+  if (rank == 0) {
+    publish(step);
+    return step;
+  }
+  await([&] {
+    const uint64_t now = step_.load(std::memory_order_acquire);
+    step = {int(now >> 32), int(uint32_t(now))};
+    return step.number >= number && step.members > rank;
+  });
+  return step;
+}
+
+void Team::meet(int members) {
   if (members == 1) return;
   const uint32_t meeting = meetings_.load(std::memory_order_relaxed);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {

@@ -32,11 +32,16 @@ class OfProcess {
   pid_t process_ = getpid();
 };
 
-// They sleep between batches. One that the system does not wake in time is not waited for: it misses the batch.
+// They sleep between batches. A batch does not wait for those whom the system wakes late: it lets them in on its way.
 class Team {
  public:
-  // What a member does: its rank, from 0 on, and how many take part.
-  using Job = std::function<void(int rank, int members)>;
+  // What a member does, by its rank.
+  using Job = std::function<void(int rank)>;
+
+  // The step of a batch that begins, and how many take part in it.
+  struct Step {
+    int number, members;
+  };
 
   explicit Team(int size);
   ~Team();
@@ -44,14 +49,20 @@ class Team {
 
   int size() const { return int(threads_.size()) + 1; }
 
-  // Runs the job on the caller, as rank 0, and on all who come in time; returns when they are done. It must not throw.
-  void run(const Job& job);
+  // Runs the job on the caller, as rank 0, and on all who come while it does; returns when they are done. It must not
+  // throw. `patient`: waits for the others first, for as long as it takes to wake them.
+  void run(const Job& job, bool patient);
 
-  // Waits until every member of the batch is here.
-  void meet();
+  // Begins step `number` of the job, or for those of another rank than 0 the first one from there on that they may take
+  // part in, which is past all others where the job is over. They have what rank 0 had written before it.
+  Step begin(int rank, int number);
+
+  // Waits until all who take part in the step are here.
+  void meet(int members);
 
  private:
   void work();
+  void publish(Step step);
 
   std::vector<std::thread> threads_;
   std::mutex mutex_;
@@ -61,7 +72,7 @@ class Team {
   bool open_ = false, over_ = false;
   int busy_ = 0;
   std::atomic<int> joined_{0};
-  std::atomic<int> members_{1};  // of this batch; 0 until it is known who comes
+  std::atomic<uint64_t> step_{0};  // as `publish` packs it
   std::atomic<int> arrived_{0};
   std::atomic<uint32_t> meetings_{0};
 };
