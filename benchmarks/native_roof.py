@@ -19,7 +19,7 @@ from _peer_models import SHAPES
 from nimbed._encoder_shape import EncoderShape
 from nimbed._machine import thread_plan
 from nimbed._markdown import table
-from nimbed._native import Model, Session, kernels, testing
+from nimbed._native import GROUP, Model, Session, kernels, testing
 from nimbed.bench.roof import Roof
 from nimbed.quantization._packed import Widths, settings_of
 
@@ -132,14 +132,15 @@ class Measure:
             self._norm(hidden),
             self._product("up, with GELU", hidden, wide, 1),
             self._rounding("rounding what GELU gives", wide),
-            self._product("down", wide, hidden, 0),
+            self._product("down", wide, hidden, 0, group=GROUP),
             self._norm(hidden),
         ]
 
-    def _product(self, name: str, inputs: int, outputs: int, activation: int) -> Part:
-        arrays = _linear_inputs(inputs)
+    def _product(self, name: str, inputs: int, outputs: int, activation: int, group: int | None = None) -> Part:
+        group = group or inputs
+        arrays = _linear_inputs(group)
         took = self._best(lambda times: testing.linear(self.kernels, *arrays, activation, times))
-        return Part(name, 2.0 * inputs * outputs, took / ROWS * outputs / 64)
+        return Part(name, 2.0 * inputs * outputs, took / ROWS * inputs / group * outputs / 64)
 
     def _attention(self, shape: EncoderShape) -> Part:
         dim = shape.hidden // shape.heads
@@ -182,7 +183,7 @@ def _linear_inputs(inputs: int) -> tuple[Any, ...]:
     a = rng.integers(0, 256, (ROWS, inputs), np.uint8)
     weights = rng.integers(-127, 128, (inputs // 4, 64, 4), np.int8)
     ones = np.ones(64, np.float32)
-    return a, np.ones(ROWS, np.float32), np.ones(ROWS, np.float32), weights, ones, ones, ones
+    return a, np.ones(ROWS, np.float32), np.ones(ROWS, np.float32), weights, ones, ones, ones[None]
 
 
 def seeded(shape: EncoderShape) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -199,11 +200,11 @@ def seeded(shape: EncoderShape) -> tuple[dict[str, Any], dict[str, Any]]:
 
     def linear(name: str, inputs: int, outputs: int) -> dict[str, Any]:
         weights = rng.integers(-127, 128, (outputs // 64, inputs // 4, 64, 4), np.int8)
-        scale = np.full(outputs, 0.02 / 74, np.float32)
+        groups = 1 if name.endswith(("projection", "up")) else -(-inputs // GROUP)
         return {
             f"{name}.weights": weights,
-            f"{name}.scale": scale,
-            f"{name}.sum": real(outputs),
+            f"{name}.scale": np.full((outputs // 64, groups, 64), 0.02 / 74, np.float32),
+            f"{name}.sum": real(outputs // 64, groups, 64),
             f"{name}.bias": real(outputs),
         }
 

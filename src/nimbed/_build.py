@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("nimbed")
 
 # Raised when the same inputs give another artefact, so that those in the cache are not found any more.
-_RECIPE = 6
+_RECIPE = 7
 
 
 @dataclass(frozen=True, kw_only=True)

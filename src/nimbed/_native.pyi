@@ -5,6 +5,8 @@ from typing import Any
 from nimbed._types import Float32Array, Int32Array
 
 REVISION: int
+GROUP: int
+"""Inputs that share a scale behind attention."""
 
 class Model:
     """A network, with the arrays that it reads."""

@@ -19,6 +19,7 @@ from nimbed._types import OpenRequest, TokenBatch
 from nimbed.artefact import open_artefact
 from nimbed.backends import engine_module, open_backend
 from nimbed.errors import ArtefactError, BackendError, InputError, MissingExtraError, QualityError, SpecError
+from nimbed.quantization import _packed
 from nimbed.quantization._bert import forward, gelu, read_weights
 from nimbed.quantization._rounding import rounded, scales_of
 from nimbed.spec import SpecOverrides, read_spec
@@ -62,14 +63,15 @@ def test_rounding_is_closer_than_to_the_nearest(seed, inputs, outputs):
     rng = np.random.default_rng(seed)
     weights = rng.standard_normal((outputs, inputs)).astype(np.float32)
     x = (rng.standard_normal((500, inputs)) @ rng.standard_normal((inputs, inputs))).astype(np.float32)
-    scales = scales_of(weights)
+    groups = np.arange(inputs) // 96
+    scales = scales_of(weights, groups)[:, groups]
     made = rounded(weights, scales, x.T @ x)
-    nearest = np.rint(weights / scales[:, None])
+    nearest = np.rint(weights / scales)
     assert made.dtype == np.int8
     assert np.abs(made.astype(int)).max() <= 127
 
     def error(values):
-        return np.linalg.norm(x @ (values * scales[:, None] - weights).T)
+        return np.linalg.norm(x @ (values * scales - weights).T)
 
     # Of few weights chance decides; of many, what one rounding loses the others make good.
     assert error(made) < 0.9 * error(nearest)
@@ -78,10 +80,14 @@ def test_rounding_is_closer_than_to_the_nearest(seed, inputs, outputs):
 def test_rounding_without_inputs_is_to_the_nearest():
     weights = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
     weights[1] = 0
-    scales = scales_of(weights)
-    np.testing.assert_array_equal(
-        rounded(weights, scales, np.zeros((8, 8), np.float32)), np.rint(weights / scales[:, None])
-    )
+    scales = np.repeat(scales_of(weights, np.zeros(8, int)), 8, axis=1)
+    np.testing.assert_array_equal(rounded(weights, scales, np.zeros((8, 8), np.float32)), np.rint(weights / scales))
+
+
+def test_groups_have_scales_of_their_own():
+    weights = np.float32([[1, -2, 100], [0, 0, 3]])
+    np.testing.assert_allclose(scales_of(weights, np.array([0, 0, 1])) * 127, [[2, 100], [127, 3]])
+    assert _packed._GROUP == pytest.importorskip("nimbed._native").GROUP
 
 
 def test_a_build_is_the_same_every_time(tiny_folder, tmp_path):

@@ -42,7 +42,8 @@ def product(kernels, a, weights, *, steps=1.0, lows=0.0, scale=1.0, bias=0.0, ac
 
     rows = len(a)
     sums = whole(scale, PANEL) * weights.sum(0)
-    parameters = (whole(scale, PANEL), floats(sums), whole(bias, PANEL))
+    base = floats(np.broadcast_to(np.float32(bias), (*(np.shape(bias)[:-1] or (1,)), PANEL)))
+    parameters = (whole(scale, PANEL), floats(sums), base)
     return testing.linear(kernels, a, whole(steps, rows), whole(lows, rows), packed(weights), *parameters, activation)
 
 
@@ -96,6 +97,19 @@ def test_linear(kernels, rows, k, activation):
     exact = {NONE: lambda x: x, GELU: gelu, RELU: lambda x: np.maximum(x, 0)}[activation](exact)
     near = 1e-6 * sum(np.abs(term) for term in terms) + (1e-4 if activation == GELU else 0)
     assert np.all(np.abs(out - exact) <= near)
+
+
+@every_set
+@pytest.mark.parametrize("rows", [1, 6, 13])
+def test_a_product_in_groups_is_their_sum(kernels, rows):
+    rng = random(rows)
+    a, weights = codes(rng, rows, 384)
+    bias = rng.normal(size=PANEL)
+    whole = product(kernels, a, weights, steps=0.01, lows=-1.0, scale=0.001, bias=bias)
+    parts = {"steps": 0.01, "lows": -1.0, "scale": 0.001}
+    first = product(kernels, np.ascontiguousarray(a[:, :256]), weights[:256], **parts, bias=bias)
+    both = product(kernels, np.ascontiguousarray(a[:, 256:]), weights[256:], **parts, bias=first)
+    np.testing.assert_allclose(both, whole, rtol=1e-4, atol=1e-4)
 
 
 @every_set

@@ -87,4 +87,4 @@ def _open(path: Path) -> Any:  # noqa: ANN401 (the extension's class)
         arrays, metadata = read_tensors(path)
         return Model(json.loads(metadata["nimbed"]), arrays)
     except (KeyError, ValueError, OSError) as err:
-        raise BackendError(f"the native engine cannot open {path}: {err}") from err
+        raise BackendError(f"the native engine cannot open {path}: {err}; build the artefact again") from err

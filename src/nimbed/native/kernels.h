@@ -11,6 +11,7 @@ namespace nimbed {
 
 constexpr int kMostWidth = 8192;  // of a row of activations
 constexpr int kPanel = 64;        // columns of weights that are packed together
+constexpr int kGroup = 384;       // inputs of a product that are rounded together, behind attention
 constexpr int kTile = 6;          // rows that pass over a panel together: 6 x 64 int32 sums fill 24 of 32 registers
 
 // A row of activations in 8 bits: x = low + step * q, q from 0 to 255.
@@ -20,12 +21,17 @@ struct RowScale {
 };
 
 // 64 output channels: weights[k / 4][64][4] in int8, and float[64] each: weight = scale * int8, sum = scale * (sum of
-// the channel's int8), bias. `next`: the weights of the panel that comes after, for the cache to fetch meanwhile.
+// the channel's int8). `next`: the weights of the panel that comes after, for the cache to fetch meanwhile.
 struct Panel {
   const int8_t *weights, *next;
   const float* scale;
   const float* sum;
-  const float* bias;
+};
+
+// What a product is added to: row r's 64 numbers begin at from + r * stride. A bias has the stride 0.
+struct Base {
+  const float* from;
+  ptrdiff_t stride;
 };
 
 enum class Activation : int { none = 0, gelu = 1, relu = 2 };
@@ -42,9 +48,10 @@ struct Norm {
 struct Kernels {
   const char* name;
 
-  // out[r, 0:64] = activation(a[r] x panel + bias), float; a: uint8 [rows, k], k a multiple of 64.
+  // out[r, 0:64] = activation(a[r] x panel + base[r]), float; a: uint8 [rows, k], k a multiple of 64. The base may be
+  // `out` itself.
   void (*linear)(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k, const Panel& panel,
-                 Activation activation, float* out, ptrdiff_t out_stride);
+                 const Base& base, Activation activation, float* out, ptrdiff_t out_stride);
 
   // q = round((x - low) / step) for one row of `width` floats, low and step from its smallest and largest value.
   RowScale (*quantise)(const float* x, int width, uint8_t* q);
@@ -61,6 +68,8 @@ struct Kernels {
 };
 
 constexpr size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
+
+constexpr int groups_of(int inputs, int group) { return (inputs + group - 1) / group; }
 
 constexpr size_t attention_scratch(size_t length, size_t dim) {
   return round_up(length, 64) * (dim + kTile) + kTile * dim + 64;

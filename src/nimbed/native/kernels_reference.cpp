@@ -20,12 +20,12 @@ float activated(float x, Activation activation) {
 }
 
 void linear(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k, const Panel& panel,
-            Activation activation, float* out, ptrdiff_t out_stride) {
+            const Base& base, Activation activation, float* out, ptrdiff_t out_stride) {
   for (int r = 0; r < rows; ++r, a += a_stride, out += out_stride) {
     for (int c = 0; c < kPanel; ++c) {
       int32_t sum = 0;
       for (int i = 0; i < k; ++i) sum += a[i] * panel.weights[(i / 4 * kPanel + c) * 4 + i % 4];
-      const float value = float(sum) * panel.scale[c] * scales[r].step + scales[r].low * panel.sum[c] + panel.bias[c];
+      const float value = float(sum) * panel.scale[c] * scales[r].step + scales[r].low * panel.sum[c] + base.from[r * base.stride + c];
       out[c] = activated(value, activation);
     }
   }

@@ -59,14 +59,15 @@ class Reader {
             array<float>(name + ".smooth", {width}), epsilon};
   }
 
-  Linear linear(const std::string& name, int inputs, int outputs) const {
-    const size_t columns = size_t(outputs);
-    return {array<int8_t>(name + ".weights", {columns / kPanel, size_t(inputs) / 4, size_t(kPanel), 4}),
-            array<float>(name + ".scale", {columns}),
-            array<float>(name + ".sum", {columns}),
-            array<float>(name + ".bias", {columns}),
-            outputs / kPanel,
-            inputs};
+  Linear linear(const std::string& name, int inputs, int outputs, int group) const {
+    const size_t panels = size_t(outputs) / kPanel, groups = size_t(groups_of(inputs, group));
+    return {array<int8_t>(name + ".weights", {panels, size_t(inputs) / 4, size_t(kPanel), 4}),
+            array<float>(name + ".scale", {panels, groups, size_t(kPanel)}),
+            array<float>(name + ".sum", {panels, groups, size_t(kPanel)}),
+            array<float>(name + ".bias", {panels * kPanel}),
+            int(panels),
+            inputs,
+            group};
   }
 
  private:
@@ -102,9 +103,10 @@ Network read_network(const Reader& from) {
   const int layers = from.number("layers", 1, 1024);
   for (int i = 0; i < layers; ++i) {
     const std::string name = "layers." + std::to_string(i) + ".";
-    net.layers.push_back({from.linear(name + "projection", net.width, 3 * context),
-                          from.linear(name + "output", context, net.width),
-                          from.linear(name + "up", net.width, inner), from.linear(name + "down", inner, net.width),
+    net.layers.push_back({from.linear(name + "projection", net.width, 3 * context, net.width),
+                          from.linear(name + "output", context, net.width, kGroup),
+                          from.linear(name + "up", net.width, inner, net.width),
+                          from.linear(name + "down", inner, net.width, kGroup),
                           from.norm(name + "attention_norm", width, epsilon),
                           from.norm(name + "output_norm", width, epsilon)});
   }
@@ -183,7 +185,8 @@ class PySession {
 NB_MODULE(_native, m) {
   using namespace nimbed;
   m.doc() = "Encoder kernels in 8 bits; see docs/native.md.";
-  m.attr("REVISION") = 1;  // of the arithmetic: raised when vectors change
+  m.attr("REVISION") = 2;  // of the arithmetic: raised when vectors change
+  m.attr("GROUP") = kGroup;
   nb::class_<Model>(m, "Model").def(nb::init<nb::dict, nb::dict>(), "settings"_a, "arrays"_a);
   nb::class_<PySession>(m, "Session")
       .def(nb::init<Model&, int, bool, const std::string&>(), nb::keep_alive<1, 2>(), "model"_a, "threads"_a,

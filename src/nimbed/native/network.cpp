@@ -121,14 +121,13 @@ class Pass {
   // All that follows attention, for some rows: they stay in the cache from one product to the next.
   void feed_forward(const Layer& layer, int first, int rows) {
     if (way_ != nullptr) way_->give_way();
-    const int wide = layer.up.panels * kPanel;
-    round(shared_.context.get() + ptrdiff_t(first) * layer.output.inputs, rows, layer.output.inputs);
+    round(shared_.context.get() + ptrdiff_t(first) * layer.output.inputs, rows, layer.output);
     share(own_.block, 0, rows, layer.output, Activation::none, shared_.mixed.get(), net_.width);
     meet();
     norms(first, rows, shared_.mixed.get(), layer.attention_norm);
-    share(own_.input, first, rows, layer.up, net_.activation, shared_.wide.get(), wide);
+    share(own_.input, first, rows, layer.up, net_.activation, shared_.wide.get(), layer.down.inputs);
     meet();
-    round(shared_.wide.get(), rows, wide);
+    round(shared_.wide.get(), rows, layer.down);
     share(own_.block, 0, rows, layer.down, Activation::none, shared_.narrow.get(), net_.width);
     meet();
     norms(first, rows, shared_.narrow.get(), layer.output_norm);
@@ -138,10 +137,14 @@ class Pass {
     for (int r = 0; r < rows; ++r) norm(first + r, y + ptrdiff_t(r) * net_.width, parameters);
   }
 
-  void round(const float* x, int rows, int width) {
+  // The inputs of a product, each group by itself.
+  void round(const float* x, int rows, const Linear& reader) {
     for (int r = 0; r < rows; ++r) {
-      const ptrdiff_t at = ptrdiff_t(r) * width;
-      own_.block.scales.get()[r] = kernels_.quantise(x + at, width, own_.block.values.get() + at);
+      for (int g = 0; g < reader.groups(); ++g) {
+        const ptrdiff_t at = ptrdiff_t(r) * reader.inputs + g * reader.group;
+        own_.block.scales.get()[g * rows + r] =
+            kernels_.quantise(x + at, reader.width_of(g), own_.block.values.get() + at);
+      }
     }
   }
 
@@ -156,8 +159,14 @@ class Pass {
 
   void product(const Rounded& a, int first, int rows, const Linear& linear, int panel, Activation activation,
                float* out, ptrdiff_t out_stride) {
-    kernels_.linear(a.values.get() + ptrdiff_t(first) * linear.inputs, linear.inputs, a.scales.get() + first, rows,
-                    linear.inputs, linear.panel(panel), activation, out, out_stride);
+    const int last = linear.groups() - 1;
+    Base base{linear.bias + ptrdiff_t(panel) * kPanel, 0};
+    for (int g = 0; g <= last; ++g) {
+      kernels_.linear(a.values.get() + ptrdiff_t(first) * linear.inputs + g * linear.group, linear.inputs,
+                      a.scales.get() + g * rows + first, rows, linear.width_of(g), linear.panel(panel, g), base,
+                      g == last ? activation : Activation::none, out, out_stride);
+      base = {out, out_stride};
+    }
   }
 
   const Network& net_;
@@ -240,7 +249,7 @@ Session::~Session() = default;
 
 void Session::run(const Batch& batch, float* out) {
   // Where there are pieces enough for all, each member takes whole ones; else they share the columns of each.
-  const bool alone = team_->size() == 1;
+  const bool alone = team_->size() == 1 || (!in_bulk_ && way_.in_bulk());
   const int parts = 2 * team_->size(), tokens = batch.offsets[batch.count] - batch.offsets[0];
   auto pieces = pieces_of(batch, alone ? kMostTokens : std::clamp(tokens / parts, kFewTokens, kMostTokens));
   const bool apart = alone || int(pieces.size()) >= parts;
@@ -249,7 +258,7 @@ void Session::run(const Batch& batch, float* out) {
   for (const Piece& piece : pieces) most = std::max(most, piece.tokens);
   for (auto& space : spaces_) space->prepare(network_, most, longest_of(batch));
   RightOfWay* way = in_bulk_ ? &way_ : nullptr;
-  if (!in_bulk_) way_.enter();
+  in_bulk_ ? way_.begin_bulk() : way_.enter();
   const int layers = int(network_.layers.size());
   std::atomic<size_t> next{0};
   const auto work = [&](int rank) {
@@ -261,8 +270,12 @@ void Session::run(const Batch& batch, float* out) {
       if (apart || rank == 0) pool_all(network_, part, pass.hidden(), out + ptrdiff_t(pieces[i].first) * network_.size);
     }
   };
-  team_->run(work, !apart && tokens * network_.products() > 2 * kWakingProducts);
-  if (!in_bulk_) way_.leave();
+  if (alone) {
+    work(0);
+  } else {
+    team_->run(work, !apart && tokens * network_.products() > 2 * kWakingProducts);
+  }
+  in_bulk_ ? way_.end_bulk() : way_.leave();
 }
 
 void Session::hidden(const Batch& batch, int layers, float* out) {

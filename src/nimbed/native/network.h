@@ -10,19 +10,25 @@
 
 namespace nimbed {
 
-// y = x W^T + b, packed in panels of 64 output channels.
+// y = x W^T + b, packed in panels of 64 output channels. The inputs are in groups, each with a scale of its own, in
+// activations and weights: a few of them are much larger than the others.
 struct Linear {
   const int8_t* weights;  // [panels][inputs / 4][64][4]
-  const float* scale;     // [panels * 64], and so the next two
-  const float* sum;
-  const float* bias;
+  const float* scale;     // [panels][groups][64]
+  const float* sum;       // the same
+  const float* bias;      // [panels][64]
   int panels;
   int inputs;  // multiple of 64
+  int group;   // inputs in one; the last has what is left
 
-  Panel panel(int i) const {
-    const ptrdiff_t at = ptrdiff_t(i) * kPanel;
-    const ptrdiff_t next = ptrdiff_t((i + 1) % panels) * kPanel;
-    return {weights + at * inputs, weights + next * inputs, scale + at, sum + at, bias + at};
+  int groups() const { return groups_of(inputs, group); }
+  int width_of(int g) const { return g + 1 < groups() ? group : inputs - g * group; }
+
+  Panel panel(int i, int g) const {
+    const ptrdiff_t at = (ptrdiff_t(i) * inputs + ptrdiff_t(g) * group) * kPanel;
+    const ptrdiff_t next = at + ptrdiff_t(width_of(g)) * kPanel, all = ptrdiff_t(panels) * inputs * kPanel;
+    const ptrdiff_t numbers = (ptrdiff_t(i) * groups() + g) * kPanel;
+    return {weights + at, weights + (next < all ? next : 0), scale + numbers, sum + numbers};
   }
 };
 

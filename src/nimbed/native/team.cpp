@@ -1,6 +1,5 @@
 #include "team.h"
 
-#include <chrono>
 #include <limits>
 
 #if defined(NIMBED_X86)
@@ -11,7 +10,8 @@ namespace nimbed {
 namespace {
 
 constexpr int kSpins = 2000;  // 20 to 120 us: longer than members differ, unless the system has taken one away
-constexpr auto kPatience = std::chrono::microseconds(100);  // in which the system has woken a thread, if a core is free
+// In which the system has woken a thread if a core is free: to wait for, and at most.
+constexpr auto kPatience = std::chrono::microseconds(100), kLatest = std::chrono::microseconds(250);
 constexpr auto kStandAside = std::chrono::milliseconds(5);
 
 // Spins until `holds`, and lets others have the core if that takes long.
@@ -58,10 +58,9 @@ void Team::run(const Job& job, bool patient) {
     ++round_;
   }
   begun_.notify_all();
-  if (patient) {
-    const auto until = std::chrono::steady_clock::now() + kPatience;
-    await([&] { return joined_ + 1 == size() || std::chrono::steady_clock::now() > until; });
-  }
+  const auto now = std::chrono::steady_clock::now();
+  until_ = now + kLatest;
+  if (patient) await([&] { return joined_ + 1 == size() || std::chrono::steady_clock::now() > now + kPatience; });
   job(0);
   std::unique_lock<std::mutex> lock(mutex_);
   open_ = false;
@@ -90,11 +89,16 @@ void Team::work() {
 
 Team::Step Team::begin(int rank, int number) {
   if (threads_.empty()) return {number, 1};
-  Step step{number, joined_ + 1};
   if (rank == 0) {
+    if (joined_ + 1 < size() && std::chrono::steady_clock::now() > until_) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      open_ = false;
+    }
+    const Step step{number, joined_ + 1};
     publish(step);
     return step;
   }
+  Step step;
   await([&] {
     const uint64_t now = step_.load(std::memory_order_acquire);
     step = {int(now >> 32), int(uint32_t(now))};

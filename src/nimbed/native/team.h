@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -32,7 +33,8 @@ class OfProcess {
   pid_t process_ = getpid();
 };
 
-// They sleep between batches. A batch does not wait for those whom the system wakes late: it lets them in on its way.
+// They sleep between batches. A batch does not wait for those whom the system wakes late: it lets them in on its way. Who
+// is very late found no free core, and would keep the others waiting at their meetings: he sleeps on.
 class Team {
  public:
   // What a member does, by its rank.
@@ -70,6 +72,7 @@ class Team {
   const Job* job_ = nullptr;
   uint64_t round_ = 0;
   bool open_ = false, over_ = false;
+  std::chrono::steady_clock::time_point until_;  // who comes later is not let in
   int busy_ = 0;
   std::atomic<int> joined_{0};
   std::atomic<uint64_t> step_{0};  // as `publish` packs it
@@ -82,10 +85,15 @@ class RightOfWay {
  public:
   void enter();
   void leave();
+
+  void begin_bulk() { ++bulk_; }
+  void end_bulk() { --bulk_; }
   void give_way();
+  // Whether the cores have work without the query's team, whose members would wait for each other's turn on them.
+  bool in_bulk() const { return bulk_ > 0; }
 
  private:
-  std::atomic<int> inside_{0};
+  std::atomic<int> inside_{0}, bulk_{0};
   std::mutex mutex_;
   std::condition_variable clear_;
 };

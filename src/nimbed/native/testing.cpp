@@ -32,24 +32,25 @@ bool is_width(size_t n) { return n > 0 && n % kPanel == 0 && n <= kMostWidth; }
 
 Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 2>& a, const Input<float, 1>& steps,
                         const Input<float, 1>& lows, const Input<int8_t, 3>& weights, const Input<float, 1>& scale,
-                        const Input<float, 1>& sum, const Input<float, 1>& bias, int activation, int times) {
+                        const Input<float, 1>& sum, const Input<float, 2>& base, int activation, int times) {
   const size_t rows = a.shape(0), k = a.shape(1);
   demand(rows > 0 && k > 0 && k % kPanel == 0 && k <= 1 << 16, "a is no [rows, k] with k a multiple of 64");
   demand(steps.shape(0) == rows && lows.shape(0) == rows, "there is not a step and a low for each row");
   demand(weights.shape(0) == k / 4 && weights.shape(1) == kPanel && weights.shape(2) == 4,
          "weights are no [k / 4, 64, 4]");
-  demand(scale.shape(0) == kPanel && sum.shape(0) == kPanel && bias.shape(0) == kPanel,
-         "scale, sum or bias is no [64]");
+  demand(scale.shape(0) == kPanel && sum.shape(0) == kPanel, "scale or sum is no [64]");
+  demand(base.shape(1) == kPanel && (base.shape(0) == 1 || base.shape(0) == rows), "base is no [1, 64] or [rows, 64]");
   demand(activation >= 0 && activation <= 2, "there is no such activation");
   std::unique_ptr<RowScale[]> scales(new RowScale[rows]);
   for (size_t r = 0; r < rows; ++r) scales[r] = {steps(r), lows(r)};
   auto out = made<float, 2>({rows, size_t(kPanel)});
-  const Panel panel{weights.data(), weights.data(), scale.data(), sum.data(), bias.data()};
+  const Panel panel{weights.data(), weights.data(), scale.data(), sum.data()};
+  const Base from{base.data(), base.shape(0) == 1 ? 0 : kPanel};
   const Kernels& set = kernels_named(kernels);
   nb::gil_scoped_release release;
   for (int i = 0; i < times; ++i) {
-    set.linear(a.data(), ptrdiff_t(k), scales.get(), int(rows), int(k), panel, Activation(activation), out.data(),
-               kPanel);
+    set.linear(a.data(), ptrdiff_t(k), scales.get(), int(rows), int(k), panel, from, Activation(activation),
+               out.data(), kPanel);
   }
   return out;
 }
@@ -105,7 +106,7 @@ Output<float, 2> attend(const std::string& kernels, const Input<float, 2>& q, co
 
 void bind_kernels(nb::module_& m) {
   nb::module_ of = m.def_submodule("testing", "The kernels one by one, for tests. Nothing else should call them.");
-  of.def("linear", linear, "kernels"_a, "a"_a, "steps"_a, "lows"_a, "weights"_a, "scale"_a, "sum"_a, "bias"_a,
+  of.def("linear", linear, "kernels"_a, "a"_a, "steps"_a, "lows"_a, "weights"_a, "scale"_a, "sum"_a, "base"_a,
          "activation"_a, "times"_a = 1);
   of.def("quantise", quantise, "kernels"_a, "x"_a, "times"_a = 1);
   of.def("add_norm", add_norm, "kernels"_a, "y"_a, "x"_a, "size"_a, "gamma"_a, "beta"_a, "smooth"_a, "epsilon"_a,

@@ -77,15 +77,16 @@ struct VectorKernels {
 
   // int32 [R, 64] sums to floats.
   template <int R, Activation kActivation>
-  static void finish(const int32_t* sums, const RowScale* scales, const Panel& panel, float* out, ptrdiff_t stride) {
-    for (int r = 0; r < R; ++r, sums += kPanel, out += stride) {
+  static void finish(const int32_t* sums, const RowScale* scales, const Panel& panel, Base base, float* out,
+                     ptrdiff_t stride) {
+    for (int r = 0; r < R; ++r, sums += kPanel, out += stride, base.from += base.stride) {
       const F step = Isa::all(scales[r].step), low = Isa::all(scales[r].low);
       for (int c = 0; c < kPanel; c += kStep) {
         F x[kAbreast];
         each<kAbreast>([&](auto i) {
           const int at = c + i * kWidth;
           const F scaled = Isa::mul(Isa::from_int(sums + at), Isa::load(panel.scale + at));
-          const F offset = Isa::fma(low, Isa::load(panel.sum + at), Isa::load(panel.bias + at));
+          const F offset = Isa::fma(low, Isa::load(panel.sum + at), Isa::load(base.from + at));
           x[i] = Isa::fma(scaled, step, offset);
         });
         activate<kActivation>(x);
@@ -96,31 +97,32 @@ struct VectorKernels {
 
   template <int R, Activation kActivation>
   __attribute__((noinline)) static void some_rows(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int k,
-                                                  const Panel& panel, const Stream& stream, float* out,
-                                                  ptrdiff_t out_stride) {
+                                                  const Panel& panel, const Stream& stream, const Base& base,
+                                                  float* out, ptrdiff_t out_stride) {
     alignas(64) int32_t sums[R * kPanel];
     Isa::template tile<R>(a, a_stride, k, stream, sums);
-    finish<R, kActivation>(sums, scales, panel, out, out_stride);
+    finish<R, kActivation>(sums, scales, panel, base, out, out_stride);
   }
 
   template <Activation kActivation>
   static void rows_by_panel(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k,
-                            const Panel& panel, float* out, ptrdiff_t out_stride) {
+                            const Panel& panel, const Base& base, float* out, ptrdiff_t out_stride) {
     const int tiles = (rows + kTile - 1) / kTile;  // each fetches its part of the next panel
     Stream stream{panel.weights, panel.next, 4 * kPanel / tiles};
     by_tiles(rows, [&](auto height, int first) {
       some_rows<height, kActivation>(a + first * a_stride, a_stride, scales + first, k, panel, stream,
-                                     out + first * out_stride, out_stride);
+                                     {base.from + first * base.stride, base.stride}, out + first * out_stride,
+                                     out_stride);
       stream.next += k / 4 * stream.step;
     });
   }
 
   static void linear(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k, const Panel& panel,
-                     Activation activation, float* out, ptrdiff_t out_stride) {
+                     const Base& base, Activation activation, float* out, ptrdiff_t out_stride) {
     const auto run = activation == Activation::gelu   ? rows_by_panel<Activation::gelu>
                      : activation == Activation::relu ? rows_by_panel<Activation::relu>
                                                       : rows_by_panel<Activation::none>;
-    run(a, a_stride, scales, rows, k, panel, out, out_stride);
+    run(a, a_stride, scales, rows, k, panel, base, out, out_stride);
   }
 
   static RowScale quantise_between(const float* x, F least, F most, int width, uint8_t* q) {

@@ -44,7 +44,7 @@ struct Rounded {
 
   void at_least(size_t rows, size_t width) {
     values.at_least(rows * width);
-    scales.at_least(rows);
+    scales.at_least(rows * groups_of(int(width), kGroup));
   }
 };
 

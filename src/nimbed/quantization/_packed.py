@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from nimbed.quantization._observed import Seen
 
     Array = np.ndarray[Any, np.dtype[Any]]
+    Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
 _PANEL = 64
+# Inputs of the products behind attention that share a scale. GELU and attention give some that are much larger than the
+# others, and no LayerNorm is there to be smoothed.
+_GROUP = 384
 # The products that read what comes into a layer.
 _ATTENDING = ("query", "key", "value")
 # Parameters are padded to whole cache lines of float32.
@@ -64,11 +68,11 @@ class Widths:
         """Columns of what attention gives."""
         return self.groups * self.group
 
-    def places(self, shape: EncoderShape) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def places(self, shape: EncoderShape) -> Int64Array:
         """Where each component of all heads has its padded place, int64 ``[hidden]``."""
         head, component = np.divmod(np.arange(shape.hidden), shape.hidden // shape.heads)
         group, member = np.divmod(head, self.group_heads)
-        places: np.ndarray[Any, np.dtype[np.int64]] = group * self.group + member * self.head_dim + component
+        places: Int64Array = group * self.group + member * self.head_dim + component
         return places
 
 
@@ -121,7 +125,7 @@ class _Packer:
         self.weights = weights
         self.shape = shape
         self.widths = Widths.of(shape)
-        self._places = self.widths.places(shape)
+        self.places = self.widths.places(shape)
 
     def wide(self, values: Float32Array, axis: int = 0) -> Float32Array:
         """Padded from the hidden size."""
@@ -133,7 +137,7 @@ class _Packer:
 
     def by_head(self, values: Float32Array, axis: int = 0) -> Float32Array:
         """Heads apart, in their groups."""
-        return _placed(values, self._places, self.widths.context, axis)
+        return _placed(values, self.places, self.widths.context, axis)
 
     def norm(self, name: str, smooth: Float32Array) -> dict[str, Array]:
         """A LayerNorm's parameters, and the factors for the products that read it."""
@@ -159,7 +163,8 @@ class _Layer:
 
     def output(self) -> dict[str, Array]:
         """The product behind attention."""
-        rows, steps, bias = (self._packer.wide(values) for values in self._product("output"))
+        made = self._product("output", groups=self._packer.places // _GROUP)
+        rows, steps, bias = (self._packer.wide(values) for values in made)
         return _panels(f"{self.name}output", self._packer.by_head(rows, axis=1), steps, bias)
 
     def up(self) -> dict[str, Array]:
@@ -169,7 +174,8 @@ class _Layer:
 
     def down(self) -> dict[str, Array]:
         """The product that follows it."""
-        rows, steps, bias = (self._packer.wide(values) for values in self._product("down"))
+        made = self._product("down", groups=np.arange(self._packer.shape.intermediate) // _GROUP)
+        rows, steps, bias = (self._packer.wide(values) for values in made)
         return _panels(f"{self.name}down", self._packer.inner(rows, axis=1), steps, bias)
 
     def factors(self, reader: str) -> Float32Array:
@@ -184,16 +190,21 @@ class _Layer:
         return factors
 
     def _product(
-        self, part: str, scale: float = 1.0, smooth_for: str | None = None
+        self, part: str, scale: float = 1.0, smooth_for: str | None = None, groups: Int64Array | None = None
     ) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """int8 weights (as float32), their steps, and the bias, of a product whose inputs are smoothed for a reader."""
+        """int8 weights (as float32), their steps ``[outputs, groups]``, and the bias.
+
+        Of a product whose inputs are smoothed for a reader, or are in ``groups``, ``[inputs]``.
+        """
         values, bias = (self._weights(part, kind) * np.float32(scale) for kind in ("weight", "bias"))
         moments = self._seen[part].moments
         if smooth_for is not None:
             factors = self.factors(smooth_for)
             values, moments = values / factors, moments * factors * factors[:, None]
-        steps = scales_of(values)
-        return rounded(values, steps, moments).astype(np.float32), steps, bias
+        if groups is None:
+            groups = np.zeros(values.shape[1], np.int64)
+        steps = scales_of(values, groups)
+        return rounded(values, steps[:, groups], moments).astype(np.float32), steps, bias
 
     def _weights(self, part: str, kind: str) -> Float32Array:
         return self._packer.weights[f"{self.name}{part}.{kind}"]
@@ -206,13 +217,19 @@ class _Layer:
         return by_group.reshape(3 * widths.context, *by_group.shape[3:])
 
 
-def _panels(name: str, rows: Float32Array, scales: Float32Array, bias: Float32Array) -> dict[str, Array]:
+def _panels(name: str, rows: Float32Array, steps: Float32Array, bias: Float32Array) -> dict[str, Array]:
+    """Rows ``[outputs, inputs]`` of int8 and their steps ``[outputs, groups]``, as the kernels read them."""
     outputs, inputs = rows.shape
-    panels = rows.astype(np.int8).reshape(outputs // _PANEL, _PANEL, inputs // 4, 4).transpose(0, 2, 1, 3)
+    starts = np.arange(steps.shape[1]) * _GROUP
+    sums = steps * np.add.reduceat(rows, starts, axis=1, dtype=np.float64).astype(np.float32)
+
+    def by_panel(values: Array) -> Array:
+        return np.ascontiguousarray(values.reshape(outputs // _PANEL, _PANEL, *values.shape[1:]).swapaxes(1, 2))
+
     return {
-        f"{name}.weights": np.ascontiguousarray(panels),
-        f"{name}.scale": scales,
-        f"{name}.sum": scales * rows.sum(axis=1, dtype=np.float64).astype(np.float32),
+        f"{name}.weights": by_panel(rows.astype(np.int8).reshape(outputs, inputs // 4, 4)),
+        f"{name}.scale": by_panel(steps),
+        f"{name}.sum": by_panel(sums),
         f"{name}.bias": bias,
     }
 

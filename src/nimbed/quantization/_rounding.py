@@ -15,36 +15,42 @@ if TYPE_CHECKING:
 
     Triangle = np.ndarray[Any, np.dtype[np.floating[Any]]]
     Int8Array = np.ndarray[Any, np.dtype[np.int8]]
+    Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
 _LARGEST = 127
 _BLOCK = 128
 _DAMPING = 0.01
 
 
-def scales_of(weights: Float32Array) -> Float32Array:
-    """A step for each output channel, ``[outputs]``: its largest weight is 127 of them."""
-    largest = np.abs(weights).max(axis=1)
+def scales_of(weights: Float32Array, groups: Int64Array) -> Float32Array:
+    """A step for each output channel and group of inputs, ``[outputs, groups]``: the largest weight is 127 of them.
+
+    Args:
+        weights: ``[outputs, inputs]``.
+        groups: the group of each input, ``[inputs]``.
+    """
+    largest = np.stack([np.abs(weights[:, groups == g]).max(axis=1) for g in range(groups.max() + 1)], axis=1)
     return np.where(largest > 0, largest / _LARGEST, 1).astype(np.float32)
 
 
 def rounded(weights: Float32Array, scales: Float32Array, moments: Float32Array) -> Int8Array:
-    """Weights ``[outputs, inputs]`` in steps of their channel's scale, ``[outputs]``.
+    """Weights ``[outputs, inputs]`` in steps of their scale.
 
     Args:
         weights: float32.
-        scales: of :func:`scales_of`.
+        scales: one for each weight, ``[outputs, inputs]``.
         moments: ``X^T X`` of the inputs, ``[inputs, inputs]``; inputs that are never seen are rounded as they are.
     """
     order = np.argsort(-moments.diagonal(), kind="stable")  # the inputs that count most are rounded first
-    left = np.ascontiguousarray((weights / scales[:, None]).T[order], np.float32)
+    left, steps = (np.ascontiguousarray(values.T[order], np.float32) for values in (weights, scales))
     factor = _inverse_factor(moments[np.ix_(order, order)].astype(np.float64))
     factor /= factor.diagonal()[:, None]
     for start in range(0, len(left), _BLOCK):
         block, errors = left[start : start + _BLOCK], np.empty_like(left[start : start + _BLOCK])
         own, later = factor[start : start + _BLOCK, start:], start + len(block)
         for i, row in enumerate(block):
-            whole = np.clip(np.rint(row), -_LARGEST, _LARGEST)
-            np.subtract(row, whole, out=errors[i])
+            whole = np.clip(np.rint(row / steps[start + i]), -_LARGEST, _LARGEST)
+            np.subtract(row, whole * steps[start + i], out=errors[i])
             row[:] = whole
             block[i + 1 :] -= own[i, i + 1 : len(block), None] * errors[i]
         left[later:] -= own[:, len(block) :].T @ errors
