@@ -458,6 +458,30 @@ def test_documents_that_are_more_than_a_batch_go_to_the_sessions_for_bulk(runnin
     assert threading.get_ident() not in running.engine.ran_on
 
 
+@pytest.mark.parametrize("firsts", [[], [7]])
+def test_a_caller_runs_nobody_elses_rows(firsts, running, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(running.scheduler, "_tell", lambda: None)  # the worker has not come to it yet
+        others = running.submit([5], "query")
+        own = running.submit(firsts, "document", here=True)
+        assert running.engine.log == []
+        assert not others.done()
+    running.scheduler.warm([])
+    assert firsts_of(others) == [5]
+    assert firsts_of(own) == firsts
+    assert threading.get_ident() not in running.engine.ran_on
+
+
+def test_a_caller_without_rows_runs_nothing(running, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(running.scheduler, "_tell", lambda: None)
+        others = running.submit([5])
+        assert running.submit([], "query", here=True).done()
+        assert not others.done()
+    running.scheduler.warm([])
+    assert firsts_of(others) == [5]
+
+
 def test_a_caller_runs_one_batch_and_the_worker_the_rest(running):
     assert firsts_of(running.submit(range(20, 32), "query", here=True)) == list(range(20, 32))
     assert running.engine.ran_on.count(threading.get_ident()) == 1

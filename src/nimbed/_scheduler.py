@@ -111,7 +111,7 @@ class Scheduler:
         """
         vectors = np.empty((len(sequences), self._dim), np.float32)
         request = Request(sequences=sequences, vectors=vectors, finish=finish, future=future or Future())
-        batch = self._put(request, role, here=here and self.sessions[0].any_thread)
+        batch = self._put(request, role, here=here)
         if not sequences:
             request.complete()
         if batch is not None:
@@ -147,11 +147,12 @@ class Scheduler:
             giver.close(wait_s=_JOIN_S)
 
     def _put(self, request: Request, role: Role, *, here: bool) -> Batch | None:
-        """Let a request wait; or where nothing else does, give what this thread may run."""
+        """Let a request wait; or where nothing else does, give what this thread may run: rows of its own alone."""
         with self._lock:
             if self._closed:
                 raise ClosedError("this encoder is closed")
-            here = here and self._holder is None and not self._lanes[role]
+            idle = self._holder is None and not self._lanes["query"] and not self._lanes[role]
+            here = here and idle and bool(request.sequences) and self.sessions[0].any_thread
             if request.sequences:
                 self._lanes[role].put(request)
             batch = self._begin("query", self._next_batch()) if here else None
