@@ -131,7 +131,7 @@ class Measure:
             self._product("output", hidden, hidden, 0),
             self._norm(hidden),
             self._product("up, with GELU", hidden, wide, 1),
-            self._rounding("rounding what GELU gives", wide),
+            self._rounding("rounding what GELU gives", wide, group=GROUP),
             self._product("down", wide, hidden, 0, group=GROUP),
             self._norm(hidden),
         ]
@@ -148,9 +148,10 @@ class Measure:
         took = self._best(lambda times: testing.attend(self.kernels, q, k, v, dim, None, times))
         return Part(f"attention, {TOKENS} tokens", 4.0 * TOKENS * shape.hidden, took / TOKENS * shape.heads)
 
-    def _rounding(self, name: str, width: int) -> Part:
-        x = _random(width)
-        return Part(name, 0, self._best(lambda times: testing.quantise(self.kernels, x, times)))
+    def _rounding(self, name: str, width: int, group: int | None = None) -> Part:
+        group = group or width
+        x = _random(group)
+        return Part(name, 0, self._best(lambda times: testing.quantise(self.kernels, x, times)) * width / group)
 
     def _norm(self, width: int) -> Part:
         x, ones = _random(width), np.ones(width, np.float32)

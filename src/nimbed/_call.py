@@ -48,24 +48,24 @@ class Call:
             for start in range(0, len(texts), BLOCK_TEXTS)
         ]
 
-    def begin(self, *, timeout_s: float | None = None) -> None:
+    def begin(self, *, timeout_s: float | None = None, here: bool = False) -> None:
         """Queue the texts; where the queue is full, block until there is room.
+
+        Args:
+            timeout_s: seconds that it may take.
+            here: whether the engine may run on this thread.
 
         Raises:
             EncodeTimeoutError: it took longer than ``timeout_s``.
             NimbedError: a text cannot be used.
         """
-        wait_in_turn(self._enter(lambda block: block.start()), timeout_s)
+        wait_in_turn(self._enter(lambda block: block.start(here=here)), timeout_s)
 
     def result(self, *, timeout_s: float | None = None) -> Vectors:
         """As :meth:`begin` and :meth:`end`. Without a timeout the engine may run on this very thread."""
-        if timeout_s is None:
-            here = len(self._blocks) == 1
-            wait_in_turn(self._enter(lambda block: block.start(here=here)), None)
-            return self.end()
-        until = time.monotonic() + timeout_s
-        self.begin(timeout_s=timeout_s)
-        return self.end(timeout_s=until - time.monotonic())
+        started = time.monotonic()
+        self.begin(timeout_s=timeout_s, here=timeout_s is None and len(self._blocks) == 1)
+        return self.end(timeout_s=None if timeout_s is None else timeout_s - (time.monotonic() - started))
 
     def end(self, *, timeout_s: float | None = None) -> Vectors:
         """Wait for the vectors: float32 ``[n, dim]`` and cut tokens ``[n]``. Raises as :meth:`begin`."""
@@ -172,7 +172,7 @@ class Block:
         self.future: Future[Vectors] = Future()
         self.claim = Claim()
         self._core = core
-        self._keep, self._share, self._here = keep, share, False
+        self._keep, self._share = keep, share
 
     def start(self, *, here: bool = False) -> None:
         """Look in the cache, tokenize what it lacks, and queue it. What goes wrong is the future's.
@@ -182,26 +182,27 @@ class Block:
         """
         if self.future.cancelled():
             return
-        self._here = here
         try:
-            self._start()
+            self._start(here=here)
         except BaseException as err:
             if not self.future.done() and self.future.set_running_or_notify_cancel():
                 self.future.set_exception(err)
             elif not isinstance(err, Exception):  # an interrupt that came when all was done
                 raise
 
-    def _start(self) -> None:
+    def _start(self, *, here: bool) -> None:
         core, cache = self._core, self._core.cache
         if cache is None or not self._share:
-            self._compute(list(range(len(self.texts))), None)
+            self._compute(list(range(len(self.texts))), None, here=here)
             return
         keys = core.keys(self.role)(self.texts)
         self.claim = claim = cache.claim(keys, self.future, self.role)
         led = [keys[i] for i in claim.leads]
-        self._compute(claim.leads, led, cache.tier.get(led) if cache.tier and led else None)
+        self._compute(claim.leads, led, cache.tier.get(led) if cache.tier and led else None, here=here)
 
-    def _compute(self, leads: list[int], keys: list[bytes] | None, found: list[Entry | None] | None = None) -> None:
+    def _compute(
+        self, leads: list[int], keys: list[bytes] | None, found: list[Entry | None] | None = None, *, here: bool
+    ) -> None:
         """Queue the leads, apart from those that the shared tier had."""
         core = self._core
         missing = [n for n in range(len(leads)) if found is None or found[n] is None]
@@ -220,7 +221,7 @@ class Block:
                 core.cache.put(keys, vectors)
             return vectors
 
-        core.scheduler.submit(tokens.sequences, self.role, future=self.future, finish=finish, here=self._here)
+        core.scheduler.submit(tokens.sequences, self.role, future=self.future, finish=finish, here=here)
 
     @property
     def computes_all(self) -> bool:

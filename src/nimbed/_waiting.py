@@ -6,12 +6,12 @@ import time
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nimbed.errors import EncodeTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
     from concurrent.futures import Future
 
 T = TypeVar("T")
@@ -24,34 +24,48 @@ def wait_in_turn(steps: Generator[Future[Any], None, T], timeout_s: float | None
         EncodeTimeoutError: it took longer than ``timeout_s`` in all.
     """
     until = None if timeout_s is None else time.monotonic() + timeout_s
-    try:
-        future = next(steps)
-        while True:
-            try:
-                _wait(future, None if until is None else max(0.0, until - time.monotonic()))
-            except BaseException as err:  # noqa: BLE001 (the steps clean up and raise it)
-                future = steps.throw(err)
-            else:
-                future = next(steps)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
+    turns = _Turns(steps)
+    for future in turns:
+        with turns:
+            _wait(future, None if until is None else max(0.0, until - time.monotonic()))
+    return turns.result
 
 
 async def await_in_turn(steps: Generator[Future[Any], None, T]) -> T:
     """As :func:`wait_in_turn`, on an event loop."""
-    try:
-        future = next(steps)
-        while True:
-            try:
-                await _await(future)
-            except BaseException as err:  # noqa: BLE001 (the steps clean up and raise it)
-                future = steps.throw(err)
-            else:
-                future = next(steps)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
+    turns = _Turns(steps)
+    for future in turns:
+        with turns:
+            await _await(future)
+    return turns.result
+
+
+class _Turns(Generic[T]):
+    """The futures that steps name. What waiting for one raises is the steps' to clean up after, and to raise."""
+
+    result: T
+
+    def __init__(self, steps: Generator[Future[Any], None, T]) -> None:
+        self._steps = steps
+        self._error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Future[Any]]:
+        return self
+
+    def __next__(self) -> Future[Any]:
+        error, self._error = self._error, None
+        try:
+            return next(self._steps) if error is None else self._steps.throw(error)
+        except StopIteration as stop:
+            self.result = stop.value
+            raise
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        self._error = error
+        return error is not None
 
 
 def _wait(future: Future[Any], timeout_s: float | None) -> None:

@@ -249,7 +249,7 @@ Session::~Session() = default;
 
 void Session::run(const Batch& batch, float* out) {
   // Where there are pieces enough for all, each member takes whole ones; else they share the columns of each.
-  const bool alone = team_->size() == 1 || (!in_bulk_ && way_.in_bulk());
+  const bool alone = team_->size() == 1 || (!in_bulk_ && way_.bulk_runs());
   const int parts = 2 * team_->size(), tokens = batch.offsets[batch.count] - batch.offsets[0];
   auto pieces = pieces_of(batch, alone ? kMostTokens : std::clamp(tokens / parts, kFewTokens, kMostTokens));
   const bool apart = alone || int(pieces.size()) >= parts;
@@ -258,7 +258,7 @@ void Session::run(const Batch& batch, float* out) {
   for (const Piece& piece : pieces) most = std::max(most, piece.tokens);
   for (auto& space : spaces_) space->prepare(network_, most, longest_of(batch));
   RightOfWay* way = in_bulk_ ? &way_ : nullptr;
-  in_bulk_ ? way_.begin_bulk() : way_.enter();
+  way_.enter(in_bulk_);
   const int layers = int(network_.layers.size());
   std::atomic<size_t> next{0};
   const auto work = [&](int rank) {
@@ -275,7 +275,7 @@ void Session::run(const Batch& batch, float* out) {
   } else {
     team_->run(work, !apart && tokens * network_.products() > 2 * kWakingProducts);
   }
-  in_bulk_ ? way_.end_bulk() : way_.leave();
+  way_.leave(in_bulk_);
 }
 
 void Session::hidden(const Batch& batch, int layers, float* out) {

@@ -118,19 +118,19 @@ void Team::meet(int members) {
   await([&] { return meetings_.load(std::memory_order_acquire) != meeting; });
 }
 
-void RightOfWay::enter() { inside_.fetch_add(1, std::memory_order_relaxed); }
+void RightOfWay::enter(bool bulk) { (bulk ? bulk_ : queries_).fetch_add(1, std::memory_order_relaxed); }
 
-void RightOfWay::leave() {
-  if (inside_.fetch_sub(1, std::memory_order_relaxed) == 1) {
+void RightOfWay::leave(bool bulk) {
+  if ((bulk ? bulk_ : queries_).fetch_sub(1, std::memory_order_relaxed) == 1 && !bulk) {
     std::lock_guard<std::mutex> lock(mutex_);
     clear_.notify_all();
   }
 }
 
 void RightOfWay::give_way() {
-  if (inside_.load(std::memory_order_relaxed) == 0) return;
+  if (queries_.load(std::memory_order_relaxed) == 0) return;
   std::unique_lock<std::mutex> lock(mutex_);
-  clear_.wait_for(lock, kStandAside, [this] { return inside_.load(std::memory_order_relaxed) == 0; });
+  clear_.wait_for(lock, kStandAside, [this] { return queries_.load(std::memory_order_relaxed) == 0; });
 }
 
 }  // namespace nimbed

@@ -83,17 +83,14 @@ class Team {
 // Queries go before bulk, which stands aside at the borders of its steps: for a while, so that it never starves.
 class RightOfWay {
  public:
-  void enter();
-  void leave();
-
-  void begin_bulk() { ++bulk_; }
-  void end_bulk() { --bulk_; }
+  void enter(bool bulk);
+  void leave(bool bulk);
   void give_way();
-  // Whether the cores have work without the query's team, whose members would wait for each other's turn on them.
-  bool in_bulk() const { return bulk_ > 0; }
+  // Whether the cores have work without a query's team, whose members would wait for each other's turn on them.
+  bool bulk_runs() const { return bulk_ > 0; }
 
  private:
-  std::atomic<int> inside_{0}, bulk_{0};
+  std::atomic<int> queries_{0}, bulk_{0};
   std::mutex mutex_;
   std::condition_variable clear_;
 };
