@@ -68,8 +68,8 @@ def vectors(model: Any, pooling: Pooling, sequences: Sequence[Int32Array]) -> to
     """Vectors of any number of texts, in their order, without gradients."""
     batches = plan([len(s) for s in sequences], ShapePolicy(token_budget=BATCH_TOKENS))
     with torch.no_grad():
-        rows = [embed(model, pooling, [sequences[i] for i in batch.indices]) for batch in batches]
-    order = np.concatenate([batch.indices for batch in batches])
+        rows = [embed(model, pooling, [sequences[i] for i in batch]) for batch in batches]
+    order = np.concatenate(batches)
     return torch.cat(rows)[torch.from_numpy(np.argsort(order))]
 
 
@@ -145,7 +145,7 @@ def batches(lengths: Sequence[int], rng: np.random.Generator) -> Iterator[npt.ND
     while True:
         about = np.multiply(lengths, rng.uniform(0.8, 1.25, len(lengths))).astype(np.int64) + 1
         groups = plan(about, ShapePolicy(token_budget=BATCH_TOKENS))
-        yield from (groups[at].indices for at in rng.permutation(len(groups)))
+        yield from (groups[at] for at in rng.permutation(len(groups)))
 
 
 def prune(

@@ -189,11 +189,11 @@ class Lane:
             return
         batches = plan([len(request.sequences[index]) for request, index in rows], self._shapes)
         if not self._ahead:
-            batches = [batch for batch in batches if 0 in batch.indices]
-            planned = {int(i) for batch in batches for i in batch.indices}
+            batches = [batch for batch in batches if 0 in batch]
+            planned = {int(i) for batch in batches for i in batch}
             self._loose = [row for i, row in enumerate(rows) if i not in planned]
         for batch in batches:
-            self._ready.append(Batch(role=self._role, rows=[rows[i] for i in batch.indices]))
+            self._ready.append(Batch(role=self._role, rows=[rows[i] for i in batch]))
 
     def _window(self) -> list[Row]:
         """Rows that are planned together, those that have waited longest first."""
