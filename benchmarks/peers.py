@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import _common
 import _peer_models
 import _peers
+from _summary import summary
 from platformdirs import user_cache_path
 
 from nimbed import _machine, quantize
@@ -64,6 +65,7 @@ def main() -> int:
     if options.plot:
         save_plots(report, options.out / name)
     record = json.loads(report.to_json())
+    print(summary(record))
     return _common.finish(options, name, record, {} if options.shape else judge(report))
 
 

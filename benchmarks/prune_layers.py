@@ -33,7 +33,7 @@ from nimbed._text_files import read_lines
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.evaluate import Setting, evaluate, load_sts
 from nimbed.quantization import QualityGate
-from nimbed.quantization._calibrate import SHIPPED, _excerpt, choose, read_texts
+from nimbed.quantization._calibrate import SHIPPED, choose, excerpt, read_texts
 from nimbed.quantization._measure import quality, vectors_of
 from nimbed.spec import read_spec
 
@@ -152,7 +152,7 @@ def training_texts(options: argparse.Namespace) -> list[str]:
     passages = [text for text in dict.fromkeys(found) if squeezed(text) not in kept_apart]
     pairs = [load_sts(options.data / name) for name in present(options.data, [SENTENCES])]
     sentences = list(dict.fromkeys(sentence for one in pairs for sentence in (*one.first, *one.second)))
-    excerpts = [_excerpt(text, rng) for text in _common.spread(passages, most)]
+    excerpts = [excerpt(text, rng) for text in _common.spread(passages, most)]
     return [*_common.spread(passages, options.whole), *excerpts, *_common.spread(sentences, most)]
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 
 from nimbed.bench import PARTS, Figure, Texts, bench, own_contenders, save_plots, shipped_texts
 from nimbed.bench.agreement import agreement
+from nimbed.bench.fresh_process import _resident_mb
 from nimbed.bench.network import network_of
 from nimbed.bench.operations import Operations, count_operations
 from nimbed.bench.roof import Roof
@@ -207,6 +211,17 @@ def test_operations_are_those_of_the_formula(tiny_onnx):
 @pytest.mark.parametrize("arithmetic", ["fp32", "int8"])
 def test_the_roof_is_measured(arithmetic):
     assert Roof(arithmetic, threads=1).gops() > 1
+
+
+@pytest.mark.skipif(not list(Path("/proc/self/task").glob("*/children")), reason="this system does not list children")
+def test_memory_counts_what_a_contender_started():
+    before = _resident_mb()
+    program = "held = bytearray(range(256)) * 500_000; print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        during = _resident_mb()
+        child.communicate(b"\n")
+    assert during > before + 100
 
 
 def test_agreement_of_matrices():

@@ -10,10 +10,14 @@ from pathlib import Path
 
 
 def _resident_mb() -> float | None:
-    """Resident memory in megabytes, or None where the system does not tell."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), None)
+    """Resident memory in megabytes, of processes that this one has started too, or None where the system won't tell."""
+    lists = Path("/proc/self/task").glob("*/children")
+    own = ["self", *(child for one in lists for child in one.read_text().split())]
+    status = [Path(f"/proc/{process}/status") for process in own]
+    if not status[0].is_file():
+        return None
+    lines = [line.split() for one in status for line in one.read_text().splitlines()]
+    return sum(int(words[1]) for words in lines if words[0] == "VmRSS:") / 1024
 
 
 def main(started: float) -> None:
