@@ -64,7 +64,8 @@ def test_gates_of_the_peers(script):
 
 @pytest.fixture(params=["fp32", "int8"])
 def graph(request, tiny_onnx):
-    from nimbed import QualityGate, quantize
+    from nimbed import quantize
+    from nimbed.quantization import QualityGate
 
     gate = QualityGate(mean_cosine=0, min_cosine=0, top10_agreement=0, rank_correlation=0)  # random weights
     built = quantize(tiny_onnx, backend="openvino", precision=request.param, gate=gate, progress=False)
