@@ -77,7 +77,7 @@ def served(ring: Ring) -> None:
 def start(ring: Ring) -> None:
     """From nothing to the first vector, and what the process holds after the documents."""
     measures = {c.label: partial(measure.fresh, c, ring.texts.documents, ring.max_length) for c in ring.contenders}
-    ring.turns("start", "fresh process,", measures, units={"first vector": "s", "resident": "MB"})
+    ring.turns("start", "fresh process,", measures, units={"first vector": "s", "resident": "MB"}, warm=not ring.quick)
 
 
 def threads(ring: Ring) -> None:

@@ -76,7 +76,7 @@ def bench(
     ring = Ring(
         contenders=everyone,
         network=network,
-        texts=texts.fewer(documents=64, queries=30) if quick else texts,
+        texts=texts.fewer(documents=40, queries=30) if quick else texts,
         max_length=min(max_length, network.longest),
         rounds=2 if quick else rounds,
         quick=quick,
