@@ -10,29 +10,30 @@ import numpy as np
 import openvino as ov
 
 from nimbed import _machine
+from nimbed._shapes import ShapePolicy
 from nimbed._types import TokenBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-STEP = 16
 REPEATS = 20
 
 
 class Lone:
-    """The artefact's graph on one stream, for one text at a time, padded to steps of 16 and to ``least`` tokens."""
+    """The artefact's graph on one stream, for one text at a time, padded as nimbed pads it, to ``least`` or more."""
 
     def __init__(
-        self, folder: Path, *, threads: int, least: int = STEP, fixed: bool = False, profile: bool = False
+        self, folder: Path, *, threads: int, least: int = 16, fixed: bool = False, profile: bool = False
     ) -> None:
-        self._folder, self._least, self._fixed = folder, least, fixed
+        self._folder, self._fixed = folder, fixed
+        self._shapes = ShapePolicy.bucketed(max_length=256, token_budget=256, least_alone=least)
         self._properties = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERF_COUNT": profile}
         self._requests: dict[int, ov.InferRequest] = {}
 
     def vector(self, ids: np.ndarray) -> np.ndarray:
         """``[dim]``."""
-        length = max(self._least, -(-len(ids) // STEP) * STEP)
+        length = self._shapes.pad_to(len(ids))
         request = self._request(length)
         padded = TokenBatch.from_sequences([ids]).padded(length)
         request.infer({port.get_any_name(): padded[port.get_any_name()] for port in request.model_inputs})

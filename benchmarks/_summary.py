@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nimbed import _markdown
+from nimbed.bench.report import shown
 
 FIGURES = {
     "documents a second": ("documents", "natural lengths"),
@@ -40,7 +41,7 @@ def _row(record: dict[str, Any], found: dict[tuple[str, str, str], dict[str, Any
 
 def _cell(record: dict[str, Any], found: dict[Any, dict[str, Any]], label: str, part: str, case: str) -> str:
     if figure := found.get((label, part, case)):
-        return f"{figure['median']:.0f}" if figure["median"] >= 100 else f"{figure['median']:.3g}"
+        return shown(figure["median"])
     return "failed" if f"{part}, {case}, {label}" in record["failed"] else ""
 
 

@@ -132,8 +132,8 @@ class Opened:
         shapes = ShapePolicy.bucketed(max_length=MAX_TOKENS, token_budget=budget)
         self._batches = []
         for batch in plan([len(s) for s in sequences], shapes):
-            tokens = TokenBatch.from_sequences([sequences[i] for i in batch])
-            padded = tokens.padded(shapes.pad_to(int(tokens.lengths.max()), rows=len(batch)))
+            rows = TokenBatch.from_sequences([sequences[i] for i in batch])
+            padded = rows.padded(shapes.pad_to(int(rows.lengths.max()), rows=len(rows)))
             self._batches.append((batch, {name: padded[name] for name in names}))
         self._requests = [self._compiled.create_infer_request() for _ in range(streams)]
         self._count = len(sequences)

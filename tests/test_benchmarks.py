@@ -69,13 +69,13 @@ def graph(request, tiny_onnx):
 
     gate = QualityGate(mean_cosine=0, min_cosine=0, top10_agreement=0, rank_correlation=0)  # random weights
     built = quantize(tiny_onnx, backend="openvino", precision=request.param, gate=gate, progress=False)
-    return built.folder / "model.xml", {"fp32": 1e-9, "int8": 1e-3}[request.param]
+    return built.folder / "model.xml", {"fp32": 1e-5, "int8": 1e-2}[request.param]
 
 
 def test_one_product_for_q_k_and_v_gives_the_same(script, graph):
     import openvino as ov
 
-    path, distance = graph
+    path, tolerance = graph
     plain, joined = ov.Core().read_model(path), ov.Core().read_model(path)
     assert script("tuning").join_qkv(joined) == 2  # layers
     products = [sum(node.get_type_name() == "MatMul" for node in one.get_ops()) for one in (plain, joined)]
@@ -85,10 +85,10 @@ def test_one_product_for_q_k_and_v_gives_the_same(script, graph):
     first, second = (
         ov.Core().compile_model(one, "CPU")({port.get_any_name(): inputs[port.get_any_name()] for port in one.inputs})[
             0
-        ][0]
+        ]
         for one in (plain, joined)
     )
-    assert float(first @ second) / np.linalg.norm(first) / np.linalg.norm(second) >= 1 - distance
+    np.testing.assert_allclose(first, second, atol=tolerance)
 
 
 def test_a_summary_has_a_line_for_each_contender(script):

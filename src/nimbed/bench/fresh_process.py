@@ -10,14 +10,20 @@ from pathlib import Path
 
 
 def _resident_mb() -> float | None:
-    """Resident memory in megabytes, of processes that this one has started too, or None where the system won't tell."""
-    lists = Path("/proc/self/task").glob("*/children")
-    own = ["self", *(child for one in lists for child in one.read_text().split())]
-    status = [Path(f"/proc/{process}/status") for process in own]
-    if not status[0].is_file():
+    """Resident memory in megabytes, with that of processes that this one has started; None where the system is mute."""
+    if not Path("/proc/self/status").is_file():
         return None
-    lines = [line.split() for one in status for line in one.read_text().splitlines()]
-    return sum(int(words[1]) for words in lines if words[0] == "VmRSS:") / 1024
+    children = [child for one in Path("/proc/self/task").glob("*/children") for child in one.read_text().split()]
+    return sum(map(_resident_kb, ["self", *children])) / 1024
+
+
+def _resident_kb(process: str) -> int:
+    """0 for a process that has ended meanwhile."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
 
 
 def main(started: float) -> None:

@@ -140,8 +140,8 @@ class BenchReport:
             (
                 figure.case,
                 _markdown.cell(figure.contender),
-                f"{_shown(figure.median)} {figure.unit}",
-                f"{_shown(min(figure.values))} to {_shown(max(figure.values))}",
+                f"{shown(figure.median)} {figure.unit}",
+                f"{shown(min(figure.values))} to {shown(max(figure.values))}",
                 "" if (ratio := self.ratio(figure)) is None else f"{ratio:.2f}",
                 "" if figure.tokens_per_s is None else f"{figure.tokens_per_s:,.0f}",
                 *(f"{self.roof_share(figure)[roof]:.0%}" if figure.gops else "" for roof in roofs),
@@ -165,7 +165,7 @@ class BenchReport:
         return "\n".join(f"- {line}" for line in lines)
 
 
-def _shown(value: float) -> str:
+def shown(value: float) -> str:
     """Three digits, as a person would write them."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
