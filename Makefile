@@ -76,7 +76,7 @@ check: $(VENV)/.ready  ## style, types, import rules
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.native  ## speed beside HuggingFaceEmbeddings, start, memory, service under load
-	@failed=0; for script in "compare_huggingface.py --data $(DATA)" coldstart.py "memory.py --data $(DATA)" \
+	@failed=0; for script in "compare_huggingface.py --data $(DATA)" query_after_pause.py coldstart.py "memory.py --data $(DATA)" \
 		"served_load.py --data $(DATA)" "soak.py --data $(DATA)"; do \
 		$(BIN)/python benchmarks/$$script || failed=1; done; exit $$failed
 

@@ -62,6 +62,25 @@ def test_gates_of_the_peers(script):
     assert peers.judge(made({}, {})) == {}
 
 
+def test_gates_of_a_query_after_a_pause(script):
+    judged = script("query_after_pause")
+    names = (judged.DEFAULT, judged.ONE, judged.OTHER_DEFAULT, judged.OTHER_ONE)
+
+    def gates(default: list[float], idle_cpu_s: float) -> dict[str, bool]:
+        others = ([1.0, 1.3], [1.1, 1.4], [1.3, 1.7])
+        took = dict(zip(names, (default, *others), strict=True))
+        times = {(judged.QUIET, 0): took, (judged.QUIET, 20): took, (judged.SPINNER, 20): took}
+        return judged.judge(judged.Found(times=times, idle_cpu_s=idle_cpu_s))
+
+    held, missed = gates([0.9, 1.2], 0.0), gates([1.6, 9.0], 0.02)
+    assert len(held) == 1 + 3 + 2 + 2
+    assert all(held.values())
+    assert missed.keys() == held.keys()
+    assert not any(missed.values())
+    alone = judged.Found(times={(judged.QUIET, 20): {judged.DEFAULT: [1.0], judged.ONE: [1.0]}})
+    assert len(judged.judge(alone)) == 3
+
+
 @pytest.fixture(params=["fp32", "int8"])
 def graph(request, tiny_onnx):
     from nimbed import quantize
