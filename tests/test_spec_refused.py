@@ -123,8 +123,8 @@ def test_damaged_json_is_named(tmp_path, path, content):
 
 
 def test_an_object_where_a_list_is_wanted_and_the_reverse(tmp_path):
-    refused(write(tmp_path, files={"modules.json": {"0": "Transformer"}}), "modules.json", "dict")
-    refused(write(tmp_path / "other", files={"config.json": [BERT]}), "config.json", "list")
+    refused(write(tmp_path, files={"modules.json": {"0": "Transformer"}}), "modules.json", "an object")
+    refused(write(tmp_path / "other", files={"config.json": [BERT]}), "config.json", "a list")
 
 
 def test_missing_files(tmp_path):

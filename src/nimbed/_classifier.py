@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nimbed._modules import module_names, read_json, torch_activation
+from nimbed._json import read_json
+from nimbed._modules import module_names, torch_activation
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:

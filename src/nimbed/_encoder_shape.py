@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nimbed._modules import read_json
+from nimbed._json import read_json
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:

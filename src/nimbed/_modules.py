@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, get_args
 
+from nimbed._json import read_json
 from nimbed._types import DenseSpec, Pooling
 from nimbed.errors import SpecError
 
@@ -162,21 +162,3 @@ def whole_number(config: Mapping[str, Any], key: str, path: Path, *others: str) 
     if not isinstance(value, int) or isinstance(value, bool):
         raise SpecError(f"{path}: {key} is missing or not a whole number")
     return value
-
-
-_REQUIRED: Any = object()
-
-
-def read_json(path: Path, *, missing: Any = _REQUIRED, kind: type = dict) -> Any:  # noqa: ANN401 (JSON)
-    """A JSON file's content, an object unless ``kind`` is list; ``missing`` where there is no such file."""
-    if missing is not _REQUIRED and not path.is_file():
-        return missing
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise SpecError(f"{path} is missing") from err
-    except (OSError, ValueError) as err:
-        raise SpecError(f"{path} cannot be read as JSON: {err}; fetch the folder again") from err
-    if not isinstance(content, kind):
-        raise SpecError(f"{path} holds a {type(content).__name__}, not a {kind.__name__}")
-    return content

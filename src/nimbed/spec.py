@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nimbed import _families
 from nimbed._classifier import read_classifier, scores_pairs
-from nimbed._modules import POOLINGS, ModuleReader, read_json, transformer_settings, whole_number
+from nimbed._json import read_json
+from nimbed._modules import POOLINGS, ModuleReader, transformer_settings, whole_number
 from nimbed._types import DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
 
