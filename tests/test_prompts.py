@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from nimbed import _families
 from nimbed.spec import SpecOverrides, read_spec
@@ -84,7 +85,8 @@ def test_an_empty_string_turns_a_familys_prompt_off(tmp_path, name):
         ({"corpus": "C> ", "passage": "P> "}, "P> "),
         ({"corpus": "C> ", "text": "T> "}, "C> "),
         ({"text": "T> "}, "T> "),
-        ({"document": "", "passage": "P> "}, "P> "),
+        ({"document": "", "passage": "P> "}, ""),
+        ({"document": None, "passage": "P> "}, ""),
     ],
 )
 def test_a_documents_prompt_has_several_names(tmp_path, given, document):
@@ -92,11 +94,34 @@ def test_a_documents_prompt_has_several_names(tmp_path, given, document):
     assert prompts_of(folder) == ("", document)
 
 
-def test_the_default_prompt_serves_roles_without_their_own(tmp_path):
-    given = {"prompts": {"task": "T> ", "query": "Q> "}, "default_prompt_name": "task"}
-    assert prompts_of(write(tmp_path, files={FILE: given})) == ("Q> ", "T> ")
+ROLES = [
+    {"prompts": {"query": "Q: ", "document": ""}, "default_prompt_name": "query"},
+    {"prompts": {"query": "Q: "}, "default_prompt_name": "query"},
+    {"prompts": {"task": "T> ", "query": "Q> "}, "default_prompt_name": "task"},
+    {"prompts": {"query": "", "document": ""}, "default_prompt_name": "query"},
+    {"prompts": {"query": None, "document": "D> ", "passage": "P> "}, "default_prompt_name": "passage"},
+    {"prompts": {}, "default_prompt_name": "document"},
+]
 
 
-def test_a_default_prompt_that_is_empty_is_none(tmp_path):
-    given = {"prompts": {"query": "", "document": ""}, "default_prompt_name": "query"}
-    assert prompts_of(write(tmp_path, files={FILE: given})) == ("", "")
+@pytest.mark.parametrize("given", ROLES)
+def test_roles_are_those_of_sentence_transformers(tmp_path, given):
+    from sentence_transformers import SentenceTransformer
+
+    reference = SentenceTransformer(modules=[torch.nn.Identity()], device="cpu")
+    reference.prompts = dict(reference._default_prompts)
+    reference._parse_model_config(given)
+    reference._validate_prompts()
+    seen: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "encode", lambda *_, prompt_name, **__: seen.append(prompt_name))
+        reference.encode_query(["text"])
+        reference.encode_document(["text"])
+    expected = tuple(reference._resolve_prompt(None, name) for name in seen)
+    assert prompts_of(write(tmp_path, files={FILE: given})) == expected
+
+
+def test_an_empty_prompt_is_the_folders_word(tmp_path):
+    folder = write(tmp_path / "e5-small", files={FILE: {"prompts": {"query": "Q> ", "document": ""}}})
+    assert prompts_of(folder) == ("Q> ", "")
+    assert read_spec(folder).origins["prompt document"] == FILE

@@ -212,30 +212,35 @@ def _positions(config: Mapping[str, Any]) -> int | None:
 
 
 def _prompts(folder: Path, family: _families.Family | None) -> tuple[dict[str, str], dict[str, str]]:
-    """The folder's prompts; for a role that it leaves out (or empty, as sentence-transformers does), the family's."""
-    config = _sentence_config(folder)
-    given = _given_prompts(folder / "config_sentence_transformers.json", config)
-    document = next((given[name] for name in _DOCUMENT_NAMES if name in given), None)
-    default = given.get(str(config.get("default_prompt_name")))
-    roles = {"query": given.get("query", default), "document": document if document is not None else default}
-    prompts, origins = dict(given), {}
-    for role, text in roles.items():
-        if text is not None:
-            prompts[role], origins[f"prompt {role}"] = text, "config_sentence_transformers.json"
-        elif family is not None and (own := getattr(family, role)):
-            prompts[role], origins[f"prompt {role}"] = own, f"family table: {family.name}"
+    """The folder's prompts by role, as sentence-transformers' ``encode_query`` and ``encode_document`` choose them.
+
+    An empty prompt is one, and ``default_prompt_name`` is for neither. A role that the folder leaves out is the
+    family's, and so are both where it has empty prompts alone: sentence-transformers writes these for a model of none.
+    """
+    path = folder / "config_sentence_transformers.json"
+    given = _given_prompts(path, _sentence_config(folder))
+    document = next((name for name in _DOCUMENT_NAMES if name in given), "document")
+    prompts, origins = {name: text for name, text in given.items() if text}, {}
+    said = set(given) if prompts else set()
+    for role, name in {"query": "query", "document": document}.items():
+        if name in said:
+            text, origins[f"prompt {role}"] = given[name], path.name
+        elif text := getattr(family, role, ""):
+            origins[f"prompt {role}"] = f"family table: {getattr(family, 'name', '')}"
+        if text:
+            prompts[role] = text
     return prompts, origins
 
 
 def _given_prompts(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """The prompts that are not empty."""
+    """Those in the file; None stands for an empty one."""
     prompts = config.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, (str, type(None))) for text in prompts.values()):
         raise SpecError(f"{path}: prompts: names with strings are wanted, not {prompts!r}")
     default = config.get("default_prompt_name")
     if default is not None and default not in {*prompts, "query", "document"}:
         raise SpecError(f"{path}: default_prompt_name: {default!r} is none of the prompts ({', '.join(prompts)})")
-    return {name: text for name, text in prompts.items() if text}
+    return {name: text or "" for name, text in prompts.items()}
 
 
 def _sentence_config(folder: Path) -> dict[str, Any]:
