@@ -12,6 +12,8 @@ from nimbed.bench.report import shown
 
 FIGURES = {
     "documents a second": ("documents", "natural lengths"),
+    "query p50 20 ms apart, ms": ("latency", "natural lengths, 20 ms apart, p50"),
+    "p90": ("latency", "natural lengths, 20 ms apart, p90"),
     "query p50 as they come, ms": ("latency", "natural lengths, as they come, p50"),
     "p99": ("latency", "natural lengths, as they come, p99"),
     "128 x 256 tokens, a second": ("batches", "128 x 256 tokens"),

@@ -115,6 +115,6 @@ def test_a_summary_has_a_line_for_each_contender(script):
     record = {**report.to_dict(), "agreement": {"a": {"mean": 0.99971, "worst": 0.999}}}
     record["failed"] = {"served, 64 callers, b": "it broke"}
     header, _, first, last = script("_summary").summary(record).splitlines()
-    assert header.startswith("| contender | documents a second | times b | query p50 as they come, ms |")
-    assert first == "| a | 100 | 2.00 | 1.23 |  |  |  |  |  | 0.9997 | 0.9990 |"
-    assert last == "| b | 50 | 1.00 |  |  |  | failed |  |  |  |  |"
+    assert header.startswith("| contender | documents a second | times b | query p50 20 ms apart, ms |")
+    assert first == "| a | 100 | 2.00 |  |  | 1.23 |  |  |  |  |  | 0.9997 | 0.9990 |"
+    assert last == "| b | 50 | 1.00 |  |  |  |  |  | failed |  |  |  |  |"

@@ -23,17 +23,34 @@ if TYPE_CHECKING:
     from nimbed.bench.contenders import Contender, Embeds
 
 CALLERS = 64
+PAUSE_S = 0.02
 _FRESH = "import time; started = time.perf_counter(); from nimbed.bench.fresh_process import main; main(started)"
 
 
-def query_ms(embeds: Embeds, queries: Sequence[str]) -> list[float]:
-    """Milliseconds of each query in a call of its own, one after another."""
-    return [1000 * seconds(partial(embeds.encode, [query], role="query")) for query in queries]
+def each_ms(call: Callable[[str], object], queries: Sequence[str], pause_s: float = 0.0) -> list[float]:
+    """Milliseconds of each query, one after another, with a pause before each in which the caller sleeps."""
+    took = []
+    for query in queries:
+        if pause_s:
+            time.sleep(pause_s)
+        took.append(1000 * seconds(partial(call, query)))
+    return took
+
+
+def query_ms(embeds: Embeds, queries: Sequence[str], pause_s: float = 0.0) -> list[float]:
+    """Milliseconds of each query in a call of its own."""
+    return each_ms(lambda query: embeds.encode([query], role="query"), queries, pause_s)
 
 
 def latency_ms(embeds: Embeds, queries: Sequence[str]) -> float:
     """Their median."""
     return median(query_ms(embeds, queries))
+
+
+def paused_ms(embeds: Embeds, queries: Sequence[str]) -> dict[str, float]:
+    """``p50`` and ``p90`` of queries with a pause before each, as users send them: a loop keeps caches warm."""
+    took = query_ms(embeds, queries, PAUSE_S)
+    return {"p50": median(took), "p90": float(np.percentile(took, 90))}
 
 
 def first_seen_ms(contender: Contender, queries: Sequence[str], max_length: int) -> dict[str, float]:

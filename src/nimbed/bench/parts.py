@@ -12,8 +12,9 @@ from nimbed.bench.workloads import BATCH_TOKENS, BATCHES, LENGTHS
 from nimbed.evaluate.settings import Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from nimbed.bench.report import Unit
     from nimbed.bench.ring import Ring
 
 _TEXTS_OF_A_LENGTH = 12
@@ -21,24 +22,32 @@ _SERVED_ROUNDS = 8
 
 
 def latency(ring: Ring) -> None:
-    """One text at a time: of fixed lengths, then of natural ones that were seen, then as they come to a new process."""
-    longest = min(max(LENGTHS), ring.network.longest)
+    """One text at a time: of fixed lengths; of natural ones in a loop, with pauses, and as they come at first."""
+    longest, queries = min(max(LENGTHS), ring.network.longest), list(ring.texts.queries)
     lengths = [n for n in (LENGTHS[1::2] if ring.quick else LENGTHS) if n <= longest]
     cases = {f"{n} tokens": ring.network.exact(n, _TEXTS_OF_A_LENGTH, ring.texts.documents) for n in lengths}
-    cases["natural lengths, seen before"] = list(ring.texts.queries)
+    cases["natural lengths, seen before"] = queries
     with ring.opened(max(longest, ring.max_length)) as everyone:
         for case, texts in cases.items():
             measures = {label: partial(_alone, measure.latency_ms, embeds, texts) for label, embeds in everyone.items()}
             ring.turns("latency", case, measures, units={"": "ms"}, lengths=ring.network.lengths(texts, longest))
-    queries = ring.texts.queries
-    ring.turns(
-        "latency",
-        "natural lengths, as they come,",
-        {c.label: partial(measure.first_seen_ms, c, queries, ring.max_length) for c in ring.contenders},
-        units={"p50": "ms", "p99": "ms"},
-        lengths=ring.network.lengths(queries, ring.max_length),
-        warm=False,
-    )
+        paused = {label: partial(measure.paused_ms, embeds, queries) for label, embeds in everyone.items()}
+        _latency_of(ring, f"{1000 * measure.PAUSE_S:.0f} ms apart,", paused, ("p50", "p90"))
+    first = {c.label: partial(measure.first_seen_ms, c, queries, ring.max_length) for c in ring.contenders}
+    _latency_of(ring, "as they come,", first, ("p50", "p99"), warm=False)
+
+
+def _latency_of(
+    ring: Ring,
+    case: str,
+    measures: Mapping[str, Callable[[], dict[str, float]]],
+    shares: tuple[str, str],
+    *,
+    warm: bool = True,
+) -> None:
+    lengths = ring.network.lengths(ring.texts.queries, ring.max_length)
+    units: dict[str, Unit] = dict.fromkeys(shares, "ms")
+    ring.turns("latency", f"natural lengths, {case}", measures, units=units, lengths=lengths, warm=warm)
 
 
 def documents(ring: Ring) -> None:
