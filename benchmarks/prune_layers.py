@@ -34,7 +34,8 @@ from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.evaluate import Setting, evaluate, load_sts
 from nimbed.quantization import QualityGate
 from nimbed.quantization._calibrate import SHIPPED, choose, excerpt, read_texts
-from nimbed.quantization._measure import quality, vectors_of
+from nimbed.quantization._exact import vectors_of
+from nimbed.quantization._measure import quality
 from nimbed.spec import read_spec
 
 if TYPE_CHECKING:

@@ -101,7 +101,7 @@ class RoundedEncoder:
         progress: bool = False,  # noqa: ARG002 (the encoder's signature)
     ) -> Iterator[npt.NDArray[np.float32]]:
         """All texts in one block, float32 ``[n, dim]``."""
-        from nimbed.quantization._measure import vectors_of
+        from nimbed.quantization._exact import vectors_of
 
         tokens = self._tokenizer(list(texts), self._spec.prompt(role))
         self._truncated += int(np.count_nonzero(tokens.cut))

@@ -69,6 +69,35 @@ def test_files_and_functions_stay_small(path):
             assert lines <= 25, f"{path.name}:{node.name} has {lines} lines"
 
 
+def runtime_imports(tree: ast.AST) -> set[str]:
+    """Modules that are imported when the code runs, and not for the type checker alone."""
+    if isinstance(tree, ast.If) and ast.unparse(tree.test) == "TYPE_CHECKING":
+        return set()
+    own = {tree.module or ""} if isinstance(tree, ast.ImportFrom) else set()
+    own |= {alias.name for alias in tree.names} if isinstance(tree, ast.Import) else set()
+    return own.union(*map(runtime_imports, ast.iter_child_nodes(tree)))
+
+
+def test_openvino_is_imported_in_one_place():
+    """That which keeps its telemetry out: elsewhere ``import openvino`` would start it."""
+    places = {
+        path.relative_to(SOURCE).as_posix()
+        for path in FILES
+        if {"openvino", "openvino.opset13"} & runtime_imports(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert places == {"backends/_openvino_api.py"}
+
+
+def test_processes_are_started_in_one_place():
+    """That which gives a child nothing of the current folder to import."""
+    places = {
+        path.name
+        for path in FILES
+        if {"subprocess", "multiprocessing"} & runtime_imports(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert places == {"_child.py", "llama_index.py"}  # LlamaIndex' workers are asked about, not started
+
+
 def spans(node: ast.stmt) -> int:
     return node.end_lineno - node.lineno + 1
 

@@ -15,7 +15,8 @@ from nimbed import Calibration, Reranker, quantize
 from nimbed._pairs import PairTokenizer
 from nimbed._tokenize import load_tokenizer
 from nimbed._types import Pair
-from nimbed.quantization._measure import score_quality, vectors_of
+from nimbed.quantization._exact import vectors_of
+from nimbed.quantization._measure import score_quality
 from tests.conftest import ROOT, shared_data
 
 

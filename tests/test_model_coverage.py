@@ -18,7 +18,7 @@ from nimbed._encoder_shape import ARCHITECTURES
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.errors import SpecError
 from nimbed.quantization import QualityGate, _openvino, _pipeline
-from nimbed.quantization._measure import vectors_of
+from nimbed.quantization._exact import vectors_of
 from nimbed.spec import read_spec
 from tests.model_folders import BERT, write
 from tests.tiny_models import MODELS, write_model, write_tokenizer

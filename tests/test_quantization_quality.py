@@ -20,8 +20,9 @@ from nimbed.cli import main
 from nimbed.errors import BuildError, InputError, QualityError
 from nimbed.quantization import QualityGate, _repair
 from nimbed.quantization._calibrate import choose, one_row, read_texts
+from nimbed.quantization._exact import exact_arithmetic, vectors_of
 from nimbed.quantization._layers import in_fp32, layers_of
-from nimbed.quantization._measure import _agreement, _spearman, exact_arithmetic, quality, vectors_of
+from nimbed.quantization._measure import _agreement, _spearman, quality
 from nimbed.quantization._quantise import pack, prepare, quantise
 from nimbed.quantization._speed import latency_cost
 from nimbed.spec import read_spec

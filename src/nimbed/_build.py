@@ -10,20 +10,19 @@ import hashlib
 import json
 import logging
 import os
-import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from nimbed import errors
+from nimbed import _child, errors
 from nimbed._hub import graph_file
 from nimbed.artefact import Artefact, home, is_artefact, open_artefact, sha256_of
 from nimbed.errors import ArtefactError, BuildError, InputError, QualityError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from nimbed._hub import ModelSource, Source
     from nimbed._types import ModelSpec, Precision
@@ -32,6 +31,9 @@ logger = logging.getLogger("nimbed")
 
 # Raised when the same inputs give another artefact, so that those in the cache are not found any more.
 _RECIPE = 7
+_BEFOREHAND = (
+    "build it beforehand with `nimbed quantize MODEL -o FOLDER` where Python is installed, and give Encoder that folder"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +179,7 @@ def find_or_build(request: BuildRequest, *, progress: bool = True) -> Artefact:
     Raises:
         ArtefactError: it cannot be stored, or what is there is damaged.
         MissingExtraError: building needs a package that is not installed.
-        BuildError: the build failed.
+        BuildError: the build failed, or no Python was found to build with.
         InputError: the target holds an artefact of something else.
     """
     target = Path(request.target)
@@ -225,52 +227,56 @@ def target_lock(target: Path) -> Any:  # noqa: ANN401 (a context manager)
 
 
 def _run_child(request: BuildRequest, *, progress: bool) -> None:
-    environment = {**os.environ, "NNCF_CI": "1", "TOKENIZERS_PARALLELISM": "false"}
+    """Build in a process of its own.
+
+    Raises:
+        BuildError: it could not be started, or failed; other errors of nimbed's are passed on as they are.
+    """
+    ends: list[dict[str, Any]] = []
+    try:
+        with _started(request) as child:
+            ends += _shown(child.reports(), request, progress=progress)
+            fault = child.fault()
+    except OSError as err:
+        raise BuildError(f"the process that builds {request.name} could not be run: {err}; {_BEFOREHAND}") from err
+    if ends and ends[-1]["kind"] == "error":
+        raise getattr(errors, ends[-1]["type"], BuildError)(ends[-1]["message"])
+    if not ends:
+        raise BuildError(f"building {request.name} {fault or 'ended before it was done'}")
+
+
+def _started(request: BuildRequest) -> AbstractContextManager[_child.Child]:
+    python = _child.interpreter()
+    if python is None:
+        raise BuildError(
+            f"building {request.name} needs a Python interpreter, and this program ({sys.executable or 'embedded'}) "
+            f"has none that could be started; {_BEFOREHAND}"
+        )
+    environment = {**os.environ, "NNCF_CI": "1", "TOKENIZERS_PARALLELISM": "false", "NIMBED_HOME": str(home())}
     if request.engine == "native":
         # Its build divides texts among threads; numpy's own would wait for each other at every small product.
         environment["OPENBLAS_NUM_THREADS"] = "1"
-    command = [sys.executable, "-m", "nimbed.quantization"]
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-        ) as child,
-    ):
-        try:
-            failure = _talk(child, request, progress=progress)
-        except BaseException:
-            child.terminate()
-            raise
-        if child.wait() == 0:
-            return
-        if failure is not None:
-            raise getattr(errors, failure["type"], BuildError)(failure["message"])
-        raise BuildError(f"building {request.name} ended with status {child.returncode}:\n{_tail(log)}")
+    return _child.started(
+        python,
+        "nimbed.quantization._process",
+        json.dumps(asdict(request)).encode(),
+        path=_child.import_path(barred=[Path(request.folder)]),
+        environment=environment,
+        folder=Path(sys.exec_prefix).anchor,  # nothing of it reads what lies in the user's
+    )
 
 
-def _talk(child: subprocess.Popen[str], request: BuildRequest, *, progress: bool) -> dict[str, str] | None:
-    """Hand the request over, show the child's progress, and return the error that it reports, if any."""
+def _shown(reports: Iterator[dict[str, Any]], request: BuildRequest, *, progress: bool) -> Iterator[dict[str, Any]]:
+    """Show the steps, and pass on how it ended."""
     from tqdm.auto import tqdm
 
-    assert child.stdin is not None  # noqa: S101 (opened as a pipe above)
-    assert child.stdout is not None  # noqa: S101
-    failure: dict[str, str] | None = None
-    with contextlib.suppress(BrokenPipeError):
-        child.stdin.write(json.dumps(asdict(request)))
-        child.stdin.close()
-    with tqdm(total=None, desc=f"{request.name} {request.precision}", unit="step", disable=not progress) as bar:
-        for line in child.stdout:
-            event = json.loads(line)
-            if event["kind"] == "error":
-                failure = event
-            else:
-                logger.info("%s: %s", request.name, event["stage"])
-                bar.total = event["steps"]
-                bar.set_postfix_str(event["stage"])
-                bar.update(event["step"] - bar.n)
-    return failure
-
-
-def _tail(log: IO[str]) -> str:
-    log.seek(0)
-    return "".join(log.readlines()[-15:])
+    shown = progress and sys.stderr is not None  # programs without a console have none
+    with tqdm(total=None, desc=f"{request.name} {request.precision}", unit="step", disable=not shown) as bar:
+        for event in reports:
+            if event["kind"] != "progress":
+                yield event
+                continue
+            logger.info("%s: %s", request.name, event["stage"])
+            bar.total = event["steps"]
+            bar.set_postfix_str(event["stage"])
+            bar.update(event["step"] - bar.n)

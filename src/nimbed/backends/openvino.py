@@ -6,11 +6,11 @@ import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino as ov
 
 from nimbed import _machine
 from nimbed._shapes import ShapePolicy, Tuning
 from nimbed._types import Bulk
+from nimbed.backends._openvino_api import ov
 from nimbed.errors import BackendError, OutOfMemoryError
 
 if TYPE_CHECKING:

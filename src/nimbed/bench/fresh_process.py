@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import pickle
-import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nimbed._child import Report
 
 
 def _resident_mb() -> float | None:
@@ -26,14 +28,15 @@ def _resident_kb(process: str) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
 
 
-def main(started: float) -> None:
-    """``started``: ``time.perf_counter()`` before this module was imported, and with it numpy and the bench."""
-    contender, documents, max_length = pickle.load(sys.stdin.buffer)  # noqa: S301 (our own parent wrote it)
+def main(payload: bytes, report: Report, began: float) -> int:
+    """``began``: ``time.perf_counter()`` before nimbed was imported, and with it numpy and the bench."""
+    contender, documents, max_length = pickle.loads(payload)  # noqa: S301 (our own parent wrote it)
     with contender.open(max_length) as embeds:
         embeds.encode(["How long does the first vector take?"], role="query")
-        found = {"first vector": time.perf_counter() - started}
+        found = {"first vector": time.perf_counter() - began}
         embeds.encode(documents)
         resident = _resident_mb()
     if resident is not None:
         found["resident"] = resident
-    sys.stdout.write(json.dumps(found) + "\n")
+    report(**found)
+    return 0

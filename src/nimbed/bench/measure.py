@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import pickle
-import subprocess
-import sys
 import time
 from functools import partial
 from statistics import median
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nimbed import _child
 from nimbed.errors import BackendError
 
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 CALLERS = 64
 PAUSE_S = 0.02
-_FRESH = "import time; started = time.perf_counter(); from nimbed.bench.fresh_process import main; main(started)"
 
 
 def each_ms(call: Callable[[str], object], queries: Sequence[str], pause_s: float = 0.0) -> list[float]:
@@ -90,18 +87,21 @@ def fresh(contender: Contender, documents: Sequence[str], max_length: int) -> di
     Raises:
         BackendError: the process failed; carries the end of what it wrote.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", _FRESH],
-        input=pickle.dumps((contender, list(documents), max_length)),
-        capture_output=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    if done.returncode:
-        raise BackendError(
-            f"{contender.label} failed in a fresh process: {done.stderr.decode(errors='replace')[-800:]}"
-        )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    python = _child.interpreter()
+    if python is None:
+        raise BackendError('the part "start" needs a Python interpreter to start; leave it out (--only)')
+    path = _child.import_path(modules=[type(contender).__module__])
+    payload = pickle.dumps((contender, list(documents), max_length))
+    try:
+        with _child.started(
+            python, "nimbed.bench.fresh_process", payload, path=path, environment=os.environ, folder=os.curdir
+        ) as child:
+            found = next(child.reports(), {})
+            fault = child.fault()
+    except OSError as err:
+        raise BackendError(f"{contender.label}: a fresh process could not be run: {err}") from err
+    if fault is not None:
+        raise BackendError(f"{contender.label}: a fresh process {fault}")
     return found
 
 

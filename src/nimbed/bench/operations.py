@@ -51,7 +51,7 @@ def _of_settings(file: Path) -> Operations:
 
 def _of_graph(folder: Path) -> Operations:
     """Counted in an OpenVINO graph, seen at two lengths."""
-    import openvino as ov
+    from nimbed.backends._openvino_api import ov
 
     short, long = 32, 64
     first, second = (_at(ov.Core().read_model(folder / "model.xml"), tokens) for tokens in (short, long))

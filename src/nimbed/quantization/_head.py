@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as op
 
+from nimbed.backends._openvino_api import op, ov
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:

@@ -1,50 +1,23 @@
-"""How close int8 outputs are to the fp32 ones, whatever CPU the build runs on."""
+"""How close int8 outputs are to the fp32 ones; numpy alone, for every engine."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
 
 from nimbed._types import TokenBatch
 from nimbed.errors import BuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from nimbed._types import Float32Array, Int32Array
 
     Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 
-# The rounding of a quantised graph computed as it stands, in fp32: what int8 kernels give on CPUs with VNNI or AMX.
-# The kernels for other CPUs saturate, and would show errors that no user gets.
-# Nor are activations rounded where the graph does not say so, which OpenVINO does beside weights stored in int8.
-_EXACT = {"INFERENCE_PRECISION_HINT": "f32", "LP_TRANSFORMS_MODE": "NO", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 _NEIGHBOURS = 10
 _ROWS = 16
-
-
-def vectors_of(encoder: ov.Model, sequences: Sequence[Int32Array]) -> Float32Array:
-    """Sentence vectors ``[n, dim]`` or scores ``[n, 1]`` of a graph with its head.
-
-    Raises:
-        BuildError: they are not finite.
-    """
-    return finite(run(ov.Core().compile_model(encoder, "CPU", _EXACT), sequences))
-
-
-def run(compiled: ov.CompiledModel, sequences: Sequence[Int32Array]) -> Float32Array:
-    """Outputs ``[n, dim]`` in order, computed in batches of like length: each new shape costs a compilation."""
-    request, names = compiled.create_infer_request(), [port.get_any_name() for port in compiled.inputs]
-
-    def outputs(batch: TokenBatch) -> Float32Array:
-        inputs = batch.padded(int(batch.lengths.max()))
-        request.infer({name: inputs[name] for name in names})
-        return np.array(request.get_output_tensor(0).data, np.float32)
-
-    return in_batches(sequences, outputs)
 
 
 def in_batches(sequences: Sequence[Int32Array], outputs: Callable[[TokenBatch], Float32Array]) -> Float32Array:
@@ -64,25 +37,6 @@ def finite(outputs: Float32Array) -> Float32Array:
     if not np.isfinite(outputs).all():
         raise BuildError("the network gives results that are not finite")
     return outputs
-
-
-@contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """Let NNCF, which compiles graphs with settings of its own, compute as :func:`vectors_of` does.
-
-    Without it a build on a CPU without VNNI corrects biases, and ranks layers, by kernels that saturate. NNCF has no
-    setting for it, so OpenVINO's own call is wrapped, in the build process alone.
-    """
-    real = ov.Core.compile_model
-
-    def compile_model(core: ov.Core, model: ov.Model, device_name: str, config: object = None) -> ov.CompiledModel:  # noqa: ARG001
-        return real(core, model, device_name, _EXACT)
-
-    ov.Core.compile_model = compile_model
-    try:
-        yield
-    finally:
-        ov.Core.compile_model = real
 
 
 def closeness(reference: Float32Array, outputs: Float32Array) -> Float32Array:

@@ -7,9 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as op
 
+from nimbed.backends._openvino_api import op, ov
 from nimbed.errors import BuildError, MissingExtraError, SpecError
 
 if TYPE_CHECKING:

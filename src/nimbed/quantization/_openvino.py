@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import openvino as ov
-
+from nimbed.backends._openvino_api import ov
 from nimbed.errors import InputError
 from nimbed.quantization._built import Built, judged, measured_by
+from nimbed.quantization._exact import vectors_of
 from nimbed.quantization._head import append_head
-from nimbed.quantization._measure import vectors_of
 from nimbed.quantization._network import is_quantised, load_network
 from nimbed.quantization._quantise import pack, prepare, quantise
 from nimbed.quantization._repair import Workshop, repair

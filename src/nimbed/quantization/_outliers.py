@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as op
 
+from nimbed.backends._openvino_api import op, ov
 from nimbed.quantization._calibrate import one_row
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nimbed.quantization._calibrate import one_row
+from nimbed.quantization._exact import exact_arithmetic, run, vectors_of
 from nimbed.quantization._head import PREFIX
 from nimbed.quantization._layers import in_fp32, layers_of
-from nimbed.quantization._measure import closeness, exact_arithmetic, run, vectors_of
+from nimbed.quantization._measure import closeness
 from nimbed.quantization._quantise import pack, parameters
 from nimbed.quantization._speed import latency_cost
 

@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
 
 from nimbed import _machine
+from nimbed.backends._openvino_api import ov
 from nimbed.quantization._calibrate import one_row
 
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import openvino as ov
-from openvino import opset13 as op
+from nimbed.backends._openvino_api import op, ov
 
 
 def small_tables(network: ov.Model) -> list[str]:
