@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import _common
 import numpy as np
-import openvino as ov
 
 from nimbed import _machine
 from nimbed._shapes import ShapePolicy
 from nimbed._types import TokenBatch
+from nimbed.backends._openvino_api import ov
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

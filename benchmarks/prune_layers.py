@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import _common
 import _pruning
 import numpy as np
-import openvino as ov
 import torch
 from _pruning_report import Network, judge, show
 from quality_table import load, present
@@ -31,6 +30,7 @@ from nimbed import Encoder, _machine
 from nimbed._hub import Source, resolve
 from nimbed._text_files import read_lines
 from nimbed._tokenize import TextTokenizer, load_tokenizer
+from nimbed.backends._openvino_api import ov
 from nimbed.evaluate import Setting, evaluate, load_sts
 from nimbed.quantization import QualityGate
 from nimbed.quantization._calibrate import SHIPPED, choose, excerpt, read_texts

@@ -84,7 +84,7 @@ class RoundedEncoder:
     """Embeds as an encoder does, one text at a time."""
 
     def __init__(self, artefact: Path, max_length: int | None) -> None:
-        import openvino as ov
+        from nimbed.backends._openvino_api import ov
 
         self._spec = open_artefact(artefact).manifest.spec
         length = max_length or self._spec.max_length

@@ -100,8 +100,9 @@ def first_seen(peer: Path, max_length: int, queries: Sequence[str]) -> float:
 
 def plain_openvino(folder: Path, max_length: int) -> Callable[[str], np.ndarray]:
     """An artefact's graph with OpenVINO's own latency settings: each query in its own length, unpadded."""
-    import openvino as ov
     from tokenizers import Tokenizer
+
+    from nimbed.backends._openvino_api import ov
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()

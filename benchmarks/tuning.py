@@ -23,9 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import _common
 import numpy as np
-import openvino as ov
 from _lone_query import lone_queries
-from openvino import opset13 as ops
 
 import nimbed
 from nimbed import _machine
@@ -33,6 +31,8 @@ from nimbed._plan import plan
 from nimbed._shapes import ShapePolicy
 from nimbed._tokenize import load_tokenizer
 from nimbed._types import TokenBatch
+from nimbed.backends._openvino_api import op as ops
+from nimbed.backends._openvino_api import ov
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

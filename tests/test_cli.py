@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
+import threading
 
 import numpy as np
 import pytest
 
 from nimbed import Encoder
+from nimbed._npy import write_rows
 from nimbed.cli import main
+from nimbed.errors import EncodeTimeoutError
 
 
 def test_doctor(capsys, nimbed_home):
@@ -81,6 +87,89 @@ def test_embed_nothing(tmp_path):
     out = tmp_path / "out.npy"
     assert main(["embed", str(tmp_path / "in.jsonl"), "-o", str(out), "--model", "any", "--backend", "fake"]) == 0
     assert np.load(out).shape == (0, 384)
+
+
+def embed(source, out):
+    return main(["embed", str(source), "-o", str(out), "--model", "any", "--backend", "fake"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_embed_reads_a_pipe_once(tmp_path):
+    """As in ``nimbed embed <(cat texts.txt)``."""
+    pipe, texts = tmp_path / "pipe", [f"text {n}" for n in range(700)]
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("\n".join(texts),))
+    writer.start()
+    assert embed(pipe, tmp_path / "out.npy") == 0
+    writer.join()
+    with Encoder("any", backend="fake") as encoder:
+        np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), encoder.encode(texts))
+
+
+@pytest.mark.parametrize(("now", "fails"), [("one\n", True), ("", True), ("one\ntwo\nthree\n", False)])
+def test_a_file_that_changes_while_it_is_embedded(now, fails, tmp_path, capsys, monkeypatch):
+    source, out = tmp_path / "in.txt", tmp_path / "out.npy"
+    source.write_text("one\ntwo\n")
+
+    def opened(*arguments, **options):
+        source.write_text(now)
+        return Encoder(*arguments, **options)
+
+    monkeypatch.setattr("nimbed.Encoder", opened)
+    assert embed(source, out) == fails
+    if fails:
+        assert re.search(r"in\.txt had 2 texts at first, then [01]: .*run again", capsys.readouterr().err)
+        assert list(tmp_path.iterdir()) == [source]
+    else:
+        assert np.load(out).shape == (2, 384)
+
+
+def test_two_runs_to_one_file_are_each_whole(tmp_path):
+    out = tmp_path / "out.npy"
+    mine, others = np.full((3, 4), 1, np.float32), np.full((5, 4), 2, np.float32)
+
+    def blocks():
+        yield mine[:1]
+        assert write_rows(out, [others], 4) == 5
+        np.testing.assert_array_equal(np.load(out), others)
+        yield mine[1:]
+
+    assert write_rows(out, blocks(), 4) == 3
+    np.testing.assert_array_equal(np.load(out), mine)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
+    """The limit stands for the disk; memory that is mapped to a full one ends the process with SIGBUS."""
+    import resource
+
+    monkeypatch.setattr("mmap.mmap", None)
+    (tmp_path / "in.txt").write_text("a text\n" * 200)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        assert embed(tmp_path / "in.txt", tmp_path / "out.npy") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert re.search(r"nimbed: .*out\.npy cannot be written: ", capsys.readouterr().err)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.txt"]
+
+
+def test_a_place_that_is_not_there_is_told_before_the_model_is_opened(tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("a text\n")
+    assert main(["embed", f"{tmp_path}/in.txt", "-o", f"{tmp_path}/none/out.npy", "-m", "no/such/model"]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_an_error_of_the_engine_is_not_the_disks(tmp_path):
+    def blocks():
+        yield np.zeros((1, 4), np.float32)
+        raise EncodeTimeoutError("too late")
+
+    with pytest.raises(EncodeTimeoutError, match="too late"):
+        write_rows(tmp_path / "out.npy", blocks(), 4)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_quantize(tiny_onnx, tmp_path, capsys):

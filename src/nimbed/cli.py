@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,14 +14,14 @@ from tqdm.auto import tqdm
 import nimbed
 from nimbed._describe import describe
 from nimbed._doctor import diagnosis
+from nimbed._npy import write_rows
 from nimbed._text_files import read_lines
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError, NimbedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from nimbed._types import Float32Array
     from nimbed.bench import BenchReport
     from nimbed.evaluate import Report
 
@@ -174,7 +175,9 @@ def _quantize(chosen: argparse.Namespace) -> int:
 
 def _embed(chosen: argparse.Namespace) -> int:
     """Stream the texts through the encoder; the output file appears when it is complete."""
-    rows = sum(1 for _ in read_lines(chosen.input, chosen.field))
+    _check_outputs(chosen.out)
+    # Read once before, so that a fault in the last line is found at once; a pipe can't be.
+    rows = None if _is_pipe(chosen.input) else sum(1 for _ in read_lines(chosen.input, chosen.field))
     with nimbed.Encoder(
         chosen.model,
         backend=chosen.backend,
@@ -183,10 +186,24 @@ def _embed(chosen: argparse.Namespace) -> int:
         threads=chosen.threads,
         source=_source(chosen),
     ) as encoder:
-        bar = tqdm(read_lines(chosen.input, chosen.field), total=rows, unit="text")
-        _write_npy(chosen.out, encoder.encode_iter(bar, role=chosen.role), (rows, encoder.dim))
-        print(f"{chosen.out}: {rows} x {encoder.dim}, {encoder.stats().truncated} texts truncated")
+        texts = islice(read_lines(chosen.input, chosen.field), rows)  # what has been added since stays out
+        blocks = encoder.encode_iter(_counted(texts, rows, chosen.input), role=chosen.role)
+        written = write_rows(chosen.out, blocks, encoder.dim)
+        print(f"{chosen.out}: {written} x {encoder.dim}, {encoder.stats().truncated} texts truncated")
     return 0
+
+
+def _is_pipe(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _counted(texts: Iterable[str], rows: int | None, path: Path) -> Iterator[str]:
+    """The texts behind a progress bar; they must be as many as were counted."""
+    read = 0
+    for read, text in enumerate(tqdm(texts, total=rows, unit="text"), 1):  # noqa: B007 (used behind the loop)
+        yield text
+    if rows is not None and read != rows:
+        raise InputError(f"{path} had {rows} texts at first, then {read}: it was changed while it was read; run again")
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
@@ -263,25 +280,6 @@ def _write_text(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as err:
         raise InputError(f"{path} cannot be written: {err}") from err
-
-
-def _write_npy(path: Path, blocks: Iterator[Float32Array], shape: tuple[int, int]) -> None:
-    """Write blocks of rows as they come, without holding them all."""
-    import numpy as np
-
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-        start = 0
-        for block in blocks:
-            array[start : start + len(block)] = block
-            start += len(block)
-        array.flush()
-        temporary.replace(path)
-    except OSError as err:
-        raise InputError(f"{path} cannot be written: {err}") from err
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _doctor(chosen: argparse.Namespace) -> int:  # noqa: ARG001 (it has no arguments)
