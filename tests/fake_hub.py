@@ -77,6 +77,9 @@ class FakeHub:
             if (commit := REVISIONS.get(path.removeprefix(f"/api/models/{name}"))) is not None:
                 siblings = [{"rfilename": file} for file in files]
                 return 200, json.dumps({"id": name, "sha": commit, "siblings": siblings}).encode(), {}
+            if path.removeprefix(f"/api/models/{name}/tree/") in REVISIONS.values():
+                kinds = [{"type": "file", "path": f, "size": len(c), "oid": "0" * 40} for f, c in files.items()]
+                return 200, json.dumps(kinds).encode(), {}
             if path.startswith(f"/api/models/{name}/revision/"):
                 return 404, b"{}", {"X-Error-Code": "RevisionNotFound"}
             commit, _, file = path.removeprefix(f"/{name}/resolve/").partition("/")

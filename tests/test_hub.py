@@ -64,13 +64,13 @@ API = "/api/models/"
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A hub that huggingface_hub takes for its own; waits between tries take no time."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     with FakeHub(REPOSITORIES) as served:
         monkeypatch.setattr(constants, "ENDPOINT", served.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
+        for module in (constants, file_download):  # the oldest client copies it
+            template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
@@ -269,6 +269,64 @@ def test_names_that_are_neither(hub, name):
     with pytest.raises(ModelNotFoundError, match="neither a"):
         resolve(name, Source())
     assert hub.requests == []
+
+
+def test_a_snapshot_counts_without_the_files_that_nimbed_never_fetches(hub, monkeypatch):
+    """As huggingface_hub 2 says it where the repository has more, whatever version is installed."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    fetched = resolve("some/safetensors", Source())
+    error = LocalEntryNotFoundError("incomplete")
+    error.snapshot_path = str(fetched.folder)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", raising(error))
+    assert resolve("some/safetensors", Source(local_files_only=True)) == fetched
+
+
+def test_a_download_that_was_cut_short_is_told_offline(hub, monkeypatch):
+    """Without modules.json the model would be another one. huggingface_hub knows what is missing from 2 on."""
+    pytest.importorskip("huggingface_hub", minversion="2.0")
+    fetched = resolve("some/safetensors", Source())
+    assert resolve("some/safetensors", Source(local_files_only=True)) == fetched
+    (fetched.folder / "modules.json").unlink()
+    with pytest.raises(ModelNotFoundError, match=r"in the download cache without modules\.json.*hf download some/safe"):
+        resolve("some/safetensors", Source(local_files_only=True))
+
+
+def raising(*errors):
+    """A call that raises one after the other, then the last for ever."""
+    left = list(errors)
+
+    def call(*arguments, **options):
+        raise left.pop(0) if len(left) > 1 else left[0]
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "module", ["requests.exceptions", "httpx", "httpx2", "httpx2._exceptions", "urllib3.exceptions"]
+)
+def test_a_client_of_any_release_is_tried_again(hub, module, monkeypatch):
+    """huggingface_hub speaks through requests, httpx or httpx2, and passes their errors on."""
+    import huggingface_hub
+
+    error = type("ConnectError", (Exception,), {"__module__": module})("refused")
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", raising(error))
+    with pytest.raises(DownloadError, match=r"some/onnx: the hub could not be reached: refused.*local_files_only"):
+        resolve("some/onnx", Source())
+    derived = type("Derived", (type(error),), {"__module__": "huggingface_hub.errors"})("refused")
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", raising(derived, derived, derived, OSError(28, "full")))
+    with pytest.raises(DownloadError, match=r"could not be stored: .*full"):
+        resolve("some/onnx", Source())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CAS service error"), ValueError("no JSON"), AssertionError("no sha")])
+def test_whatever_the_client_raises_is_a_download_error(hub, error, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", raising(error))
+    with pytest.raises(DownloadError, match=f"some/onnx: the download failed: {type(error).__name__}: {error}"):
+        resolve("some/onnx", Source())
 
 
 def test_a_file_is_no_model_folder(hub, tmp_path):

@@ -20,6 +20,7 @@ __all__ = ["ModelSource", "Source", "graph_file", "resolve"]
 
 logger = logging.getLogger("nimbed")
 
+_CLIENTS = re.compile(r"(requests|urllib3|httpx\d*|httpcore\d*)(\.|$)")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _CONFIG_FILES = ("*.json", "*/config.json", "[0-9]*/model.safetensors", "LICENSE*", "README.md")
 # The first that a folder has is what an artefact is built from: the two graphs need no torch.
@@ -154,9 +155,7 @@ def _from_hub(name: str, source: Source, names: Sequence[str]) -> ModelSource:
     except NimbedError:
         raise
     except Exception as err:
-        if (known := _explained(name, source, err)) is None:
-            raise
-        raise known from err
+        raise _explained(name, source, err) from err
     return ModelSource(name=name, folder=folder, revision=folder.name)
 
 
@@ -164,14 +163,31 @@ def _from_cache(name: str, options: dict[str, Any]) -> ModelSource:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    how = f"offline mode forbids the network; fetch it once online: hf download {name}"
     try:
         folder = Path(snapshot_download(local_files_only=True, **options))
     except LocalEntryNotFoundError as err:
-        raise ModelNotFoundError(
-            f"{name} is not in the download cache, and offline mode forbids the network; "
-            f"fetch it once online: hf download {name}"
-        ) from err
+        # From 2.0 on a snapshot counts as incomplete without every file of the repository.
+        if (known := getattr(err, "snapshot_path", None)) is None:
+            raise ModelNotFoundError(f"{name} is not in the download cache, and {how}") from err
+        folder = Path(known)
+    if missing := [file for file in _settings_of(options) if not (folder / file).is_file()]:
+        raise ModelNotFoundError(f"{name} is in the download cache without {', '.join(missing)}, and {how}")
     return ModelSource(name=name, folder=folder, revision=folder.name)
+
+
+def _settings_of(options: dict[str, Any]) -> list[str]:
+    """Names of a repository's settings, where huggingface_hub remembers them: from 2.0 on."""
+    try:
+        from huggingface_hub import get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+    except ImportError:
+        return []
+    try:
+        files = [file.path for file in get_cached_repo_tree(**options)]
+    except (OSError, CachedRepoTreeNotFoundError):  # fetched by an older one
+        return []
+    return _matching(files, ("*.json", "[0-9]*/config.json"))
 
 
 def _files(name: str, revision: str | None) -> list[str]:
@@ -227,9 +243,9 @@ def _transient(error: BaseException) -> bool:
     error = _root(error)
     if (status := _status(error)) is not None:
         return status in {408, 429} or status >= 500
-    # huggingface_hub speaks through httpx from 1.0 on, through requests before; after a fault it closes the client
-    # that its other threads still use, which is a bare RuntimeError.
-    of_client = type(error).__module__.partition(".")[0] in {"httpx", "requests"}
+    # huggingface_hub speaks through requests, from 1.0 on through httpx, from 2.0 on through httpx2; after a fault it
+    # closes the client that its other threads still use, which is a bare RuntimeError.
+    of_client = any(_CLIENTS.match(kind.__module__) for kind in type(error).__mro__)
     return of_client or isinstance(error, (ConnectionError, TimeoutError)) or "client has been closed" in str(error)
 
 
@@ -245,8 +261,8 @@ def _status(error: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def _explained(name: str, source: Source, error: BaseException) -> NimbedError | None:
-    """An error of huggingface_hub in nimbed's words, or None for one that is not the network's or the disk's."""
+def _explained(name: str, source: Source, error: BaseException) -> NimbedError:
+    """An error of huggingface_hub in nimbed's words."""
     error = _root(error)
     if _status(error) is not None:
         return _refused(name, source, error)
@@ -259,7 +275,7 @@ def _explained(name: str, source: Source, error: BaseException) -> NimbedError |
             f"{name}: the download could not be stored: {error}; free its place or choose another "
             "(Source(cache_folder=...), or HF_HOME)"
         )
-    return None
+    return DownloadError(f"{name}: the download failed: {type(error).__name__}: {error}")
 
 
 def _refused(name: str, source: Source, error: BaseException) -> NimbedError:
