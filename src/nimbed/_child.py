@@ -86,7 +86,7 @@ def interpreter() -> str | None:
     here = ("python.exe",) if os.name == "nt" else (f"bin/python{version}", "bin/python3")
     likely = [Path(prefix, name) for prefix in (sys.exec_prefix, sys.base_exec_prefix) for name in here]
     found = [Path(os.fsdecode(chosen or "")), Path(sys.executable or ""), *likely]
-    return next((str(f) for f in found if _PYTHON.fullmatch(f.name) and os.access(f, os.X_OK)), None)
+    return next((str(f) for f in found if _PYTHON.fullmatch(f.name) and os.path.isfile(f)), None)  # noqa: PTH113 (it does not raise)
 
 
 def import_path(barred: Iterable[Path] = (), modules: Iterable[str] = ()) -> list[str]:

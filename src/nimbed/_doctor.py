@@ -10,6 +10,7 @@ from nimbed._choose import choose_backend, choose_precision, native_missing
 from nimbed._versions import version_of
 from nimbed.artefact import home
 from nimbed.backends import BACKENDS, NOTICES
+from nimbed.errors import ArtefactError
 
 # extra -> the packages that it brings
 _EXTRAS = {
@@ -43,10 +44,17 @@ def diagnosis() -> dict[str, str]:
         "engines": ", ".join(f"{name} ({_engine_state(name)})" for name in BACKENDS),
         **NOTICES,
         "extras": ", ".join(f"{extra} ({_extra_state(extra)})" for extra in _EXTRAS),
-        "artefacts": f"{home() / 'artefacts'} (NIMBED_HOME moves it)",
+        "artefacts": _place(),
         "auto backend": f"{backend}: {backend_reason}",
         "auto precision": f"{precision}: {reason}",
     }
+
+
+def _place() -> str:
+    try:
+        return f"{home() / 'artefacts'} (NIMBED_HOME moves it)"
+    except ArtefactError as err:
+        return str(err)
 
 
 def _engine_state(name: str) -> str:

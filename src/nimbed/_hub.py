@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nimbed._places import expanded
 from nimbed.artefact import MANIFEST
 from nimbed.errors import DownloadError, InputError, ModelNotFoundError, NimbedError
 
@@ -88,7 +89,7 @@ def resolve(model: str | PathLike[str], source: Source, engine: str = "openvino"
         ModelNotFoundError: there is no such folder or repository.
         DownloadError: the hub could not be reached after bounded retries, or refused.
     """
-    folder, name = Path(model).expanduser(), str(model)
+    folder, name = expanded(model), str(model)
     if name and folder.is_dir():
         return ModelSource(name=_local_name(folder), folder=folder.resolve(), engine=engine)
     if folder.exists() or not _HUB_ID.fullmatch(name) or name.startswith(".") or re.search(r"--|\.\.|[.-]$", name):
@@ -144,7 +145,7 @@ def _local_name(folder: Path) -> str:
 def _from_hub(name: str, source: Source, names: Sequence[str]) -> ModelSource:
     from huggingface_hub import constants, snapshot_download
 
-    options: dict[str, Any] = {"repo_id": name, "revision": source.revision, "cache_dir": source.cache_folder}
+    options: dict[str, Any] = {"repo_id": name, "revision": source.revision, "cache_dir": _cache_folder(source)}
     if source.local_files_only or constants.HF_HUB_OFFLINE:
         return _from_cache(name, options)
     try:
@@ -157,6 +158,13 @@ def _from_hub(name: str, source: Source, names: Sequence[str]) -> ModelSource:
     except Exception as err:
         raise _explained(name, source, err) from err
     return ModelSource(name=name, folder=folder, revision=folder.name)
+
+
+def _cache_folder(source: Source) -> str:
+    """The download cache; where no home folder is known, huggingface_hub makes one that is called ~."""
+    from huggingface_hub import constants
+
+    return str(expanded(source.cache_folder or constants.HF_HUB_CACHE, "set HF_HOME, or Source(cache_folder=...)"))
 
 
 def _from_cache(name: str, options: dict[str, Any]) -> ModelSource:

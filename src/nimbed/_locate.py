@@ -11,6 +11,7 @@ from nimbed._build import find_or_build, make_request
 from nimbed._choose import choose_for, choose_precision
 from nimbed._encoder_shape import read_shape
 from nimbed._hub import ModelSource, graph_file, resolve
+from nimbed._places import expanded
 from nimbed._tokenize import load_tokenizer
 from nimbed._torchscript import check_allowed, is_torchscript
 from nimbed.artefact import SCRIPT, Artefact, is_artefact, open_artefact, read_manifest, sha256_of
@@ -82,7 +83,7 @@ def _locate(settings: Settings, source: ModelSource) -> Located:
 
 
 def _is_built_in(settings: Settings) -> bool:
-    return settings.backend == "fake" and not Path(settings.model).expanduser().is_dir()
+    return settings.backend == "fake" and not expanded(settings.model).is_dir()
 
 
 def _native_precision(requested: str) -> tuple[Precision, str]:

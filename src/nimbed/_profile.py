@@ -48,7 +48,10 @@ def read_profile(digest: str, threads: int) -> Profile | None:
     Raises:
         ArtefactError: the file cannot be used.
     """
-    path = profile_path(digest, threads)
+    try:
+        path = profile_path(digest, threads)
+    except ArtefactError:  # there is no place where one could be
+        return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         tuning = Tuning(**record["tuning"])

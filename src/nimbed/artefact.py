@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nimbed._places import home
 from nimbed.errors import ArtefactError, NimbedError
 from nimbed.spec import spec_from_dict
 
@@ -115,15 +116,6 @@ class Artefact:
 
     def __fspath__(self) -> str:
         return str(self.folder)
-
-
-def home() -> Path:
-    """Where artefacts are kept: NIMBED_HOME, or "nimbed" in the user's cache folder."""
-    if chosen := os.environ.get("NIMBED_HOME"):
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("nimbed", appauthor=False))
 
 
 def is_artefact(folder: Path) -> bool:

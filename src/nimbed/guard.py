@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nimbed import Encoder
+from nimbed._places import expanded
 from nimbed.errors import FingerprintError, InputError, InputTypeError
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _damaged(where: str, reason: str) -> FingerprintError:
 
 
 def _file_of(path: Path) -> Path:
-    path = path.expanduser()
+    path = expanded(path)
     if path.is_dir():
         return path / FILE_NAME
     if path.suffix != ".json" and path.is_file():

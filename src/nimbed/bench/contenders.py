@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nimbed import _machine
 from nimbed._choose import choose_for
 from nimbed._hub import Source, resolve
+from nimbed._places import expanded
 from nimbed.artefact import is_artefact
 from nimbed.evaluate.settings import Setting, settings_of
 
@@ -50,7 +50,7 @@ def own_contenders(settings: Sequence[str | Setting | Contender]) -> list[Conten
     """
     if len(settings) == 1 and isinstance(settings[0], str):
         only = Setting.parse(settings[0])
-        if only.name is None and not is_artefact(Path(only.model).expanduser()):
+        if only.name is None and not is_artefact(expanded(only.model)):
             return list(_engines_of(only.model))
     return list(settings_of(settings))  # type: ignore[arg-type] # it reads labels alone
 

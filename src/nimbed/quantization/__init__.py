@@ -16,6 +16,7 @@ from nimbed._build import QualityGate, find_or_build, make_request
 from nimbed._choose import choose_for
 from nimbed._hub import Source, resolve
 from nimbed._inputs import check_texts
+from nimbed._places import expanded
 from nimbed.artefact import is_artefact
 from nimbed.errors import InputError, QualityError
 from nimbed.spec import read_spec
@@ -108,7 +109,7 @@ def quantize(
             spec=model_spec,
             precision=precision,
             source=source,
-            target=Path(out).expanduser().absolute() if out is not None else None,
+            target=expanded(out).absolute() if out is not None else None,
             calibration_file=_calibration_file(chosen, Path(folder)),
             text_field=chosen.text_field,
             calibration_count=chosen.count,
@@ -167,7 +168,7 @@ def _calibration_file(calibration: Calibration, folder: Path) -> Path | None:
     if texts is None:
         return None
     if isinstance(texts, str) or hasattr(texts, "__fspath__"):
-        path = Path(texts).expanduser().absolute()
+        path = expanded(texts).absolute()
         if not path.is_file():
             raise InputError(f"calibration file {path} does not exist")
         return path

@@ -1,0 +1,38 @@
+"""Folders that the system says: the user's own, and the cache in it. Not every user has one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nimbed.errors import ArtefactError, InputError
+
+
+def expanded(path: str | os.PathLike[str], instead: str = "write the path without ~") -> Path:
+    """The path with ``~`` filled in.
+
+    Raises:
+        InputError: there is no such home folder; the message ends with what to do instead.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as err:
+        raise InputError(f"{os.fspath(path)}: ~ stands for a home folder that is not known here; {instead}") from err
+
+
+def home() -> Path:
+    """Where artefacts are kept: NIMBED_HOME, or "nimbed" in the user's cache folder.
+
+    Raises:
+        ArtefactError: this user has no home folder.
+    """
+    import platformdirs
+
+    try:
+        chosen = os.environ.get("NIMBED_HOME") or platformdirs.user_cache_dir("nimbed", appauthor=False)
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError as err:
+        raise ArtefactError(
+            "there is no place for artefacts, since this user's home folder is not known: set NIMBED_HOME to a folder "
+            "that may be written (or HOME)"
+        ) from err
