@@ -51,8 +51,13 @@ def test_older_platformdirs_give_a_relative_folder(homeless, monkeypatch):
 
 
 def test_an_artefact_is_opened_and_built_all_the_same(homeless, tiny_folder, tmp_path, monkeypatch):
+    from nimbed import _build
+
+    started, given = _build._child.started, []
+    monkeypatch.setattr(_build._child, "started", lambda *a, **k: given.append(k["environment"]) or started(*a, **k))
     monkeypatch.setenv("NIMBED_HOME", str(tmp_path / "artefacts"))
     made = quantize(tiny_folder, tmp_path / "out", backend="native", force=True, progress=False)
+    assert given[0]["HOME"] == str(tmp_path / "artefacts")  # NNCF needs one
     monkeypatch.delenv("NIMBED_HOME")
     with Encoder(made) as encoder:
         assert np.isfinite(encoder.encode(["a text"])).all()

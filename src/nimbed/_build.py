@@ -253,6 +253,8 @@ def _started(request: BuildRequest) -> AbstractContextManager[_child.Child]:
             f"has none that could be started; {_BEFOREHAND}"
         )
     environment = {**os.environ, "NNCF_CI": "1", "TOKENIZERS_PARALLELISM": "false", "NIMBED_HOME": str(home())}
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 (which raises)
+        environment["HOME"] = str(home())  # NNCF can't be imported without one
     if request.engine == "native":
         # Its build divides texts among threads; numpy's own would wait for each other at every small product.
         environment["OPENBLAS_NUM_THREADS"] = "1"
