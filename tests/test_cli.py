@@ -13,8 +13,9 @@ import pytest
 
 from nimbed import Encoder
 from nimbed._npy import write_rows
+from nimbed._places import write_whole
 from nimbed.cli import main
-from nimbed.errors import EncodeTimeoutError
+from nimbed.errors import EncodeTimeoutError, InputError
 
 
 def test_doctor(capsys, nimbed_home):
@@ -160,6 +161,26 @@ def test_a_place_that_is_not_there_is_told_before_the_model_is_opened(tmp_path, 
     (tmp_path / "in.txt").write_text("a text\n")
     assert main(["embed", f"{tmp_path}/in.txt", "-o", f"{tmp_path}/none/out.npy", "-m", "no/such/model"]) == 1
     assert "there is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes and links")
+def test_links_stay_and_devices_are_never_replaced(tmp_path, capsys):
+    pipe, link, out = tmp_path / "pipe", tmp_path / "link.npy", tmp_path / "out.npy"
+    os.mkfifo(pipe)
+    link.symlink_to(out)
+    assert write_rows(link, [np.ones((2, 4), np.float32)], 4) == 2
+    assert link.is_symlink()
+    assert np.load(out).shape == (2, 4)
+    for place in (pipe, tmp_path):
+        with pytest.raises(InputError, match="is no file"):
+            write_rows(place, [], 4)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    read: list[str] = []
+    reader.start()
+    write_whole(pipe, "a report")
+    reader.join()
+    assert read == ["a report"]
+    assert pipe.is_fifo()
 
 
 def test_an_error_of_the_engine_is_not_the_disks(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from nimbed import Encoder, quantize
 from nimbed._hub import Source, resolve
-from nimbed._places import expanded, home
+from nimbed._places import expanded, home, write_whole
 from nimbed.bench import contenders
 from nimbed.cli import main
 from nimbed.errors import ArtefactError, InputError
@@ -99,3 +99,22 @@ def test_the_place_stays_where_it_was(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NIMBED_HOME", "relative")
     assert home() == Path(tmp_path / "relative")
+
+
+def test_two_writers_and_a_full_disk_leave_one_whole_file(tmp_path, monkeypatch):
+    path, replace = tmp_path / "file.json", Path.replace
+
+    def meanwhile(temporary, target):
+        monkeypatch.setattr(Path, "replace", replace)
+        write_whole(path, "theirs")
+        assert path.read_text() == "theirs"
+        return replace(temporary, target)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    write_whole(path, "mine")
+    assert path.read_text() == "mine"
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        write_whole(path, "too much")
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed import _child, errors
 from nimbed._hub import graph_file
+from nimbed._places import write_whole
 from nimbed.artefact import Artefact, home, is_artefact, open_artefact, sha256_of
 from nimbed.errors import ArtefactError, BuildError, InputError, QualityError
 
@@ -203,7 +204,7 @@ def _build_once(request: BuildRequest, target: Path, *, progress: bool) -> None:
         if target.parent == home() / "artefacts":
             with contextlib.suppress(OSError):  # then it will be found out again
                 target.parent.mkdir(parents=True, exist_ok=True)
-                refusal.write_text(str(err), encoding="utf-8")
+                write_whole(refusal, str(err))
         raise
 
 

@@ -26,6 +26,9 @@ def write_rows(path: Path, blocks: Iterable[Float32Array], dim: int) -> int:
     Raises:
         InputError: it cannot be written.
     """
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} cannot be written: it exists and is no file; the header of a .npy is written last")
     # A name of its own: two runs may write to one place, and the file is then the whole of one of them.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     rows = 0

@@ -1,8 +1,9 @@
-"""Folders that the system says: the user's own, and the cache in it. Not every user has one."""
+"""Where things lie: the user's folder, which not every user has, the cache in it, and files put there whole."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 from nimbed.errors import ArtefactError, InputError
@@ -36,3 +37,23 @@ def home() -> Path:
             "there is no place for artefacts, since this user's home folder is not known: set NIMBED_HOME to a folder "
             "that may be written (or HOME)"
         ) from err
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put a file in its place at once: whoever reads meanwhile, or writes it too, sees one or the other.
+
+    A pipe or a device, such as /dev/stdout, is written to instead.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

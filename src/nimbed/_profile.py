@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nimbed import _machine
+from nimbed._places import write_whole
 from nimbed._shapes import Tuning
 from nimbed.artefact import home
 from nimbed.errors import ArtefactError
@@ -71,11 +72,9 @@ def write_profile(profile: Profile, digest: str, threads: int) -> Path:
         ArtefactError: it cannot be written.
     """
     path = profile_path(digest, threads)
-    temporary = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(profile), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, json.dumps(asdict(profile), indent=2) + "\n")
     except OSError as err:
         raise ArtefactError(f"{path} cannot be written: {err}; choose another place with NIMBED_HOME") from err
     return path

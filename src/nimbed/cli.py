@@ -15,6 +15,7 @@ import nimbed
 from nimbed._describe import describe
 from nimbed._doctor import diagnosis
 from nimbed._npy import write_rows
+from nimbed._places import write_whole
 from nimbed._text_files import read_lines
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError, NimbedError
@@ -277,7 +278,7 @@ def _put_out(report: AnyReport, chosen: argparse.Namespace, draw: Callable[[AnyR
 
 def _write_text(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     except OSError as err:
         raise InputError(f"{path} cannot be written: {err}") from err
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nimbed import Encoder
-from nimbed._places import expanded
+from nimbed._places import expanded, write_whole
 from nimbed.errors import FingerprintError, InputError, InputTypeError
 
 if TYPE_CHECKING:
@@ -188,14 +187,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, values: dict[str, Any]) -> None:
-    """Whoever reads meanwhile sees the old file or the new one."""
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
-        try:
-            temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(file, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     except OSError as err:
         raise InputError(
             f"{file} cannot be written ({err.strerror}); call guard once where the index may be changed"
