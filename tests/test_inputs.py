@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import email
+from collections import ChainMap, UserDict
 from pathlib import Path
+from types import MappingProxyType
+from unittest import mock
 
+import datasets
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimbed import _inputs
+from nimbed import Encoder, Reranker, SpecOverrides, _inputs
 from nimbed._inputs import check_model, check_text, check_texts, text_blocks
 from nimbed.errors import InputTypeError
 
@@ -75,6 +85,112 @@ def test_an_item_that_is_no_string_is_named(item, index):
 def test_what_is_no_list_is_named(texts, kind):
     with pytest.raises(InputTypeError, match=rf"a list of strings is wanted.*{kind}"):
         check_texts(texts)
+
+
+TABLES = {
+    "pandas": (lambda: pd.DataFrame({"text": ["a"]}), "one column"),
+    "polars": (lambda: pl.DataFrame({"text": ["a"]}), "one column"),
+    "pyarrow": (lambda: pa.table({"text": ["a"]}), "one column"),
+    "datasets": (lambda: datasets.Dataset.from_dict({"text": ["a"]}), "one column"),
+    "numpy, two axes": (lambda: np.array([["a", "b"]]), "one column"),
+    "numpy, structured": (lambda: np.array([("a",)], [("text", "U1")]), "one column"),
+    "torch": (lambda: torch.zeros(2, 3), "one column"),
+    "UserDict": (lambda: UserDict({"a": "b"}), "list.texts.values"),
+    "MappingProxyType": (lambda: MappingProxyType({"a": "b"}), "list.texts.values"),
+    "ChainMap": (lambda: ChainMap({"a": "b"}), "list.texts.values"),
+    "email": (lambda: email.message_from_string("a: b"), "list.texts.values"),
+    "a set": (lambda: {"a"}, "make a list"),
+}
+
+
+@pytest.mark.parametrize(("make", "remedy"), TABLES.values(), ids=TABLES)
+def test_what_does_not_give_its_texts_one_by_one_is_refused(make, remedy):
+    with Encoder("m", backend="fake") as encoder:
+        for embed in (encoder.encode, encoder.encode_iter):
+            with pytest.raises(InputTypeError, match=remedy):
+                embed(make())
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [pd.Series(["a", "b"]), pd.Series(["a", "b"], index=[7, 9]), pd.Index(["a", "b"]), pl.Series(["a", "b"])],
+    ids=lambda texts: type(texts).__name__,
+)
+def test_columns_are_taken(texts):
+    assert check_texts(texts) == ["a", "b"]
+
+
+class Sly(str):
+    """Says of itself what is not so, wherever it may."""
+
+    def encode(self, *_):
+        return b"the other text"
+
+    def __len__(self):
+        return 3
+
+    def __str__(self):
+        return "the other text"
+
+    def __eq__(self, _):
+        return True
+
+    def __hash__(self):
+        return hash("the other text")
+
+    def __add__(self, _):
+        return "the other text"
+
+    __radd__ = __format__ = __add__
+
+    def lower(self):
+        return "the other text"
+
+    def __iter__(self):
+        return iter("the other text")
+
+
+def test_a_string_of_a_kind_of_its_own_is_its_characters():
+    sly, prompts = Sly("the one text"), SpecOverrides(prompts={"query": Sly("query: ")})
+    with Encoder("m", backend="fake", spec=prompts) as encoder, Reranker("m", backend="fake") as reranker:
+        one, other = encoder.encode(["the one text"])[0], encoder.encode(["the other text"])[0]
+        asked = encoder.encode_query("the one text")
+        scores = reranker.score_pairs([("the one text", "the other text")])
+    with Encoder("m", backend="fake", spec=prompts) as encoder:
+        rows = [
+            encoder.encode([sly])[0], encoder.encode((sly,))[0], next(encoder.encode_iter([sly]))[0],
+            asyncio.run(encoder.aencode([sly]))[0], encoder.encode(np.array([sly], object))[0],
+        ]  # fmt: skip
+        np.testing.assert_array_equal(rows, [one] * len(rows))
+        np.testing.assert_array_equal(encoder.encode_query(sly), asked)
+        np.testing.assert_array_equal(encoder.encode(["the other text"])[0], other)
+    with Reranker("m", backend="fake") as reranker:
+        assert reranker.score_pairs([(sly, Sly("the other text"))]) == scores
+        assert reranker.scores(sly, [Sly("the other text")]) == scores
+    assert type(check_text(sly)) is type(check_texts([np.str_("a")])[0]) is str
+
+
+def test_what_only_says_that_it_is_a_string_is_none():
+    liar = mock.Mock(spec=str)
+    assert isinstance(liar, str)
+    for refused in (lambda: check_texts([liar]), lambda: check_text(liar), lambda: list(text_blocks([liar]))):
+        with pytest.raises(InputTypeError, match="Mock"):
+            refused()
+
+
+def test_an_item_that_cannot_be_shown_is_named_by_its_type():
+    class Shy:
+        def __repr__(self):
+            raise OSError
+
+    with pytest.raises(InputTypeError, match="item 0 is Shy, not a string: <Shy>"):
+        check_texts([Shy()])
+
+
+@pytest.mark.parametrize("pairs", [{("a", "b"): 1}, {("a", "b")}, [{"a": 1, "b": 2}], [{"a", "b"}], ["ab"]], ids=str)
+def test_what_is_no_list_of_pairs(pairs):
+    with Reranker("m", backend="fake") as reranker, pytest.raises(InputTypeError, match="pair"):
+        reranker.score_pairs(pairs)
 
 
 def test_the_way_out_is_named():

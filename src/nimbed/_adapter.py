@@ -1,15 +1,15 @@
 """What the adapters share: a model's options as pydantic fields, and sentence-transformers' arguments translated."""
 
 import asyncio
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr
 from pydantic.fields import FieldInfo
 
 from nimbed import CacheConfig, Encoder, Source, SpecOverrides
+from nimbed._fields import CacheChoice, QuietModel, TextPath
 from nimbed._types import Float32Array, Pooling, Precision, Role, Truncate
 from nimbed.errors import InputError
 
@@ -35,20 +35,11 @@ __all__ = [
 # Rows that are made into Python floats at a stretch: more would hold the GIL for longer than a thread's turn (5 ms).
 _ROWS = 64
 
-TextPath = Annotated[str, BeforeValidator(lambda p: os.fspath(p) if isinstance(p, os.PathLike) else p)]
 
-CacheChoice = Annotated[
-    InstanceOf[CacheConfig] | None,
-    BeforeValidator(lambda cache: CacheConfig(**cache) if isinstance(cache, dict) else CacheConfig.of(cache)),
-    PlainSerializer(lambda cache: None if cache is None else cache.public()),
-]
-
-
-class OpenOptions(BaseModel):
+class OpenOptions(QuietModel):
     """How a model is found and opened, flat. None of it can be changed once the model is open."""
 
-    # A value that is refused may be a secret: pydantic's errors name the field and not the value.
-    model_config = ConfigDict(populate_by_name=True, protected_namespaces=(), hide_input_in_errors=True)
+    model_config = ConfigDict(populate_by_name=True, protected_namespaces=())
 
     model_name: TextPath = Field(frozen=True, description="Hub id, model folder or artefact folder.")
     backend: str = Field(

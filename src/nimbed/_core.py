@@ -13,7 +13,8 @@ from nimbed._gate import Gate
 from nimbed._jobs import JobThread
 from nimbed._pairs import PairTokenizer
 from nimbed._scheduler import Scheduler
-from nimbed._stores import open_store, without_credentials
+from nimbed._store_urls import check_url, without_credentials
+from nimbed._stores import open_store
 from nimbed.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -110,14 +111,18 @@ def _tier(config: CacheConfig, dim: int) -> Tier | None:
     url = config.url
     if url is None:
         return None
+    from nimbed._tier_values import Seal
     from nimbed._tiers import GuardedTier, OffTier  # with tenacity and asyncio, which take long to import
 
-    name = without_credentials(url)
+    name, secret = without_credentials(url), config.secret()
+    if config.signed and secret is None:
+        return OffTier(name, "its key is not written out; set NIMBED_CACHE_KEY")
     if config.credentials_dropped:
         # This process got the configuration in a pickle.
         url = os.environ.get("NIMBED_REDIS_URL")
         if not url:
             return OffTier(name, "credentials are not pickled; set NIMBED_REDIS_URL for child processes")
+        check_url(url, source="NIMBED_REDIS_URL")
         name = without_credentials(url)
     store = open_store(url, timeout_s=config.timeout_s, ttl_s=config.ttl_s)
-    return GuardedTier(store, name=name, dim=dim, timeout_s=config.timeout_s)
+    return GuardedTier(store, name=name, seal=Seal(dim, secret), timeout_s=config.timeout_s)

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from nimbed import Encoder, Reranker, SpecOverrides
 from nimbed._adapter import ModelOptions, Role, TextPath, Truncate
-from nimbed._inputs import excerpt
+from nimbed._inputs import excerpt, plain
 from nimbed.errors import InputTypeError
 
 __all__ = [
@@ -178,12 +178,12 @@ def said(words: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_text(text: object) -> str:
-    """The text itself, if it is one string."""
-    if not isinstance(text, str):
+    """The text as a plain string, if it is one string."""
+    if not issubclass(type(text), str):
         raise InputTypeError(
             f"one string is wanted, not {type(text).__name__}: {excerpt(text)}; documents go to NimbedDocumentEmbedder"
         )
-    return text
+    return plain(text, "the text")
 
 
 def check_documents(documents: object) -> list[Document]:

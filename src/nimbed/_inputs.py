@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 from nimbed.errors import InputTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 # encode_iter holds two blocks of at most this many texts and characters.
 _BLOCK_TEXTS, _BLOCK_CHARACTERS = 512, 4_000_000
 
 
-def check_texts(texts: object, *, remedy: str = "for an iterator, use Encoder.encode_iter") -> Sequence[str]:
-    """The texts themselves, if they are a list-like of strings; ``remedy`` is what else an iterator may be given to.
+def check_texts(texts: object, *, remedy: str = "for an iterator, use Encoder.encode_iter") -> list[str]:
+    """Plain strings, if the texts are a list-like of strings; ``remedy`` is what else an iterator may be given to.
 
     Raises:
         InputTypeError: names the first item that is not a string, or says what the whole is.
     """
-    if isinstance(texts, (str, bytes)):
-        raise InputTypeError(f"a list of strings is wanted, not one {type(texts).__name__}; put it in a list")
-    if isinstance(texts, (dict, set, frozenset)) or not (hasattr(texts, "__len__") and hasattr(texts, "__iter__")):
+    if not hasattr(texts, "__len__"):
         raise InputTypeError(f"a list of strings is wanted, not {type(texts).__name__}; {remedy}")
-    try:
-        items: list[str] = list(texts)
-    except TypeError as err:  # an array of no dimension has a length, but only in name
-        raise InputTypeError(f"a list of strings is wanted, not this {type(texts).__name__}: {err}") from err
-    for index, item in enumerate(items):
-        if not isinstance(item, str):
-            raise InputTypeError(f"item {index} is {type(item).__name__}, not a string: {excerpt(item)}")
-    return items
+    check_rows(texts)
+    items = list(cast("Iterable[object]", texts))
+    return [item if type(item) is str else plain(item, f"item {index}") for index, item in enumerate(items)]
+
+
+def check_rows(texts: object) -> None:
+    """Refuse what does not give one text after another when it is iterated over.
+
+    Raises:
+        InputTypeError: says what it is, and how its texts are had.
+    """
+    remedy = None
+    shape = getattr(texts, "shape", (1,))
+    if isinstance(texts, (str, bytes)):
+        remedy = "put it in a list"
+    elif isinstance(texts, (set, frozenset)):
+        remedy = "it has no order: make a list of it"
+    elif getattr(getattr(texts, "dtype", None), "names", None) or (isinstance(shape, tuple) and len(shape) != 1):
+        remedy = 'it has rows and columns: give one column, such as texts["text"]'
+    elif isinstance(texts, Mapping) or (_is_keyed(texts) and not hasattr(texts, "shape")):
+        remedy = "give its texts, such as list(texts.values())"
+    elif not hasattr(texts, "__iter__"):
+        remedy = "put texts in a list"
+    if remedy is not None:
+        raise InputTypeError(f"a list of strings is wanted, not one {type(texts).__name__}; {remedy}")
 
 
 def text_blocks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     """Lists of bounded size, read from the iterable as they are needed, each with the number of its first item."""
     block: list[str] = []
     characters = first = 0
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputTypeError(f"item {index} is {type(text).__name__}, not a string")
-        block.append(text)
-        characters += len(text)
+    for index, item in enumerate(texts):
+        block.append(plain(item, f"item {index}"))
+        characters += len(block[-1])
         if len(block) == _BLOCK_TEXTS or characters >= _BLOCK_CHARACTERS:
             yield first, block
             block, characters, first = [], 0, index + 1
@@ -50,12 +64,29 @@ def text_blocks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def check_text(text: object) -> str:
-    """The text itself, if it is a string."""
-    if not isinstance(text, str):
+    """The text as a plain string, if it is a string."""
+    if not issubclass(type(text), str):
         raise InputTypeError(
             f"one string is wanted, not {type(text).__name__}; for a list, use encode(texts, role='query')"
         )
-    return text
+    return plain(text, "the text")
+
+
+def plain(item: object, name: str) -> str:
+    """A string's own characters: a subclass may have other ideas of its length, equality or encoding.
+
+    Raises:
+        InputTypeError: it is no string; ``name`` is its name in the message.
+    """
+    if type(item) is str:
+        return item
+    if issubclass(type(item), str):
+        return str.__str__(cast("str", item))
+    raise InputTypeError(f"{name} is {type(item).__name__}, not a string: {excerpt(item)}")
+
+
+def _is_keyed(texts: object) -> bool:
+    return hasattr(texts, "keys") and hasattr(texts, "__getitem__")
 
 
 def check_model(model: object) -> str:
@@ -69,5 +100,8 @@ def check_model(model: object) -> str:
 
 def excerpt(item: object) -> str:
     """The beginning of an item, in ASCII, for an error message."""
-    text = ascii(item)
+    try:
+        text = ascii(item)
+    except Exception:  # noqa: BLE001 (of the item's own)
+        text = f"<{type(item).__name__}>"
     return text if len(text) <= 60 else f"{text[:57]}..."

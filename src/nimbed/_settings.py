@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nimbed._hub import Source
-from nimbed._stores import check_url, has_credentials, without_credentials
+from nimbed._store_urls import check_url, has_credentials, without_credentials
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError
 from nimbed.spec import SpecOverrides
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from nimbed._cache import CacheStats
     from nimbed._types import Pooling, Precision, Role, Task, Truncate
 
+# Of the shared tier's key, at least.
+_KEY_BYTES = 16
 _PRECISIONS = ("auto", "bf16", "fp32", "int8")
 _TRUNCATE = ("chunk", "error", "silent", "warn")
 
@@ -25,8 +28,9 @@ _TRUNCATE = ("chunk", "error", "silent", "warn")
 class CacheConfig:
     """The cache of an Encoder.
 
-    A pickle, and so a child process, gets the URL without its user name and password: the child takes
-    ``NIMBED_REDIS_URL`` from its environment, or runs without the shared tier and says so in ``stats()``.
+    A pickle, and so a child process, gets neither the key nor the URL's user name and password: the child takes
+    ``NIMBED_REDIS_URL`` and ``NIMBED_CACHE_KEY`` from its environment, or runs without the shared tier and says so in
+    ``stats()``.
 
     Attributes:
         size_bytes: most memory for vectors in this process, in bytes.
@@ -35,12 +39,18 @@ class CacheConfig:
             embedding never fails for it.
         ttl_s: seconds that the shared tier keeps a vector; None keeps it.
         timeout_s: seconds; no attempt at the shared tier begins later than this.
+        key: a secret of 16 bytes or more that all who share the tier have. What the tier holds is signed with it, and
+            what is not is computed anew: without one, who can write to the tier can put vectors of their own there.
+            None takes ``NIMBED_CACHE_KEY``, where it is set.
+        signed: never use the tier without a key.
     """
 
     size_bytes: int = 64 * 1024 * 1024
     url: str | None = field(default=None, repr=False)
     ttl_s: float | None = None
     timeout_s: float = 0.25
+    key: bytes | str | None = field(default=None, repr=False)
+    signed: bool = False
     credentials_dropped: bool = field(default=False, repr=False, init=False)
 
     def __post_init__(self) -> None:
@@ -48,18 +58,38 @@ class CacheConfig:
             raise InputError(f"cache: size_bytes={self.size_bytes!r} must be a whole number of bytes, not negative")
         for name in ("ttl_s", "timeout_s"):
             value = getattr(self, name)
-            if value is not None and (not _is_number(value, (int, float)) or not 0 < value < float("inf")):
+            never = value is None and name == "ttl_s"
+            if not never and (not _is_number(value, (int, float)) or not 0 < value < float("inf")):
                 raise InputError(f"cache: {name}={value!r} must be seconds above 0")
         if self.url is not None:
             check_url(self.url)
+        self.secret()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), **self.public(), "credentials_dropped": self._has_credentials()}
+        return {**vars(self), **self.public(), "key": None, "credentials_dropped": self._has_credentials()}
 
     def public(self) -> dict[str, Any]:
-        """The arguments that make it again, without user name and password."""
+        """The arguments that make it again, without user name, password and key."""
         url = without_credentials(self.url) if self.url and self._has_credentials() else self.url
-        return {"size_bytes": self.size_bytes, "url": url, "ttl_s": self.ttl_s, "timeout_s": self.timeout_s}
+        said = {"size_bytes": self.size_bytes, "url": url, "ttl_s": self.ttl_s, "timeout_s": self.timeout_s}
+        return {**said, "signed": self.signed or (url is not None and self.secret() is not None)}
+
+    def secret(self) -> bytes | None:
+        """The key as bytes: this one's, or the environment's.
+
+        Raises:
+            InputError: it is too short, or no key at all; never shows it.
+        """
+        source, key = "key", self.key
+        if key is None and self.url is not None:
+            source, key = "NIMBED_CACHE_KEY", os.environ.get("NIMBED_CACHE_KEY") or None
+        secret = key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
+        if secret is not None and (not isinstance(secret, bytes) or len(secret) < _KEY_BYTES):
+            raise InputError(
+                f"cache: {source} must be a string or bytes, {_KEY_BYTES} bytes or more; make one with `openssl rand "
+                "-hex 32` (it is not shown here)"
+            )
+        return secret
 
     def _has_credentials(self) -> bool:
         return self.credentials_dropped or (self.url is not None and has_credentials(self.url))

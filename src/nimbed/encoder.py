@@ -13,10 +13,10 @@ import numpy as np
 from nimbed._call import Call
 from nimbed._dtypes import AnyArray, check_dtype, convert
 from nimbed._hub import Source
-from nimbed._inputs import check_model, check_text, check_texts, text_blocks
+from nimbed._inputs import check_model, check_rows, check_text, check_texts, text_blocks
 from nimbed._open import OpenModel
 from nimbed._settings import CacheConfig, EncoderInfo, EncoderStats, Settings
-from nimbed.errors import InputError, InputTypeError
+from nimbed.errors import InputError
 from nimbed.spec import SpecOverrides
 
 if TYPE_CHECKING:
@@ -230,8 +230,7 @@ class Encoder(OpenModel):
         Yields:
             ``[n, dim]`` blocks, in the order of the texts.
         """
-        if isinstance(texts, (str, bytes)):
-            raise InputTypeError(f"an iterable of strings is wanted, not one {type(texts).__name__}")
+        check_rows(texts)
         return self._blocks_encoded(texts, role, dtype, progress=progress)
 
     @property

@@ -233,6 +233,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
     ) -> list[list[float]]:
         if self.embeddings_cache is None:
             return compute(texts)
+        texts = check_texts(texts)
         store, keys = self.embeddings_cache.store, self._keys(texts, role)
         found = {key: self._vector(store.get(key, collection=_COLLECTION)) for key in dict.fromkeys(keys)}
         if missing := {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}:
@@ -246,6 +247,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
     ) -> list[list[float]]:
         if self.embeddings_cache is None:
             return await compute(texts)
+        texts = check_texts(texts)
         store, keys = self.embeddings_cache.store, await asyncio.to_thread(self._keys, texts, role)
         found = {key: self._vector(await store.aget(key, collection=_COLLECTION)) for key in dict.fromkeys(keys)}
         if missing := {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}:
@@ -257,7 +259,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
     def _keys(self, texts: list[str], role: Role) -> list[str]:
         # truncate="error" must not be given the vector of a text that another policy has cut.
         owner = f"nimbed:{self.fingerprint}:{self.truncate}:{role}:"
-        bodies = [text.encode("utf-8", "surrogatepass") for text in check_texts(texts)]
+        bodies = [text.encode("utf-8", "surrogatepass") for text in texts]
         return [owner + hashlib.sha256(body).hexdigest() for body in bodies]
 
     def _vector(self, entry: dict[str, Any] | None) -> list[float] | None:

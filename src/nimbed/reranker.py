@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from nimbed._call import Call
 from nimbed._hub import Source
-from nimbed._inputs import check_model, check_texts, excerpt
+from nimbed._inputs import check_model, check_texts, excerpt, plain
 from nimbed._locate import find_task
 from nimbed._open import OpenModel
 from nimbed._settings import EncoderInfo, EncoderStats, Settings
@@ -260,19 +261,22 @@ def _distinct(pairs: Sequence[Pair]) -> tuple[list[str], list[str]]:
 
 
 def _pairs_with(query: object, documents: object) -> list[Pair]:
-    if not isinstance(query, str):
+    if not issubclass(type(query), str):
         raise InputTypeError(f"the query must be one string, not {type(query).__name__}: {excerpt(query)}")
-    return [Pair(query, text) for text in check_texts(documents, remedy="make a list of it")]
+    asked = plain(query, "the query")
+    return [Pair(asked, text) for text in check_texts(documents, remedy="make a list of it")]
 
 
 def _checked_pairs(pairs: Sequence[tuple[str, str]]) -> list[Pair]:
+    if isinstance(pairs, (Mapping, set, frozenset)) or hasattr(pairs, "columns"):
+        raise InputTypeError(f"a list of pairs of query and document is wanted, not one {type(pairs).__name__}")
     checked = []
     for index, pair in enumerate(pairs):
-        if isinstance(pair, str) or not hasattr(pair, "__len__") or len(pair) != 2:
+        if isinstance(pair, (str, Mapping, set, frozenset)) or not hasattr(pair, "__len__") or len(pair) != 2:
             raise InputTypeError(f"item {index} is no pair of query and document: {excerpt(pair)}")
-        if not all(isinstance(text, str) for text in pair):
+        if not all(issubclass(type(text), str) for text in pair):
             raise InputTypeError(f"item {index}: both of a pair must be strings: {excerpt(pair)}")
-        checked.append(Pair(*pair))
+        checked.append(Pair(*(plain(text, f"item {index}") for text in pair)))
     return checked
 
 

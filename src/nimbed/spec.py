@@ -51,7 +51,8 @@ class SpecOverrides:
         if not self.prompts:
             return spec
         origins = {**spec.origins, **{f"prompt {name}": "set by the user" for name in self.prompts}}
-        return replace(spec, prompts={**spec.prompts, **self.prompts}, origins=origins)
+        plain = {name: str.__str__(text) for name, text in self.prompts.items()}  # not a subclass with ways of its own
+        return replace(spec, prompts={**spec.prompts, **plain}, origins=origins)
 
 
 def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides | None = None) -> ModelSpec:
