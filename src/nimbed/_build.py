@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nimbed import _child, errors
 from nimbed._hub import graph_file
 from nimbed._places import write_whole
+from nimbed._tokenizer_words import FILES
 from nimbed.artefact import Artefact, home, is_artefact, open_artefact, sha256_of
 from nimbed.errors import ArtefactError, BuildError, InputError, QualityError
 
@@ -134,7 +135,7 @@ def make_request(
         "recipe": _RECIPE,
         "engine": model.engine,
         "weights": sha256,
-        "settings": sha256_of(*(f for n in ("config.json", "tokenizer.json") if (f := model.folder / n).is_file())),
+        "settings": sha256_of(*(f for n in ("config.json", *FILES) if (f := model.folder / n).is_file())),
         "graph": [spec.pooling, spec.normalize, [asdict(d) for d in spec.dense], spec.task, spec.activation],
         "max_length": spec.max_length,
         "precision": precision,

@@ -13,6 +13,7 @@ from nimbed._encoder_shape import read_shape
 from nimbed._hub import ModelSource, graph_file, resolve
 from nimbed._places import expanded
 from nimbed._tokenize import load_tokenizer
+from nimbed._tokenizer_words import FILES
 from nimbed._torchscript import check_allowed, is_torchscript
 from nimbed.artefact import SCRIPT, Artefact, is_artefact, open_artefact, read_manifest, sha256_of
 from nimbed.errors import InputError, ModelNotFoundError, QualityError, SpecError
@@ -219,7 +220,7 @@ def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec)
         weights = source.folder / "model.safetensors"
     if not weights.is_file():
         raise ModelNotFoundError(f"{weights} is missing, and backend={settings.backend!r} reads nothing else")
-    settings_files = [source.folder / name for name in ("config.json", "tokenizer.json")]
+    settings_files = [source.folder / name for name in ("config.json", *FILES)]
     files = [weights, *settings_files, *(source.folder / d.weights for d in spec.dense)]
     chosen = "fp32" if settings.precision == "auto" else settings.precision
     return Located(

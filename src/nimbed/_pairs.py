@@ -51,8 +51,6 @@ class PairTokenizer(Tokenizer):
 
     def _encode(self, pairs: Sequence[Pair], items: Sequence[int]) -> list[Any]:
         both = [(pair.query, pair.document) for pair in pairs]
-        if self._lowercase:
-            both = [(query.lower(), document.lower()) for query, document in both]
         try:
             return self._encodings(both, sum(map(len, pairs)))
         except (TypeError, UnicodeEncodeError) as err:

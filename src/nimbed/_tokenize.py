@@ -6,6 +6,7 @@ tokenizers fail with "Already borrowed" under threads. Ids are cut here.
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from dataclasses import dataclass
 from itertools import takewhile
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nimbed._inputs import excerpt
+from nimbed._whole_tokenizer import frame_of, lay_over
 from nimbed.errors import InputError, SpecError, TruncationError
 
 if TYPE_CHECKING:
@@ -71,8 +73,9 @@ class Tokenizer:
         self._nothing = np.array([(tokenizer.padding or {}).get("pad_id", 0)], np.int32)
         tokenizer.no_padding()
         tokenizer.no_truncation()
+        if spec.lowercase:
+            _lower_first(tokenizer)
         self._tokenizer = tokenizer
-        self._lowercase = spec.lowercase
         self._side = spec.truncation_side
         self.truncate = truncate
         self.max_length = max_length
@@ -119,7 +122,7 @@ class TextTokenizer(Tokenizer):
 
     def __init__(self, tokenizer: Any, spec: ModelSpec, *, max_length: int, truncate: Truncate) -> None:  # noqa: ANN401
         super().__init__(tokenizer, spec, max_length=max_length, truncate=truncate)
-        self._prefix, self._suffix = _special_ids(tokenizer)
+        self._prefix, self._suffix = (np.array(ids, np.int32) for ids in frame_of(tokenizer))
         self._room = self._room_beside(len(self._prefix) + len(self._suffix), least=1)
 
     def __call__(self, texts: Sequence[str], prompt: str = "", *, items: Sequence[int] | None = None) -> TokenizedTexts:
@@ -153,8 +156,6 @@ class TextTokenizer(Tokenizer):
 
     def _encode(self, texts: Sequence[str], prompt: str, items: Sequence[int]) -> list[Any]:
         full = [prompt + text for text in texts] if prompt else list(texts)
-        if self._lowercase:
-            full = [text.lower() for text in full]
         try:
             return self._encodings(full, sum(map(len, full)))
         except (TypeError, UnicodeEncodeError) as err:
@@ -169,8 +170,6 @@ class TextTokenizer(Tokenizer):
 
     def _windows(self, text: str, prompt: str) -> tuple[list[Int32Array], list[float]]:
         """Overlapping windows over the text's tokens, each with the prompt's tokens and the special tokens."""
-        if self._lowercase:
-            text, prompt = text.lower(), prompt.lower()
         encoding = self._tokenizer.encode_batch([text], add_special_tokens=False)[0]
         body = np.array(encoding.ids, np.int32)
         # A token belongs to the prompt where it ends within it; one character may be several tokens.
@@ -190,10 +189,10 @@ class TextTokenizer(Tokenizer):
 
 
 def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (tokenizers has no types)
-    """The tokenizer of a model folder's ``tokenizer.json``.
+    """The tokenizer of an artefact, or of a model folder, where files beside ``tokenizer.json`` have a say.
 
     Raises:
-        SpecError: the file is missing or damaged.
+        SpecError: the file is missing or damaged, or the others contradict it.
     """
     import tokenizers
 
@@ -204,17 +203,38 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (tokenizers has no type
             f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
         )
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as err:  # tokenizers raises bare Exception
         raise SpecError(f"{path} cannot be read: {err}; fetch it again") from err
+    if getattr(tokenizer.model, "dropout", None):
+        tokenizer.model.dropout = None  # it is for training (Provilkov et al. 2020): ids would be drawn by lot
+    # An artefact's is whole, and nothing lies beside it.
+    return lay_over(tokenizer, folder) if (folder / "config.json").is_file() else tokenizer
 
 
-def _special_ids(tokenizer: Any) -> tuple[Int32Array, Int32Array]:  # noqa: ANN401
-    """The special tokens before and after a text."""
-    bare = tokenizer.encode("a", add_special_tokens=False).ids
-    framed = tokenizer.encode("a", add_special_tokens=True).ids
-    at = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
-    return np.array(framed[:at], np.int32), np.array(framed[at + len(bare) :], np.int32)
+def save_tokenizer(folder: Path, target: Path) -> None:
+    """Write a model folder's whole tokenizer as the ``tokenizer.json`` of another: that file itself, if it is whole.
+
+    Raises as :func:`load_tokenizer`.
+    """
+    from tokenizers import Tokenizer
+
+    whole, path = load_tokenizer(folder), folder / "tokenizer.json"
+    if whole.to_str() == Tokenizer.from_file(str(path)).to_str():
+        shutil.copyfile(path, target / path.name)
+    else:
+        whole.save(str(target / path.name))
+
+
+def _lower_first(tokenizer: Any) -> None:  # noqa: ANN401
+    """``do_lower_case`` as sentence-transformers heeds it: special tokens of the text are taken out before."""
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    steps = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+    if type(tokenizer.normalizer).__name__ == "Sequence":
+        steps = list(tokenizer.normalizer)
+    if not any(isinstance(step, Lowercase) for step in steps):
+        tokenizer.normalizer = Sequence([Lowercase(), *steps])
 
 
 def unencodable(texts: Mapping[str, str], cause: Exception) -> InputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from nimbed._build import BuildRequest, target_lock
 from nimbed._dtypes import save_ranges
 from nimbed._pairs import PairTokenizer
-from nimbed._tokenize import TextTokenizer, load_tokenizer
+from nimbed._tokenize import TextTokenizer, load_tokenizer, save_tokenizer
 from nimbed._versions import versions_of
 from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
 from nimbed.errors import InputError
@@ -44,7 +43,7 @@ def build(request: BuildRequest, report: Callable[[int], None]) -> None:
 def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]) -> None:
     # Settings and tokenizer first: they fail in milliseconds.
     calibration = _calibration(request)
-    shutil.copyfile(Path(request.folder) / "tokenizer.json", folder / "tokenizer.json")
+    save_tokenizer(Path(request.folder), folder)
     report(0)
     # An engine's part needs packages that the others' do not.
     built: Built = import_module(f"nimbed.quantization._{request.engine}").make(folder, request, calibration, report)
