@@ -14,13 +14,14 @@ import pytest
 import tokenizers
 
 from nimbed import Calibration, Encoder, _build, quantize
-from nimbed._encoder_shape import ARCHITECTURES
+from nimbed._encoder_shape import ARCHITECTURES, read_shape
+from nimbed._families import OFFSET_POSITIONS
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.errors import SpecError
 from nimbed.quantization import QualityGate, _openvino, _pipeline
 from nimbed.quantization._exact import vectors_of
 from nimbed.spec import read_spec
-from tests.model_folders import BERT, write
+from tests.model_folders import BERT, refused, write
 from tests.tiny_models import MODELS, write_model, write_tokenizer
 
 QWEN = "Qwen3-Embedding-0.6B"
@@ -235,6 +236,38 @@ def test_positions_behind_the_padding_are_not_for_tokens(kind, tmp_path):
     config = {**BERT, "model_type": kind, "max_position_embeddings": 514, "pad_token_id": 1}
     folder = write(tmp_path, files={"config.json": config, "tokenizer_config.json": {"model_max_length": 8192}})
     assert read_spec(folder).max_length == 512
+
+
+@pytest.mark.parametrize("kind", sorted(OFFSET_POSITIONS))
+def test_a_padding_that_no_file_names_is_that_of_transformers(kind, tmp_path):
+    from transformers import AutoConfig
+
+    config = {**BERT, "model_type": kind, "max_position_embeddings": 514}
+    folder = write(tmp_path, files={"config.json": config, "tokenizer_config.json": {"model_max_length": 8192}})
+    padding = AutoConfig.for_model(kind).pad_token_id
+    spec = read_spec(folder)
+    assert spec.max_length == 514 - padding - 1
+    if kind in ARCHITECTURES:
+        sizes = {"num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
+        (folder / "config.json").write_text(json.dumps({**config, **sizes}))
+        assert read_shape(folder, spec).padding == padding
+
+
+def test_the_padding_of_mpnet_is_its_networks_own(tmp_path):
+    sizes = {"num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
+    config = {**BERT, **sizes, "model_type": "mpnet", "pad_token_id": 5}
+    folder = write(tmp_path, files={"config.json": config})
+    assert (read_spec(folder).max_length, read_shape(folder, read_spec(folder)).padding) == (62, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [({"pad_token_id": None}, "pad_token_id"), ({"pad_token_id": "1"}, "pad_token_id"),
+     ({"pad_token_id": -1}, "pad_token_id"), ({"pad_token_id": 63}, "max_position_embeddings")],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "longformer"])
+def test_a_padding_that_is_no_token_is_refused(kind, change, key, tmp_path):
+    refused(write(tmp_path, files={"config.json": {**BERT, "model_type": kind, **change}}), "config.json", key)
 
 
 @pytest.mark.parametrize("key", ["dim", "d_model", "hidden_size", "n_embd"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nimbed._families import padding_of
 from nimbed._json import read_json
 from nimbed.errors import SpecError
 
@@ -35,8 +36,6 @@ ARCHITECTURES = {
     "roberta": _BERT,
     "xlm-roberta": _BERT,
 }
-# These count positions from the padding token's id on.
-_FROM_PADDING = {"camembert", "mpnet", "roberta", "xlm-roberta"}
 _MOST_WIDTH = 8192
 
 
@@ -78,7 +77,7 @@ def read_shape(folder: Path, spec: ModelSpec) -> EncoderShape:
     """
     path = folder / "config.json"
     config = read_json(path)
-    names = ARCHITECTURES.get(spec.architecture)
+    names, padding = ARCHITECTURES.get(spec.architecture), padding_of(config)
     if names is None:
         raise SpecError(f"the native engine runs {', '.join(ARCHITECTURES)}, not {spec.architecture}")
     _check(config, spec)
@@ -91,7 +90,7 @@ def read_shape(folder: Path, spec: ModelSpec) -> EncoderShape:
         intermediate=_number(config, path, names, "intermediate_size"),
         activation=str(config.get(names.get("hidden_act", "hidden_act"), "gelu")),
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
-        padding=int(config.get("pad_token_id", 1)) if spec.architecture in _FROM_PADDING else -1,
+        padding=-1 if padding is None else padding,
     )
     if shape.activation not in ACTIVATIONS:
         raise SpecError(f"the native engine has {', '.join(ACTIVATIONS)}, not the activation {shape.activation}")

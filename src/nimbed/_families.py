@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nimbed._json import Fields
     from nimbed._types import Pooling
 
 # Architectures whose positions start behind pad_token_id, so that as many fewer are left for tokens.
@@ -20,6 +21,24 @@ OFFSET_POSITIONS = frozenset(
         "xlm-roberta", "xlm-roberta-xl", "xmod",
     }
 )  # fmt: skip
+
+
+# What transformers takes for all of them where config.json names none.
+PADDING = 1
+
+
+def padding_of(config: Fields) -> int | None:
+    """The token from whose id on a network of this ``config.json`` counts positions; None where it counts from 0.
+
+    Raises:
+        SpecError: pad_token_id is null, or no id.
+    """
+    if config.get("model_type") not in OFFSET_POSITIONS:
+        return None
+    if "pad_token_id" in config and config["pad_token_id"] is None:
+        raise config.wrong("pad_token_id", "a token's id, behind which this network's positions start")
+    # MPNet's network has it fixed.
+    return PADDING if config["model_type"] == "mpnet" else config.whole("pad_token_id", default=PADDING)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from nimbed._json import Fields
+
 __all__ = ["SpecOverrides", "read_spec", "spec_from_dict"]
 
 # sentence-transformers' names for a document's prompt, in the order in which it looks for them; "text" is LlamaIndex's.
@@ -101,7 +103,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
     return overrides.apply_prompts(spec)
 
 
-def _scoring_spec(folder: Path, config: Mapping[str, Any], overrides: SpecOverrides) -> ModelSpec:
+def _scoring_spec(folder: Path, config: Fields, overrides: SpecOverrides) -> ModelSpec:
     if overrides != SpecOverrides():
         raise InputError(f"{folder} is a cross-encoder: it has no pooling, no prompts and no normalize to say")
     activation, activation_origin = read_classifier(folder, config)
@@ -135,7 +137,7 @@ def spec_from_dict(values: Mapping[str, Any]) -> ModelSpec:
     return ModelSpec(**{**values, "dense": dense})
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> Fields:
     if not folder.is_dir():
         raise ModelNotFoundError(f"{folder}: no such model folder")
     path = folder / "config.json"
@@ -143,7 +145,7 @@ def _config(folder: Path) -> dict[str, Any]:
         raise ModelNotFoundError(
             f"{path} is missing: this is neither a sentence-transformers nor a transformers folder"
         )
-    config: dict[str, Any] = read_json(path)
+    config: Fields = read_json(path)
     has_graph = any(next(folder.glob(pattern), None) for pattern in _GRAPH_FILES)
     if "auto_map" in config and not has_graph:
         raise SpecError(
@@ -180,7 +182,7 @@ def _choose_normalize(
     return False, "plain transformers folder: none"
 
 
-def _max_length(folder: Path, config: Mapping[str, Any]) -> tuple[int, str]:
+def _max_length(folder: Path, config: Fields) -> tuple[int, str]:
     """The folder's own limit, but never more positions than the network has."""
     positions = _positions(config)
     tokenizer = folder / "tokenizer_config.json"
@@ -202,14 +204,16 @@ def _max_length(folder: Path, config: Mapping[str, Any]) -> tuple[int, str]:
     return positions, "config.json: max_position_embeddings"
 
 
-def _positions(config: Mapping[str, Any]) -> int | None:
+def _positions(config: Fields) -> int | None:
     value = config.get("max_position_embeddings", config.get("n_positions"))
     # XLNet says -1: it has no limit.
     if not isinstance(value, int) or value < 1:
         return None
-    # RoBERTa and its kin count positions from pad_token_id + 1.
-    offset = int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in _families.OFFSET_POSITIONS else 0
-    return value - offset
+    if (padding := _families.padding_of(config)) is None:
+        return value
+    if value <= padding + 1:
+        raise config.wrong("max_position_embeddings", f"more than pad_token_id + 1 = {padding + 1}, where texts begin")
+    return value - padding - 1
 
 
 def _prompts(folder: Path, family: _families.Family | None) -> tuple[dict[str, str], dict[str, str]]:
