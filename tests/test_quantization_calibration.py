@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from importlib import resources
 
 import numpy as np
@@ -162,6 +163,30 @@ def test_bad_files_end_the_command_with_one_line(name, content, says, tiny_onnx,
     assert str(file) in said[0]
     assert says in said[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+
+def test_a_file_that_changes_between_its_hash_and_its_reading(tiny_onnx, tmp_path, monkeypatch):
+    """The artefact's place in the cache is that of the first content."""
+    from nimbed import _build
+
+    file, started = tmp_path / "texts.txt", _build._started
+    file.write_text("one text\nanother\n")
+
+    def changed(request):
+        file.write_text("other texts\nby far\n")
+        return started(request)
+
+    monkeypatch.setattr(_build, "_started", changed)
+    with pytest.raises(InputError, match=r"texts\.txt was changed while the build began"):
+        quantize(tiny_onnx, tmp_path / "out", calibration=Calibration(texts=file), progress=False)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_pipe_is_no_calibration_file(tiny_onnx, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe is read twice, so it must be a file"):
+        quantize(tiny_onnx, tmp_path / "out", calibration=Calibration(texts=tmp_path / "pipe"), progress=False)
 
 
 def test_a_field_of_the_users_own(tiny_onnx, tmp_path, peps):

@@ -88,6 +88,7 @@ class BuildRequest:
         target: where it goes.
         key: hash over all inputs that change the artefact.
         calibration_file: of texts, or None for those that nimbed ships.
+        calibration_sha256: of that file, as it was when the key was made.
         text_field: the key or column of that file that holds the text.
         calibration_count: how many of these texts are used.
         seed: of the choice among them.
@@ -106,6 +107,7 @@ class BuildRequest:
     target: str
     key: str
     calibration_file: str | None = None
+    calibration_sha256: str | None = None
     text_field: str = "text"
     calibration_count: int = 128
     seed: int = 0
@@ -131,6 +133,7 @@ def make_request(
     """A request whose target is the user's choice, or the place in the cache that these inputs have."""
     graph = graph_file(model.folder, source, model.engine)
     sha256 = sha256_of(*_weight_files(graph), *(model.folder / d.weights for d in spec.dense))
+    content = _content(calibration_file, text_field)
     relevant = {
         "recipe": _RECIPE,
         "engine": model.engine,
@@ -139,7 +142,7 @@ def make_request(
         "graph": [spec.pooling, spec.normalize, [asdict(d) for d in spec.dense], spec.task, spec.activation],
         "max_length": spec.max_length,
         "precision": precision,
-        "calibration": [_content(calibration_file, text_field), calibration_count, seed],
+        "calibration": [content, calibration_count, seed],
         "gate": asdict(gate),
         "force": force,
     }
@@ -156,6 +159,7 @@ def make_request(
         target=str(target or place),
         key=key,
         calibration_file=str(calibration_file) if calibration_file else None,
+        calibration_sha256=content[0] if content else None,
         text_field=text_field,
         calibration_count=calibration_count,
         seed=seed,

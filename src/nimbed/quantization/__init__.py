@@ -1,6 +1,6 @@
 """From a model folder to an artefact: export, calibrate, quantise, measure, publish.
 
-``python -m nimbed.quantization`` is the build process that :func:`quantize` and :class:`nimbed.Encoder` start.
+``_process`` is what the build process runs that :func:`quantize` and :class:`nimbed.Encoder` start.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def _calibration_file(calibration: Calibration, folder: Path) -> Path | None:
     if isinstance(texts, str) or hasattr(texts, "__fspath__"):
         path = expanded(texts).absolute()
         if not path.is_file():
-            raise InputError(f"calibration file {path} does not exist")
+            why = "is read twice, so it must be a file and no pipe" if path.exists() else "does not exist"
+            raise InputError(f"calibration file {path} {why}")
         return path
     path = folder / "calibration.jsonl"
     path.write_text("".join(json.dumps({"text": t}) + "\n" for t in check_texts(texts)), encoding="utf-8")

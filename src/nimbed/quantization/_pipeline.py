@@ -11,7 +11,7 @@ from nimbed._dtypes import save_ranges
 from nimbed._pairs import PairTokenizer
 from nimbed._tokenize import TextTokenizer, load_tokenizer, save_tokenizer
 from nimbed._versions import versions_of
-from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, staging, write_manifest
+from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, sha256_of, staging, write_manifest
 from nimbed.errors import InputError
 from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, pairs_of, read_texts
 
@@ -73,8 +73,11 @@ def _write_manifest(folder: Path, request: BuildRequest, built: Built) -> None:
 
 def _calibration(request: BuildRequest) -> CalibrationSet:
     path = Path(request.calibration_file) if request.calibration_file else None
+    texts = read_texts(path, request.text_field)
+    if path and sha256_of(path) != request.calibration_sha256:
+        raise InputError(f"calibration file {path} was changed while the build began; run it again")
     return choose(
-        read_texts(path, request.text_field),
+        texts,
         _sequences_of(request),
         count=request.calibration_count,
         seed=request.seed,
