@@ -25,6 +25,9 @@ class Engine:
 
     any_thread = True
 
+    def expect(self):
+        pass
+
     def __init__(self) -> None:
         self.log: list[list[int]] = []
         self.ran_on: list[int] = []

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Texts that are tokenized and queued at a stretch: the engine begins with the first while the next are prepared.
 BLOCK_TEXTS = 512
+# What is tokenized in about the time in which a thread wakes.
+_FEW_CHARACTERS = 2000
 # What a text weighs at the gate beside its characters.
 _TEXT_WEIGHT = 64
 
@@ -208,6 +210,8 @@ class Block:
         missing = [n for n in range(len(leads)) if found is None or found[n] is None]
         self.claim.leads = leads
         items = [self.first + leads[n] for n in missing]
+        if missing and self.weight <= _FEW_CHARACTERS:
+            core.scheduler.expect()
         tokens = core.tokenize([self.texts[leads[n]] for n in missing], self.role, items)
 
         def finish(raw: Float32Array) -> Vectors:

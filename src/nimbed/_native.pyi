@@ -17,8 +17,15 @@ class Session:
     """One lane of execution, used by one thread at a time."""
 
     def __init__(self, model: Model, threads: int, bulk: bool, kernels: str = "auto") -> None: ...
+    @property
+    def threads(self) -> int:
+        """How many it has; fewer than were asked for where the system gave no more."""
+
+    def expect(self) -> None:
+        """Wake the threads for a batch that is about to come, from any thread."""
+
     def run(self, ids: Int32Array, offsets: Int32Array, types: Int32Array | None) -> Float32Array:
-        """Sentence vectors ``[texts, hidden]``."""
+        """Sentence vectors ``[texts, hidden]``. RuntimeError where another thread is using the session."""
 
     def hidden(self, ids: Int32Array, offsets: Int32Array, types: Int32Array | None, layers: int) -> Float32Array:
         """Token vectors ``[tokens, hidden]`` after so many layers, for tests."""

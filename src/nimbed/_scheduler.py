@@ -118,6 +118,11 @@ class Scheduler:
             self._run_here(batch)
         return request.future
 
+    def expect(self) -> None:
+        """A query is about to come: while it is tokenized, the threads that would compute it wake."""
+        if self._holder is None:
+            self.sessions[0].expect()
+
     def warm(self, sequences: Sequence[Int32Array]) -> None:
         """Run each sequence alone when nothing else waits, so that its shape is compiled before it is needed."""
         with self._lock:

@@ -196,6 +196,10 @@ class Session(Protocol):
 
     any_thread: bool
 
+    def expect(self) -> None:
+        """A batch is about to come: what sleeps may wake meanwhile. From any thread, at any time."""
+        ...
+
     def run(self, batch: TokenBatch) -> Float32Array:
         """Sentence vectors, float32 ``[B, dim]``, pooled and normalised as the spec says (or scores ``[B, 1]``).
 

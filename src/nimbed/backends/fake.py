@@ -75,6 +75,9 @@ class FakeSession:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
 
+    def expect(self) -> None:
+        """Nothing sleeps here that would have to be woken."""
+
     def run(self, batch: TokenBatch) -> Float32Array:
         """Sentence vectors, float32 ``[B, dim]``."""
         vectors = np.zeros((len(batch), self._spec.dim), np.float32)

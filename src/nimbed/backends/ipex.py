@@ -86,6 +86,9 @@ class IpexSession:
         self._shapes = shapes
         self._names = _argument_names(network)
 
+    def expect(self) -> None:
+        """Nothing sleeps here that would have to be woken."""
+
     def run(self, batch: TokenBatch) -> Float32Array:
         """Sentence vectors, float32 ``[B, dim]``, or scores ``[B, 1]``."""
         length = self._shapes.pad_to(int(batch.lengths.max()), rows=len(batch))

@@ -66,6 +66,10 @@ class NativeSession:
     def __init__(self, session: Any) -> None:  # noqa: ANN401 (the extension's class)
         self._session = session
 
+    def expect(self) -> None:
+        """Wake the other threads, which fetch the first weights meanwhile."""
+        self._session.expect()
+
     def run(self, batch: TokenBatch) -> Float32Array:
         """Sentence vectors, float32 ``[B, dim]``."""
         try:

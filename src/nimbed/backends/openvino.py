@@ -125,6 +125,9 @@ class OpenVinoSession:
         self._names: list[str] = []
         self._shapes = shapes
 
+    def expect(self) -> None:
+        """Nothing sleeps here that would have to be woken."""
+
     def run(self, batch: TokenBatch) -> Float32Array:
         """Sentence vectors, float32 ``[B, dim]``, or scores ``[B, 1]``."""
         if self._request is None:

@@ -72,6 +72,9 @@ class TorchSession:
         self._names = names
         self._head = head
 
+    def expect(self) -> None:
+        """Nothing sleeps here that would have to be woken."""
+
     def run(self, batch: TokenBatch) -> Float32Array:
         """Sentence vectors, float32 ``[B, dim]``, or scores ``[B, 1]``."""
         padded = batch.padded(max(1, int(batch.lengths.max())))

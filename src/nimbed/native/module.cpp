@@ -3,6 +3,9 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
+#include <atomic>
+#include <stdexcept>
+#include <vector>
 
 #include "arrays.h"
 #include "network.h"
@@ -18,10 +21,14 @@ namespace {
 using Ids = Input<int32_t, 1>;
 using Vectors = Output<float, 2>;
 
-// Reads a model's settings and arrays, each by its name, and keeps the arrays alive.
+// Attention's sums of weights and values in 32 bits have room for 262,400 keys.
+constexpr int kMostPositions = 1 << 18;
+
+// Reads a model's settings and arrays, each by its name; `kept` takes every array that it gave the memory of.
 class Reader {
  public:
-  Reader(nb::dict settings, nb::dict arrays) : settings_(settings), arrays_(arrays) {}
+  Reader(nb::dict settings, nb::dict arrays, std::vector<nb::object>& kept)
+      : settings_(settings), arrays_(arrays), kept_(kept) {}
 
   int number(const char* name, int least, int most) const {
     if (!settings_.contains(name)) refuse(std::string("the setting ") + name + " is missing");
@@ -51,6 +58,7 @@ class Reader {
     bool fits = found.ndim() == shape.size();
     for (size_t i = 0; fits && i < shape.size(); ++i) fits = found.shape(i) == shape.begin()[i];
     if (!fits) refuse("the array " + name + " has another shape than the settings say");
+    kept_.push_back(nb::object(arrays_[name.c_str()]));
     return found.data();
   }
 
@@ -72,6 +80,7 @@ class Reader {
 
  private:
   nb::dict settings_, arrays_;
+  std::vector<nb::object>& kept_;
 };
 
 Network read_network(const Reader& from) {
@@ -83,7 +92,7 @@ Network read_network(const Reader& from) {
   net.groups = from.number("groups", 1, 1024);
   net.group_width = int(round_up(size_t(net.head_dim) * net.group_heads, kPanel));
   net.vocabulary = from.number("vocab_size", 1, 1 << 24);
-  net.positions = from.number("positions", 1, 1 << 20);
+  net.positions = from.number("positions", 1, kMostPositions);
   net.types = from.number("type_vocab_size", 1, 1 << 10);
   net.padding = from.number("padding_id", -1, net.positions - 2);
   net.activation = Activation(from.number("activation", 0, 2));
@@ -115,10 +124,9 @@ Network read_network(const Reader& from) {
 
 // A network with the arrays that it reads, and the order among its sessions.
 struct Model {
-  Model(nb::dict settings, nb::dict arrays)
-      : kept(arrays), network(read_network(Reader(settings, arrays))) {}
+  Model(nb::dict settings, nb::dict arrays) : network(read_network(Reader(settings, arrays, kept))) {}
 
-  nb::dict kept;
+  std::vector<nb::object> kept;
   Network network;
   OfProcess<RightOfWay> way;
 };
@@ -150,6 +158,19 @@ Batch checked(const Network& net, const Ids& ids, const Ids& offsets, const std:
   return {ids.data(), offsets.data(), types ? types->data() : nullptr, int(count)};
 }
 
+// A session has memory for one batch at a time.
+class InUse {
+ public:
+  explicit InUse(std::atomic_flag& flag) : flag_(flag) {
+    if (flag_.test_and_set(std::memory_order_acquire)) throw std::runtime_error("another thread is using this session");
+  }
+  ~InUse() { flag_.clear(std::memory_order_release); }
+  InUse(const InUse&) = delete;
+
+ private:
+  std::atomic_flag& flag_;
+};
+
 class PySession {
  public:
   PySession(Model& model, int threads, bool bulk, const std::string& kernels)
@@ -159,6 +180,7 @@ class PySession {
     const Batch batch = checked(model_.network, ids, offsets, types);
     auto result = made<float, 2>({size_t(batch.count), size_t(model_.network.size)});
     float* data = result.data();
+    const InUse in_use(in_use_);
     nb::gil_scoped_release release;
     session_.run(batch, data);
     return result;
@@ -169,14 +191,20 @@ class PySession {
     if (layers < 0 || layers > int(model_.network.layers.size())) refuse("there are not so many layers");
     auto result = made<float, 2>({ids.shape(0), size_t(model_.network.size)});
     float* data = result.data();
+    const InUse in_use(in_use_);
     nb::gil_scoped_release release;
     session_.hidden(batch, layers, data);
     return result;
   }
 
+  void expect() { session_.expect(); }
+
+  int threads() const { return session_.threads(); }
+
  private:
   Model& model_;
   Session session_;
+  std::atomic_flag in_use_ = ATOMIC_FLAG_INIT;
 };
 
 }  // namespace
@@ -192,6 +220,8 @@ NB_MODULE(_native, m) {
       .def(nb::init<Model&, int, bool, const std::string&>(), nb::keep_alive<1, 2>(), "model"_a, "threads"_a,
            "bulk"_a, "kernels"_a = "auto")
       .def("run", &PySession::run, "ids"_a, "offsets"_a, "types"_a.none())
+      .def("expect", &PySession::expect)
+      .def_prop_ro("threads", &PySession::threads)
       .def("hidden", &PySession::hidden, "ids"_a, "offsets"_a, "types"_a.none(), "layers"_a);
   m.def(
       "kernels",

@@ -16,6 +16,10 @@ constexpr int kMostTokens = 256, kFewTokens = 64;
 // team, since who comes late is let in between layers.
 constexpr int64_t kWakingProducts = 20'000'000;
 
+// What members fetch while they wait for a batch: pages of so many bytes, 32 MB of them at most.
+constexpr int kPage = 4096;
+constexpr size_t kMostAhead = (32 << 20) / kPage;
+
 // Members of a team take contiguous parts of `count` things.
 struct Part {
   int begin, end;
@@ -238,14 +242,37 @@ void pool_all(const Network& net, const Batch& part, const float* hidden, float*
   }
 }
 
+// The weights' pages that a pass reads first.
+std::vector<const int8_t*> first_pages(const Network& net) {
+  std::vector<const int8_t*> pages;
+  for (const Layer& layer : net.layers) {
+    for (const Linear* linear : {&layer.projection, &layer.output, &layer.up, &layer.down}) {
+      const ptrdiff_t bytes = ptrdiff_t(linear->panels) * kPanel * linear->inputs;
+      for (ptrdiff_t at = 0; at < bytes && pages.size() < kMostAhead; at += kPage) pages.push_back(linear->weights + at);
+    }
+  }
+  return pages;
+}
+
+// Into the caches; a page beyond the last weights is only a page that nobody needs.
+bool fetch(const int8_t* page) {
+  for (int i = 0; i < kPage; i += 64) __builtin_prefetch(page + i, 0, 2);
+  return true;
+}
+
 }  // namespace
 
 Session::Session(const Network& network, const Kernels& kernels, RightOfWay& way, int threads, bool in_bulk)
-    : network_(network), kernels_(kernels), way_(way), in_bulk_(in_bulk), team_(threads) {
-  for (int i = 0; i < threads; ++i) spaces_.push_back(std::make_unique<Workspace>());
+    : network_(network), kernels_(kernels), way_(way), in_bulk_(in_bulk), pages_(first_pages(network)),
+      team_(threads, [this](size_t i) { return i < pages_.size() && fetch(pages_[i]); }) {
+  for (int i = 0; i < team_->size(); ++i) spaces_.push_back(std::make_unique<Workspace>());
 }
 
 Session::~Session() = default;
+
+void Session::expect() {
+  if (!way_.bulk_runs()) team_->expect();
+}
 
 void Session::run(const Batch& batch, float* out) {
   // Where there are pieces enough for all, each member takes whole ones; else they share the columns of each.
@@ -258,7 +285,7 @@ void Session::run(const Batch& batch, float* out) {
   for (const Piece& piece : pieces) most = std::max(most, piece.tokens);
   for (auto& space : spaces_) space->prepare(network_, most, longest_of(batch));
   RightOfWay* way = in_bulk_ ? &way_ : nullptr;
-  way_.enter(in_bulk_);
+  const RightOfWay::Turn turn(way_, in_bulk_);
   const int layers = int(network_.layers.size());
   std::atomic<size_t> next{0};
   const auto work = [&](int rank) {
@@ -275,7 +302,6 @@ void Session::run(const Batch& batch, float* out) {
   } else {
     team_->run(work, !apart && tokens * network_.products() > 2 * kWakingProducts);
   }
-  way_.leave(in_bulk_);
 }
 
 void Session::hidden(const Batch& batch, int layers, float* out) {

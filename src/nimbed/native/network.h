@@ -90,6 +90,12 @@ class Session {
   Session(const Network& network, const Kernels& kernels, RightOfWay& way, int threads, bool in_bulk);
   ~Session();
 
+  // How many threads there are; fewer than were asked for where the system gave no more.
+  int threads() const { return team_->size(); }
+
+  // A batch is about to come: what sleeps wakes, and the first weights are on their way. From any thread.
+  void expect();
+
   // Sentence vectors, float [count, size]. The batch must be valid.
   void run(const Batch& batch, float* out);
 
@@ -101,6 +107,7 @@ class Session {
   const Kernels& kernels_;
   RightOfWay& way_;
   bool in_bulk_;
+  std::vector<const int8_t*> pages_;  // of weights, in the order in which they are read
   OfProcess<Team> team_;
   std::vector<std::unique_ptr<Workspace>> spaces_;
 };

@@ -1,6 +1,8 @@
 #include "team.h"
 
 #include <limits>
+#include <new>
+#include <system_error>
 
 #if defined(NIMBED_X86)
 #include <immintrin.h>
@@ -12,6 +14,8 @@ namespace {
 constexpr int kSpins = 2000;  // 20 to 120 us: longer than members differ, unless the system has taken one away
 // In which the system has woken a thread if a core is free: to wait for, and at most.
 constexpr auto kPatience = std::chrono::microseconds(100), kLatest = std::chrono::microseconds(250);
+// How long an expected batch is waited for: its text is tokenized meanwhile, which takes 0.05 to 1 ms.
+constexpr auto kStandBy = std::chrono::milliseconds(2);
 constexpr auto kStandAside = std::chrono::milliseconds(5);
 
 // Spins until `holds`, and lets others have the core if that takes long.
@@ -30,11 +34,23 @@ void await(Condition holds) {
 
 }  // namespace
 
-Team::Team(int size) {
-  for (int i = 1; i < size; ++i) threads_.emplace_back([this] { work(); });
+Team::Team(int size, const Ahead& ahead) : ahead_(ahead) {
+  try {
+    threads_.reserve(size_t(size));
+    for (int i = 1; i < size; ++i) {
+      threads_.emplace_back([this] { work(); });
+      placement_.add(threads_.back().native_handle());
+    }
+  } catch (const std::system_error&) {  // the system gives no more: those who are there are enough
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
-Team::~Team() {
+Team::~Team() { stop(); }
+
+void Team::stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     over_ = true;
@@ -51,6 +67,7 @@ void Team::run(const Job& job, bool patient) {
   if (threads_.empty()) return job(0);
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    placement_.leave_core_to_caller();
     job_ = &job;
     joined_ = 0;
     publish({0, 0});
@@ -68,23 +85,52 @@ void Team::run(const Job& job, bool patient) {
   ended_.wait(lock, [this] { return busy_ == 0; });
 }
 
+void Team::expect() {
+  {
+    std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock || open_ || busy_ > 0) return;  // they are awake
+    placement_.leave_core_to_caller();
+    next_ahead_ = 0;
+    ++expected_;
+  }
+  begun_.notify_all();
+}
+
 void Team::work() {
-  for (uint64_t seen = 0;;) {
-    const Job* job;
-    int rank;
+  for (uint64_t seen = 0, heard = 0;;) {
+    const Job* job = nullptr;
+    int rank = 0;
     {
       std::unique_lock<std::mutex> lock(mutex_);
-      begun_.wait(lock, [&] { return over_ || (open_ && round_ != seen); });
+      const auto begins = [&] { return open_ && round_ != seen; };
+      begun_.wait(lock, [&] { return over_ || begins() || expected_ != heard; });
       if (over_) return;
+      heard = expected_;
+      if (begins()) {
+        job = job_;
+        rank = ++joined_;
+        ++busy_;
+      }
       seen = round_;
-      job = job_;
-      rank = ++joined_;
-      ++busy_;
+    }
+    if (job == nullptr) {
+      stand_by(seen);
+      continue;
     }
     (*job)(rank);
     std::lock_guard<std::mutex> lock(mutex_);
     if (--busy_ == 0) ended_.notify_one();
   }
+}
+
+// Until a round after this one begins, or for a while.
+void Team::stand_by(uint64_t round) {
+  const auto end = std::chrono::steady_clock::now() + kStandBy;
+  bool ahead = true;
+  await([&] {
+    if (ahead) ahead = ahead_(next_ahead_++);
+    return round_ != round || over_ || std::chrono::steady_clock::now() > end;
+  });
 }
 
 Team::Step Team::begin(int rank, int number) {
