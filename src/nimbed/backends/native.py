@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from nimbed._encoder_shape import ENCODER_FILE
+from nimbed._json import parse_json
 from nimbed._native import REVISION, Model, Session, kernels
 from nimbed._safetensors import read_tensors
 from nimbed._shapes import ShapePolicy
@@ -33,11 +33,15 @@ class NativeBackend:
         if request.precision != "int8":
             raise InputError(f'precision={request.precision!r}: backend="native" has int8')
         self._kernels = str(kernels())
-        self._threads = request.threads
         self._model = _open(request.folder / ENCODER_FILE)
-        self.shapes = _shapes(request, request.threads)
+        lane = Session(self._model, request.threads, bulk=False)
+        self._lane: Session | None = lane
+        self._threads = lane.threads
+        self.shapes = _shapes(request, self._threads)
         self._bulk_shapes = _shapes(request, 1)
         self.reasons = {"arithmetic": f"int8 by {self._kernels} kernels"}
+        if self._threads < request.threads:
+            self.reasons["threads"] = f"{self._threads} of {request.threads}: the system gives no more threads"
 
     @property
     def version(self) -> str:
@@ -46,7 +50,8 @@ class NativeBackend:
 
     def session(self) -> NativeSession:
         """A lane that shares each text among all threads, and goes before those in bulk."""
-        return NativeSession(Session(self._model, self._threads, bulk=False))
+        lane, self._lane = self._lane or Session(self._model, self._threads, bulk=False), None
+        return NativeSession(lane)
 
     def bulk(self) -> Bulk:
         """A lane for each thread, which takes whole texts through all layers."""
@@ -55,7 +60,7 @@ class NativeBackend:
 
     def close(self) -> None:
         """Drop the weights."""
-        del self._model
+        del self._lane, self._model
 
 
 class NativeSession:
@@ -76,7 +81,7 @@ class NativeSession:
             vectors: Float32Array = self._session.run(batch.ids, batch.offsets, batch.type_ids)
         except MemoryError as err:
             raise OutOfMemoryError(f"no memory for {len(batch)} texts of {len(batch.ids)} tokens") from err
-        except ValueError as err:
+        except (ValueError, RuntimeError) as err:
             raise BackendError(f"the native engine refused {len(batch)} texts: {err}") from err
         return vectors
 
@@ -89,6 +94,6 @@ def _shapes(request: OpenRequest, threads: int) -> ShapePolicy:
 def _open(path: Path) -> Any:  # noqa: ANN401 (the extension's class)
     try:
         arrays, metadata = read_tensors(path)
-        return Model(json.loads(metadata["nimbed"]), arrays)
-    except (KeyError, ValueError, OSError) as err:
+        return Model(parse_json(metadata["nimbed"]), arrays)
+    except (KeyError, TypeError, ValueError, OSError) as err:  # TypeError: a list in place of settings
         raise BackendError(f"the native engine cannot open {path}: {err}; build the artefact again") from err

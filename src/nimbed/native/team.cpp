@@ -174,9 +174,9 @@ void RightOfWay::leave(bool bulk) {
 }
 
 void RightOfWay::give_way() {
-  if (queries_.load(std::memory_order_relaxed) == 0) return;
+  if (!queries_run()) return;
   std::unique_lock<std::mutex> lock(mutex_);
-  clear_.wait_for(lock, kStandAside, [this] { return queries_.load(std::memory_order_relaxed) == 0; });
+  clear_.wait_for(lock, kStandAside, [this] { return !queries_run(); });
 }
 
 }  // namespace nimbed

@@ -113,6 +113,7 @@ class RightOfWay {
   void give_way();
   // Whether the cores have work without a query's team, whose members would wait for each other's turn on them.
   bool bulk_runs() const { return bulk_ > 0; }
+  bool queries_run() const { return queries_ > 0; }
 
  private:
   void enter(bool bulk);

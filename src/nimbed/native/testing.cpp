@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "arrays.h"
+#include "team.h"
 
 using namespace nanobind::literals;
 
@@ -102,6 +103,17 @@ Output<float, 2> attend(const std::string& kernels, const Input<float, 2>& q, co
   return out;
 }
 
+// Whether what throws in the middle of somebody's run leaves the others standing aside for it.
+bool in_the_way_after_throwing(bool bulk) {
+  RightOfWay way;
+  try {
+    const RightOfWay::Turn turn(way, bulk);
+    throw std::bad_alloc();
+  } catch (const std::bad_alloc&) {
+  }
+  return way.bulk_runs() || way.queries_run();
+}
+
 }  // namespace
 
 void bind_kernels(nb::module_& m) {
@@ -113,6 +125,7 @@ void bind_kernels(nb::module_& m) {
          "times"_a = 1);
   of.def("attend", attend, "kernels"_a, "q"_a, "k"_a, "v"_a, "dim"_a, "distances"_a.none() = nb::none(),
          "times"_a = 1);
+  of.def("in_the_way_after_throwing", in_the_way_after_throwing, "bulk"_a);
 }
 
 }  // namespace nimbed
