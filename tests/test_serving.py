@@ -513,3 +513,16 @@ def test_a_hook_that_raises_stops_nothing(caplog):
         assert encoder.encode(["b"]).shape == (1, 384)
     assert len(heard) == 2
     assert len([r for r in caplog.records if "hook failed" in r.getMessage()]) == 1
+
+
+def test_a_time_limit_bounds_the_tokenizing_of_a_long_text_too(monkeypatch):
+    with Encoder("m", backend="fake", truncate="silent") as encoder:
+        core, go_on = encoder._opened(), threading.Event()
+        tokenize = core.tokenize
+        monkeypatch.setattr(core, "tokenize", lambda *said: go_on.wait(WAIT_S) and tokenize(*said))
+        started = time.monotonic()
+        with pytest.raises(EncodeTimeoutError):
+            encoder.encode(["word " * 100_000], timeout_s=0.1)
+        assert time.monotonic() - started < WAIT_S / 2
+        go_on.set()
+        assert encoder.encode(["word " * 100_000], timeout_s=WAIT_S).shape == (1, 384)

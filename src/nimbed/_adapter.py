@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, PrivateAttr
 from pydantic.fields import FieldInfo
 
 from nimbed import CacheConfig, Encoder, Source, SpecOverrides
 from nimbed._fields import CacheChoice, QuietModel, TextPath
+from nimbed._inputs import check_text
 from nimbed._types import Float32Array, Pooling, Precision, Role, Truncate
+from nimbed._words import FLAT, Words, advising_in
 from nimbed.errors import InputError
 
 __all__ = [
@@ -75,6 +77,9 @@ class OpenOptions(QuietModel):
         description='Run TorchScript that was not built here (backend="ipex").',
     )
 
+    # How its errors name what was said.
+    _words: ClassVar[Words] = FLAT
+
     def _source(self) -> Source:
         return Source(
             revision=self.revision,
@@ -132,38 +137,43 @@ class ModelOptions(OpenOptions):
             self._encoder = self._opened({**prompts, **named})
 
     def _opened(self, prompts: Mapping[str, str]) -> Encoder:
-        return Encoder(
-            self.model_name,
-            backend=self.backend,
-            precision=self.precision,
-            max_length=self.max_length,
-            truncate=self.truncate,
-            dim=self.dim,
-            threads=self._threads(),
-            cache=self.cache,
-            spec=SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize),
-            source=self._source(),
-        )
+        with advising_in(self._words):
+            return Encoder(
+                self.model_name,
+                backend=self.backend,
+                precision=self.precision,
+                max_length=self.max_length,
+                truncate=self.truncate,
+                dim=self.dim,
+                threads=self._threads(),
+                cache=self.cache,
+                spec=SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize),
+                source=self._source(),
+            )
 
     def _threads(self) -> int | None:
         return self.threads
 
     def _documents(self, texts: Sequence[str], *, progress: bool) -> list[list[float]]:
-        if progress:
-            return [row for block in self._encoder.encode_iter(texts, progress=True) for row in to_lists(block)]
-        return to_lists(self._encoder.encode(texts))
+        with advising_in(self._words):
+            if progress:
+                return [row for block in self._encoder.encode_iter(texts, progress=True) for row in to_lists(block)]
+            return to_lists(self._encoder.encode(texts))
 
     async def _adocuments(self, texts: Sequence[str], *, progress: bool) -> list[list[float]]:
         if progress:
             return await asyncio.to_thread(self._documents, texts, progress=True)
-        vectors = await self._encoder.aencode(texts)
+        with advising_in(self._words):
+            vectors = await self._encoder.aencode(texts)
         return to_lists(vectors) if len(vectors) <= _ROWS else await asyncio.to_thread(to_lists, vectors)
 
     def _query(self, text: str) -> list[float]:
-        return to_lists(self._encoder.encode_query(text)[None])[0]
+        with advising_in(self._words):
+            return to_lists(self._encoder.encode_query(text)[None])[0]
 
     async def _aquery(self, text: str) -> list[float]:
-        return to_lists(await self._encoder.aencode([text], role="query"))[0]
+        with advising_in(self._words):
+            return to_lists(await self._encoder.aencode([check_text(text)], role="query"))[0]
 
 
 def to_lists(vectors: Float32Array) -> list[list[float]]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 BLOCK_TEXTS = 512
 # What is tokenized in about the time in which a thread wakes.
 _FEW_CHARACTERS = 2000
+# So many are tokenized in some milliseconds.
+_CHARACTERS_HERE = 20_000
 # What a text weighs at the gate beside its characters.
 _TEXT_WEIGHT = 64
 
@@ -61,7 +63,15 @@ class Call:
             EncodeTimeoutError: it took longer than ``timeout_s``.
             NimbedError: a text cannot be used.
         """
-        wait_in_turn(self._enter(lambda block: block.start(here=here)), timeout_s)
+
+        def start(block: Block) -> None:
+            # Tokenizing can't be interrupted: who has a time limit leaves it to a thread that may go on.
+            if timeout_s is not None and sum(map(len, block.texts)) > _CHARACTERS_HERE:
+                self._core.preparers[self._role].put(block.start)
+            else:
+                block.start(here=here)
+
+        wait_in_turn(self._enter(start), timeout_s)
 
     def result(self, *, timeout_s: float | None = None) -> Vectors:
         """As :meth:`begin` and :meth:`end`. Without a timeout the engine may run on this very thread."""

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from haystack import Document, default_from_dict, default_to_dict
 from pydantic import ConfigDict, Field, PrivateAttr
@@ -13,7 +13,9 @@ from typing_extensions import Self
 from nimbed import Encoder, Reranker, SpecOverrides
 from nimbed._adapter import ModelOptions, Role, TextPath, Truncate
 from nimbed._inputs import excerpt, plain
+from nimbed._words import HAYSTACK, Words, advising_in
 from nimbed.errors import InputTypeError
+from nimbed.reranker import RankedDocument
 
 __all__ = [
     "Embedding",
@@ -44,6 +46,7 @@ class Options(ModelOptions):
     embedding_separator: str = Field(default="\n", description="Between metadata and content.")
     progress_bar: bool = Field(default=False, description="Show a progress bar while documents are embedded.")
     _is_open: bool = PrivateAttr(default=False)
+    _words: ClassVar[Words] = HAYSTACK
 
     def open(self) -> None:
         with _OPENING:
@@ -97,19 +100,28 @@ class Ranking(Options):
     def reranker(self) -> Reranker:
         return self._reranker
 
+    def rank(self, query: str, texts: Sequence[str], top_k: int | None) -> list[RankedDocument]:
+        with advising_in(self._words):
+            return self._reranker.rank(query, texts, top_k=self.limit(top_k))
+
+    async def arank(self, query: str, texts: Sequence[str], top_k: int | None) -> list[RankedDocument]:
+        with advising_in(self._words):
+            return await self._reranker.arank(query, texts, top_k=self.limit(top_k))
+
     def _open(self, prompt_names: Mapping[Role, str] | None = None) -> None:  # noqa: ARG002 (the base's signature)
         instructions = {"query": self.query_instruction, "document": self.text_instruction}
         prompts = {role: text for role, text in instructions.items() if text is not None}
-        self._reranker = Reranker(
-            self.model_name,
-            backend=self.backend,
-            precision=self.precision,
-            max_length=self.max_length,
-            truncate=self.truncate,
-            threads=self.threads,
-            spec=SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize),
-            source=self._source(),
-        )
+        with advising_in(self._words):
+            self._reranker = Reranker(
+                self.model_name,
+                backend=self.backend,
+                precision=self.precision,
+                max_length=self.max_length,
+                truncate=self.truncate,
+                threads=self.threads,
+                spec=SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize),
+                source=self._source(),
+            )
 
     def _close(self) -> None:
         self._reranker.close()

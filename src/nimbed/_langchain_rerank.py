@@ -54,7 +54,7 @@ class NimbedReranker(RerankOptions, BaseDocumentCompressor):
         callbacks: Callbacks | None = None,  # noqa: ARG002 (LangChain's signature)
     ) -> list[Document]:
         """The best documents as copies, best first. Raises as :meth:`nimbed.Reranker.scores`."""
-        ranked = self._reranker.rank(query, [document.page_content for document in documents], top_k=self.top_n)
+        ranked = self._rank(query, [document.page_content for document in documents], self.top_n)
         return self._chosen(documents, ranked)
 
     async def acompress_documents(
@@ -65,7 +65,7 @@ class NimbedReranker(RerankOptions, BaseDocumentCompressor):
     ) -> list[Document]:
         """As :meth:`compress_documents`; the event loop stays free."""
         texts = [document.page_content for document in documents]
-        return self._chosen(documents, await self._reranker.arank(query, texts, top_k=self.top_n))
+        return self._chosen(documents, await self._arank(query, texts, self.top_n))
 
     def _chosen(self, documents: Sequence[Document], ranked: list[RankedDocument]) -> list[Document]:
         least = float("-inf") if self.score_threshold is None else self.score_threshold
@@ -87,8 +87,7 @@ class NimbedCrossEncoder(RerankOptions, BaseCrossEncoder):
 
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """One score for each pair of query and document. Raises as :meth:`nimbed.Reranker.score_pairs`."""
-        scores: list[float] = self._reranker.score_pairs(text_pairs).tolist()
-        return scores
+        return self._score_pairs(text_pairs)
 
 
 def _scored(document: Document, score: float) -> Document:

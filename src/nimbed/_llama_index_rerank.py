@@ -69,7 +69,7 @@ class NimbedRerank(RerankOptions, BaseNodePostprocessor):
             return []
         query = _query(query_bundle)
         with self._event(nodes, query) as event:
-            chosen = self._chosen(nodes, self._reranker.rank(query, _texts(nodes), top_k=self.top_n))
+            chosen = self._chosen(nodes, self._rank(query, _texts(nodes), self.top_n))
             event.on_end(payload={EventPayload.NODES: chosen})
         return chosen
 
@@ -80,7 +80,7 @@ class NimbedRerank(RerankOptions, BaseNodePostprocessor):
             return []
         query = _query(query_bundle)
         with self._event(nodes, query) as event:
-            chosen = self._chosen(nodes, await self._reranker.arank(query, _texts(nodes), top_k=self.top_n))
+            chosen = self._chosen(nodes, await self._arank(query, _texts(nodes), self.top_n))
             event.on_end(payload={EventPayload.NODES: chosen})
         return chosen
 

@@ -1,13 +1,24 @@
 """What the rerank adapters share: the reranker's options as pydantic fields."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
 from nimbed._adapter import MODEL_RULES, OpenOptions, TextPath, Truncate, settle, translate
-from nimbed.reranker import Reranker
+from nimbed._words import FLAT, Words, advising_in
+from nimbed.reranker import RankedDocument, Reranker
 
 __all__ = ["RerankOptions"]
+
+# These adapters have no pooling of their own.
+_WORDS: Words = {
+    r"give it: spec=SpecOverrides\(pooling=([^()]*)\) with": (
+        r"give it to nimbed.quantize(model, out, spec=SpecOverrides(pooling=\1)), and the artefact here, with"
+    ),
+    **{pattern: word for pattern, word in FLAT.items() if "SpecOverrides" not in pattern},
+}
+_RULES = {name: rule for name, rule in MODEL_RULES.items() if rule.becomes != "dim"}
 
 
 class RerankOptions(OpenOptions):
@@ -25,6 +36,7 @@ class RerankOptions(OpenOptions):
         description='For pairs that are too long: "silent", "warn" or "error"; a bi-encoder also knows "chunk".',
     )
     _reranker: Reranker = PrivateAttr()
+    _words: ClassVar[Words] = _WORDS
 
     def __init__(self, **data: Any) -> None:  # noqa: ANN401 (the fields have the types)
         fields = type(self).model_fields
@@ -32,17 +44,31 @@ class RerankOptions(OpenOptions):
         moved = {name: data.pop(name) for name in [*data] if name not in known}
         # What sentence-transformers' CrossEncoder and the frameworks' classes around it take, for those who move over.
         within = moved.pop("model_kwargs", None) or {}
-        said = [*translate(moved, MODEL_RULES), *translate(within, MODEL_RULES, label="model_kwargs[{!r}]")]
+        said = [*translate(moved, _RULES), *translate(within, _RULES, label="model_kwargs[{!r}]")]
         super().__init__(**{**data, **settle(data, said, fields)})
-        self._reranker = Reranker(
-            self.model_name,
-            backend=self.backend,
-            precision=self.precision,
-            max_length=self.max_length,
-            truncate=self.truncate,
-            threads=self.threads,
-            source=self._source(),
-        )
+        with advising_in(self._words):
+            self._reranker = Reranker(
+                self.model_name,
+                backend=self.backend,
+                precision=self.precision,
+                max_length=self.max_length,
+                truncate=self.truncate,
+                threads=self.threads,
+                source=self._source(),
+            )
+
+    def _rank(self, query: str, texts: Sequence[str], top_k: int | None) -> list[RankedDocument]:
+        with advising_in(self._words):
+            return self._reranker.rank(query, texts, top_k=top_k)
+
+    async def _arank(self, query: str, texts: Sequence[str], top_k: int | None) -> list[RankedDocument]:
+        with advising_in(self._words):
+            return await self._reranker.arank(query, texts, top_k=top_k)
+
+    def _score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        with advising_in(self._words):
+            scores: list[float] = self._reranker.score_pairs(pairs).tolist()
+        return scores
 
     @property
     def reranker(self) -> Reranker:

@@ -42,8 +42,8 @@ def check_allowed(path: Path, source: Source) -> None:
     if not source.allow_code and not _record(path).is_file():
         raise InputError(
             f"{path} is TorchScript, which is code, and nimbed did not write it on this machine. If you trust whoever "
-            "made it, allow it with source=Source(allow_code=True) (allow_code=True in the adapters, --allow-code on "
-            "the command line); otherwise build the artefact here from the model's weights"
+            "made it, allow it with source=Source(allow_code=True); otherwise build the artefact here from the model's "
+            "weights"
         )
 
 

@@ -17,6 +17,7 @@ from nimbed._doctor import diagnosis
 from nimbed._npy import write_rows
 from nimbed._places import write_whole
 from nimbed._text_files import read_lines
+from nimbed._words import advising_in, of_command
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError, NimbedError
 
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     chosen = _parser().parse_args(arguments)
     try:
-        status: int = chosen.run(chosen)
+        with advising_in(of_command(vars(chosen))):
+            status: int = chosen.run(chosen)
     except NimbedError as err:
         print(f"nimbed: {err}", file=sys.stderr)
         return 1

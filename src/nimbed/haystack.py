@@ -239,8 +239,7 @@ class NimbedRanker(Opening):
         if not (candidates := distinct(check_documents(documents))):
             return {"documents": []}
         self.warm_up()
-        texts, limit = self._options.texts(candidates), self._options.limit(top_k)
-        ranked = self._options.reranker.rank(query, texts, top_k=limit)
+        ranked = self._options.rank(query, self._options.texts(candidates), top_k)
         return {"documents": self._options.scored(candidates, ranked, score_threshold)}
 
     @component.output_types(documents=list[Document])
@@ -251,8 +250,7 @@ class NimbedRanker(Opening):
         if not (candidates := distinct(check_documents(documents))):
             return {"documents": []}
         await self.warm_up_async()
-        texts, limit = self._options.texts(candidates), self._options.limit(top_k)
-        ranked = await self._options.reranker.arank(query, texts, top_k=limit)
+        ranked = await self._options.arank(query, self._options.texts(candidates), top_k)
         return {"documents": self._options.scored(candidates, ranked, score_threshold)}
 
     @property

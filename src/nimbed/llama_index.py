@@ -37,6 +37,7 @@ from nimbed._adapter import (
 from nimbed._inputs import check_text, check_texts
 from nimbed._llama_index_rerank import NimbedRerank
 from nimbed._machine import thread_share
+from nimbed._words import advising_in
 
 __all__ = ["NimbedEmbedding", "NimbedRerank"]
 
@@ -208,13 +209,13 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         return super().from_dict({name: value for name, value in data.items() if name != "fingerprint"}, **kwargs)
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._cached([check_text(query)], "query", lambda texts: [self._query(texts[0])])[0]
+        return self._cached([self._asked(query)], "query", lambda texts: [self._query(texts[0])])[0]
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
         async def compute(texts: Sequence[str]) -> list[list[float]]:
             return [await self._aquery(texts[0])]
 
-        return (await self._acached([check_text(query)], "query", compute))[0]
+        return (await self._acached([self._asked(query)], "query", compute))[0]
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._cached([text], "document", partial(self._documents, progress=False))[0]
@@ -227,6 +228,10 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return await self._acached(texts, "document", partial(self._adocuments, progress=self.show_progress_bar))
+
+    def _asked(self, query: str) -> str:
+        with advising_in(self._words):
+            return check_text(query)
 
     def _cached(
         self, texts: list[str], role: Role, compute: Callable[[Sequence[str]], list[list[float]]]

@@ -1,0 +1,58 @@
+"""Advice in the words of the door that the user came by: messages name the arguments of Encoder and ``quantize``."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nimbed.errors import NimbedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# By pattern, in the order in which they are applied.
+Words = dict[str, str]
+
+# The adapters' options are flat.
+FLAT: Words = {
+    r"spec=SpecOverrides\((\w+=[^()]*)\)": r"\1",
+    r"(source=)?Source\(file=([^()]*)\)": r"file_name=\2",
+    r"(source=)?Source\((\w+=[^()]*)\)": r"\2",
+    r"use encode\(texts, role='query'\)": "give them one by one",
+    r"for an iterator, use Encoder\.encode_iter": "make a list of it",
+}
+# Haystack's files must not permit code.
+HAYSTACK: Words = {
+    r"If you trust whoever made it, allow it with source=Source\(allow_code=True\); otherwise build": "Build",
+    **FLAT,
+}
+_COMMAND: Words = {
+    r"spec=SpecOverrides\(pooling=([^()]*)\)": r"nimbed quantize MODEL --pooling \1",
+    r"(source=)?Source\(file=([^()]*)\)": r"--file \2",
+    r"(source=)?Source\(allow_code=True\)": "--allow-code",
+    r"(source=)?Source\(local_files_only=True\)": "--offline",
+    r"(source=)?Source\(cache_folder=[^()]*\), or ": "",
+}
+
+
+def of_command(options: Mapping[str, object]) -> Words:
+    """The words of the command ``nimbed``, for one that has these options."""
+    names = "|".join(name for name in sorted(options) if name not in {"model", "run", "settings"})
+    return {**_COMMAND, rf"\b({names})=[\"']?([\w.]+)[\"']?": r"--\1 \2"}
+
+
+@contextmanager
+def advising_in(words: Words) -> Iterator[None]:
+    """Tell nimbed's errors in these words."""
+    try:
+        yield
+    except NimbedError as err:
+        err.args = tuple(_told(part, words) if isinstance(part, str) else part for part in err.args)
+        raise
+
+
+def _told(message: str, words: Words) -> str:
+    for pattern, word in words.items():
+        message = re.sub(pattern, word, message)
+    return message
