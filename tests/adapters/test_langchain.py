@@ -228,5 +228,5 @@ def test_missing_langchain_is_named_with_its_remedy(monkeypatch):
 def test_file_name_chooses_the_graph(tiny_onnx):
     embeddings = NimbedEmbeddings(model=tiny_onnx, file_name="onnx/model.onnx", precision="fp32")
     assert embeddings.encoder.info.reasons["artefact"] == "built from onnx/model.onnx"
-    with pytest.raises(InputError, match=r"file='onnx/other.onnx'.*no such file"):
+    with pytest.raises(InputError, match=r"file_name='onnx/other.onnx'.*no such file"):
         NimbedEmbeddings(model=tiny_onnx, file_name="onnx/other.onnx", precision="fp32")
