@@ -276,8 +276,7 @@ def _explained(name: str, source: Source, error: BaseException) -> NimbedError:
         return _refused(name, source, error)
     if _transient(error):
         return DownloadError(
-            f"{name}: the hub could not be reached: {error}; a copy in its cache is used with "
-            "source=Source(local_files_only=True)"
+            f"{name}: the hub could not be reached: {error}; its cache is used with Source(local_files_only=True)"
         )
     if isinstance(error, OSError):
         return DownloadError(
