@@ -46,6 +46,7 @@ PAGES = {
     "quantisation.md": "rank_correlation  0.99",
     "native.md": "mean_cosine",
     "speed.md": "| 64 callers | 64 tokens |",
+    "security.md": "up CacheConfig(size_bytes=",
     "serving.md": 'nimbed_texts_total{encoder="search"} 2.0',
 }
 
