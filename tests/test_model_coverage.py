@@ -14,7 +14,7 @@ import pytest
 import tokenizers
 
 from nimbed import Calibration, Encoder, _build, quantize
-from nimbed._encoder_shape import ARCHITECTURES, read_shape
+from nimbed._encoder_shape import ARCHITECTURES, check_one_encoder, read_shape
 from nimbed._families import OFFSET_POSITIONS
 from nimbed._tokenize import TextTokenizer, load_tokenizer
 from nimbed.errors import SpecError
@@ -274,3 +274,20 @@ def test_a_padding_that_is_no_token_is_refused(kind, change, key, tmp_path):
 def test_the_width_has_many_names(key, tmp_path):
     config = {"model_type": "some", key: 48, "max_position_embeddings": 64}
     assert read_spec(write(tmp_path, files={"config.json": config})).hidden_size == 48
+
+
+@pytest.mark.parametrize("backend", ["native", "openvino", "torch"])
+@pytest.mark.parametrize("prefixes", [("", "bert."), ("query.", "document.")])
+def test_two_encoders_in_one_file_are_refused(backend, prefixes, tiny_folder, tmp_path):
+    import safetensors.numpy
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "two")
+    weights = safetensors.numpy.load_file(folder / "model.safetensors")
+    both = {prefix + name: values + n for n, prefix in enumerate(prefixes) for name, values in weights.items()}
+    safetensors.numpy.save_file(both, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SpecError, match=r"model\.safetensors holds two encoders: "):
+        Encoder(folder, backend=backend)
+    index = {"weight_map": dict.fromkeys(both, "model.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(SpecError, match="two encoders"):
+        check_one_encoder(folder / "model.safetensors.index.json")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nimbed import _child, errors
+from nimbed._encoder_shape import check_one_encoder
 from nimbed._hub import graph_file
 from nimbed._places import write_whole
 from nimbed._tokenizer_words import FILES
@@ -132,6 +133,7 @@ def make_request(
 ) -> BuildRequest:
     """A request whose target is the user's choice, or the place in the cache that these inputs have."""
     graph = graph_file(model.folder, source, model.engine)
+    check_one_encoder(graph)
     sha256 = sha256_of(*_weight_files(graph), *(model.folder / d.weights for d in spec.dense))
     content = _content(calibration_file, text_field)
     relevant = {

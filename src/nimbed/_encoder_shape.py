@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed._families import padding_of
 from nimbed._json import read_json
+from nimbed._safetensors import read_names
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ ARCHITECTURES = {
     "xlm-roberta": _BERT,
 }
 _MOST_WIDTH = 8192
+# The table of words of BERT's kin and of ModernBERT.
+_TABLES = ("embeddings.word_embeddings.weight", "embeddings.tok_embeddings.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,3 +116,23 @@ def _check(config: Mapping[str, Any], spec: ModelSpec) -> None:
         raise SpecError(f"the native engine has no {spec.pooling} pooling")
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder", False):
         raise SpecError("the native engine runs encoders with absolute positions")
+
+
+def check_one_encoder(network: Path) -> None:
+    """Refuse weights of two encoders: engines would choose between them by rules of their own.
+
+    Args:
+        network: ``model.safetensors``, or the ``.index.json`` of its parts; graphs are passed over.
+
+    Raises:
+        SpecError: there are two tables of words.
+    """
+    if network.suffix not in {".json", ".safetensors"}:
+        return
+    index = network.suffix == ".json"
+    names = list(read_json(network).fields("weight_map")) if index else read_names(network)
+    if len(tables := sorted(name for name in names if name.endswith(_TABLES))) > 1:
+        raise SpecError(
+            f"{network} holds two encoders: {tables[0]} and {tables[1]}; "
+            "save the one that is meant with transformers (model.save_pretrained) in a folder of its own"
+        )

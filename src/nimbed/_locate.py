@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed._build import find_or_build, make_request
 from nimbed._choose import choose_for, choose_precision
-from nimbed._encoder_shape import read_shape
+from nimbed._encoder_shape import check_one_encoder, read_shape
 from nimbed._hub import ModelSource, graph_file, resolve
 from nimbed._places import expanded
 from nimbed._tokenize import load_tokenizer
@@ -220,6 +220,7 @@ def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec)
         weights = source.folder / "model.safetensors"
     if not weights.is_file():
         raise ModelNotFoundError(f"{weights} is missing, and backend={settings.backend!r} reads nothing else")
+    check_one_encoder(weights)
     settings_files = [source.folder / name for name in ("config.json", *FILES)]
     files = [weights, *settings_files, *(source.folder / d.weights for d in spec.dense)]
     chosen = "fp32" if settings.precision == "auto" else settings.precision

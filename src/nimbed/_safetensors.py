@@ -33,16 +33,29 @@ def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         ArtefactError: the file is damaged: it is cut, or its header does not describe it.
     """
     try:
-        mapped = np.memmap(path, np.uint8, mode="r")
-        size = int(mapped[:8].view("<u8")[0]) if len(mapped) >= 8 else _LONGEST_HEADER
-        if size > min(_LONGEST_HEADER, len(mapped) - 8):
-            raise ValueError(f"a header of {size} bytes in a file of {len(mapped)}")  # noqa: TRY301
-        header = json.loads(bytes(mapped[8 : 8 + size]))
-        metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
-        data = mapped[8 + size :]
+        header, metadata, data = _opened(path)
         return {name: _view(data, record) for name, record in header.items()}, metadata
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise ArtefactError(f"{path} is no safetensors file, or damaged: {err}") from err
+
+
+def read_names(path: Path) -> list[str]:
+    """The names of the arrays alone. Raises as :func:`read_tensors`."""
+    try:
+        return list(_opened(path)[0])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+        raise ArtefactError(f"{path} is no safetensors file, or damaged: {err}") from err
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], dict[str, str], Array]:
+    """The arrays' records, the metadata, and the bytes behind them."""
+    mapped = np.memmap(path, np.uint8, mode="r")
+    size = int(mapped[:8].view("<u8")[0]) if len(mapped) >= 8 else _LONGEST_HEADER
+    if size > min(_LONGEST_HEADER, len(mapped) - 8):
+        raise ValueError(f"a header of {size} bytes in a file of {len(mapped)}")
+    header = json.loads(bytes(mapped[8 : 8 + size]))
+    metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
+    return header, metadata, mapped[8 + size :]
 
 
 def _view(data: Array, record: Mapping[str, Any]) -> Array:
