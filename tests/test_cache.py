@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbed._cache import Entry, Keys, VectorCache, Vectors, rows_of
+from nimbed._promise import Promise
 
 DIM = 3
 ENTRY_BYTES = 4 * DIM + 300
@@ -26,7 +26,7 @@ def key(n: int) -> bytes:
 
 
 def claimed(cache: VectorCache, *numbers: int, role="document"):
-    landing: Future[Vectors] = Future()
+    landing: Promise[Vectors] = Promise()
     return landing, cache.claim([key(n) for n in numbers], landing, role)
 
 

@@ -248,3 +248,24 @@ def test_blocks_name_an_item_by_its_place_in_the_whole():
     texts = ["fine"] * 1500 + [None]
     with pytest.raises(InputTypeError, match="item 1500 is NoneType"):
         list(text_blocks(texts))
+
+
+def test_a_call_is_cut_into_the_blocks_of_encode_iter(monkeypatch):
+    from nimbed import Encoder
+
+    monkeypatch.setattr(_inputs, "_BLOCK_CHARACTERS", 1000)
+    with Encoder("m", backend="fake", cache=None, truncate="silent") as encoder:
+        core, tokenized = encoder._opened(), []
+        tokenize = core.tokenize
+
+        def noted(texts, role, items):
+            tokenized.append([len(text) for text in texts])
+            return tokenize(texts, role, items)
+
+        core.tokenize = noted
+        texts = ["x" * 400] * 7 + ["y" * 2500] * 2
+        expected = encoder.encode(texts)
+        assert tokenized == [[400] * 3, [400] * 3, [400, 2500], [2500]]
+        blocks = list(encoder.encode_iter(texts))
+        assert [len(block) for block in blocks] == [3, 3, 2, 1]
+        assert (np.concatenate(blocks) == expected).all()

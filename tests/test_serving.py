@@ -526,3 +526,92 @@ def test_a_time_limit_bounds_the_tokenizing_of_a_long_text_too(monkeypatch):
         assert time.monotonic() - started < WAIT_S / 2
         go_on.set()
         assert encoder.encode(["word " * 100_000], timeout_s=WAIT_S).shape == (1, 384)
+
+
+class Gone(BaseException):
+    """What ends more than a call."""
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, Gone])
+def test_a_hook_that_raises_anything_stops_nothing_on_the_engines_thread(error, caplog):
+    def hook(_):
+        raise error
+
+    with Encoder("m", backend="fake", cache=None) as encoder:
+        for role in ("document", "query"):
+            encoder.on_batch(hook)
+            assert encoder.encode(["a"], role=role, timeout_s=WAIT_S).shape == (1, 384)
+            assert encoder.encode(["b"], role=role, timeout_s=WAIT_S).shape == (1, 384)
+    assert len([r for r in caplog.records if "hook failed" in r.getMessage()]) == 2
+
+
+def test_an_interrupt_within_a_hook_on_the_callers_thread_is_the_callers():
+    def hook(_):
+        raise KeyboardInterrupt
+
+    with Encoder("m", backend="fake") as encoder:
+        stop = encoder.on_batch(hook)
+        with pytest.raises(KeyboardInterrupt):
+            encoder.encode_query("a")
+        stop()
+        assert encoder.encode_query("a").shape == (384,)
+        assert encoder.encode(["a"], timeout_s=WAIT_S).shape == (1, 384)
+
+
+@pytest.mark.parametrize("timeout_s", [None, WAIT_S])
+def test_a_hook_may_embed_and_close(timeout_s):
+    found = []
+    with Encoder("m", backend="fake", cache=None) as encoder, Encoder("m", backend="fake", cache=None) as plain:
+
+        def hook(record):
+            found.append((encoder.encode_query("within"), encoder.encode(["a", "b"]), record.rows))
+
+        stop = encoder.on_batch(hook)
+        encoder.encode(["x"], timeout_s=timeout_s)
+        encoder.encode_query("y", timeout_s=timeout_s)
+        stop()
+        assert [rows for _, _, rows in found] == [1, 1]  # what a hook embeds is no batch
+        for query, documents, _ in found:
+            np.testing.assert_array_equal(query, plain.encode_query("within"))
+            np.testing.assert_array_equal(documents, plain.encode(["a", "b"]))
+        encoder.on_batch(lambda _: encoder.close())
+        assert encoder.encode(["z"], timeout_s=timeout_s).shape == (1, 384)
+        with pytest.raises(ClosedError):
+            encoder.encode(["z"])
+
+
+async def test_close_after_the_gate_let_a_task_in_that_has_not_gone_on(held):
+    one = held(cache=None)
+    first = one.hold()
+    gate = one.encoder._opened().gates["document"]
+    gate._limit = 1000
+    tasks = [asyncio.create_task(one.encoder.aencode([letter * 950])) for letter in "xy"]
+    await asyncio.sleep(0.1)
+    assert gate.waiting == 2
+    one.go_on.set()
+    until(lambda: gate.waiting < 2)  # without a turn of the loop
+    one.encoder.close()
+    for task in tasks:
+        with pytest.raises(ClosedError):
+            await asyncio.wait_for(task, WAIT_S)
+    assert gate.empty
+    await asyncio.to_thread(first.join, WAIT_S)
+
+
+# Time-outs
+
+
+@pytest.mark.parametrize("timeout_s", [-1, -0.0001, float("nan"), float("-inf"), "1", True, [1]])
+def test_what_is_no_time_is_refused_before_anything_is_done(timeout_s):
+    with Encoder("m", backend="fake") as encoder:
+        encoder.encode(["known"])
+        for call in (encoder.encode, encoder.encode_query):
+            with pytest.raises(InputError, match="timeout_s="):
+                call(["known"] if call == encoder.encode else "known", timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize("timeout_s", [float("inf"), 1e300, 1e9, 20, np.float32(20)])
+def test_any_other_time_is_waited_for(timeout_s):
+    with Encoder("m", backend="fake") as encoder:
+        assert encoder.encode(["a", "b"], timeout_s=timeout_s).shape == (2, 384)
+        assert encoder.encode_query("a", timeout_s=timeout_s).shape == (384,)

@@ -10,14 +10,15 @@ import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from concurrent.futures import Future
 
+    from nimbed._promise import Promise
     from nimbed._types import Float32Array, Int32Array, Role
 
 # Key, tuple, integer and node of the ordered dictionary, beside the vector's own bytes (measured, CPython 3.11).
@@ -118,9 +119,9 @@ class CacheStats:
 
 
 class Flight(NamedTuple):
-    """Where a vector that is being computed will be: in the result of a future, at a position."""
+    """Where a vector that is being computed will be: in the result of a promise, at a position."""
 
-    landing: Future[Vectors]
+    landing: Promise[Vectors]
     position: int
     role: Role
 
@@ -166,6 +167,9 @@ class Keys:
 class VectorCache:
     """The LRU, and the flights of this process. Thread-safe.
 
+    Under the lock an interrupt, or a signal handler that asks for vectors, may come with each call of a function, and
+    with nothing else: what belongs together is stored after the calls.
+
     Args:
         limit_bytes: of all entries together.
         tier: asked for what the LRU lacks; owned by the cache.
@@ -178,7 +182,7 @@ class VectorCache:
         self._flights: dict[bytes, Flight] = {}
         self._bytes = 0
         self._hits = self._misses = self._joined = self._evictions = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come from within
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._entries
@@ -186,27 +190,30 @@ class VectorCache:
     def peek(self, keys: Sequence[bytes]) -> list[Entry] | None:
         """All entries, or None where one is missing."""
         with self._lock:
-            found = []
+            entries, found = self._entries, []
             for key in keys:
-                if (entry := self._entries.get(key)) is None:
+                if (entry := entries.get(key)) is None:
                     return None
                 found.append(entry)
             for key in keys:
-                self._entries.move_to_end(key)
+                entries.move_to_end(key)
             self._hits += len(keys)
         return found
 
-    def claim(self, keys: Sequence[bytes], landing: Future[Vectors], role: Role) -> Claim:
+    def claim(self, keys: Sequence[bytes], landing: Promise[Vectors], role: Role) -> Claim:
         """Sort keys into what is here, what another call computes, and what the claimer must compute.
 
         The flights of the leads end with ``landing``, whose result holds their vectors in the order of the leads. A
         query does not join a document's flight, whose turn may be far.
         """
         claim = Claim()
+        land = partial(self._land, keys)
+        landing.add_done_callback(land)  # before there is a flight: none may stay that nobody ends
         with self._lock:
+            entries = self._entries
             for index, key in enumerate(keys):
-                if (entry := self._entries.get(key)) is not None:
-                    self._entries.move_to_end(key)
+                if (entry := entries.get(key)) is not None:
+                    entries.move_to_end(key)
                     claim.entries[index] = entry
                 elif (flight := self._flights.get(key)) is not None and _may_join(flight, landing, role):
                     claim.flights[index] = flight
@@ -216,22 +223,27 @@ class VectorCache:
             self._hits += len(claim.entries)
             self._joined += len(claim.flights)
             self._misses += len(claim.leads)
-        led = [keys[index] for index in claim.leads]
-        landing.add_done_callback(lambda done: self._landed(led, done))
+        if landing.done():  # it was given up meanwhile
+            land(landing)
         return claim
 
     def put(self, keys: Sequence[bytes], vectors: Vectors) -> None:
         """Take entries as the latest used; the oldest give way."""
         new = [vectors.entry(index) for index in range(len(keys))]
         with self._lock:
+            entries = self._entries
             for key, entry in zip(keys, new, strict=True):
-                if (old := self._entries.pop(key, None)) is not None:
-                    self._bytes -= _size(old)
-                if _size(entry) <= self._limit:
-                    self._entries[key] = entry
-                    self._bytes += _size(entry)
-            while self._bytes > self._limit:
-                self._bytes -= _size(self._entries.popitem(last=False)[1])
+                if (size := _size(entry)) > self._limit:
+                    continue
+                more = size - (_size(entries[key]) if key in entries else 0)
+                entries[key] = entry
+                self._bytes += more
+                entries.move_to_end(key)
+            while self._bytes > self._limit and entries:
+                oldest = next(iter(entries))
+                size = _size(entries[oldest])
+                del entries[oldest]
+                self._bytes -= size
                 self._evictions += 1
 
     def stats(self) -> CacheStats:
@@ -251,12 +263,11 @@ class VectorCache:
     def close(self) -> None:
         """Forget everything; the tier writes what waits."""
         with self._lock:
-            self._entries.clear()
-            self._bytes = 0
+            self._entries, self._bytes = OrderedDict(), 0
         if self.tier is not None:
             self.tier.close()
 
-    def _landed(self, keys: Sequence[bytes], landing: Future[Vectors]) -> None:
+    def _land(self, keys: Sequence[bytes], landing: Promise[Vectors]) -> None:
         with self._lock:
             for key in keys:
                 if (flight := self._flights.get(key)) is not None and flight.landing is landing:
@@ -272,5 +283,5 @@ def _size(entry: Entry) -> int:
     return len(entry.row) + _OVERHEAD_BYTES
 
 
-def _may_join(flight: Flight, landing: Future[Vectors], role: Role) -> bool:
+def _may_join(flight: Flight, landing: Promise[Vectors], role: Role) -> bool:
     return flight.landing is landing or ((role == "document" or flight.role == "query") and not flight.landing.done())

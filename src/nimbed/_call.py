@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nimbed._cache import Claim, Entry, Vectors, rows_of
 from nimbed._finish import cut_to
-from nimbed._waiting import await_in_turn, wait_in_turn
+from nimbed._gate import Ticket
+from nimbed._inputs import blocks
+from nimbed._promise import Promise
+from nimbed._waiting import WaitsForItselfError, await_in_turn, wait_in_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from nimbed._cache import Flight
     from nimbed._core import Core
     from nimbed._types import Float32Array, Int32Array, Role
 
-# Texts that are tokenized and queued at a stretch: the engine begins with the first while the next are prepared.
-BLOCK_TEXTS = 512
 # What is tokenized in about the time in which a thread wakes.
 _FEW_CHARACTERS = 2000
 # So many are tokenized in some milliseconds.
@@ -33,7 +31,8 @@ _TEXT_WEIGHT = 64
 class Call:
     """Texts of one caller, from the gate to their vectors.
 
-    What there is to wait for is one sequence of futures; a thread and an event loop differ in how they wait alone.
+    What there is to wait for is one sequence of promises; a thread and an event loop differ in how they wait alone.
+    Whatever ends it early gives up all of its blocks, and with them all that they hold.
 
     Args:
         core: that embeds them.
@@ -48,96 +47,120 @@ class Call:
     ) -> None:
         self._core, self._role, self._texts, self._first = core, role, texts, first
         self._blocks = [
-            Block(core, texts[start : start + BLOCK_TEXTS], role, first + start, keep=keep, share=share)
-            for start in range(0, len(texts), BLOCK_TEXTS)
+            Block(core, block, role, first + start, keep=keep, share=share) for start, block in blocks(texts)
         ]
+        self._apart: Vectors | None = None
 
-    def begin(self, *, timeout_s: float | None = None, here: bool = False) -> None:
-        """Queue the texts; where the queue is full, block until there is room.
+    def result(self, until: float | None = None) -> Vectors:
+        """The vectors: float32 ``[n, dim]``, and cut tokens ``[n]``.
 
         Args:
-            timeout_s: seconds that it may take.
-            here: whether the engine may run on this thread.
+            until: when its time is over, as :func:`nimbed._waiting.ends_at` gives it. Without that the engine may run
+                on this very thread.
 
         Raises:
-            EncodeTimeoutError: it took longer than ``timeout_s``.
+            EncodeTimeoutError: it took longer.
             NimbedError: a text cannot be used.
         """
+        self.begin(until, here=until is None and len(self._blocks) == 1)
+        return self.end(until)
 
-        def start(block: Block) -> None:
-            # Tokenizing can't be interrupted: who has a time limit leaves it to a thread that may go on.
-            if timeout_s is not None and sum(map(len, block.texts)) > _CHARACTERS_HERE:
-                self._core.preparers[self._role].put(block.start)
-            else:
-                block.start(here=here)
+    def begin(self, until: float | None = None, *, here: bool = False) -> None:
+        """Queue the texts; where the queue is full, block until there is room. Raises as :meth:`result`.
 
-        wait_in_turn(self._enter(start), timeout_s)
+        Args:
+            until: when its time is over.
+            here: whether the engine may run on this thread.
+        """
+        try:
+            wait_in_turn(self._enter(lambda block: self._start(block, until, here=here)), until)
+        except WaitsForItselfError:
+            self.cancel()
+            self._apart = self._run_apart()
+        except BaseException:
+            self.cancel()
+            raise
 
-    def result(self, *, timeout_s: float | None = None) -> Vectors:
-        """As :meth:`begin` and :meth:`end`. Without a timeout the engine may run on this very thread."""
-        started = time.monotonic()
-        self.begin(timeout_s=timeout_s, here=timeout_s is None and len(self._blocks) == 1)
-        return self.end(timeout_s=None if timeout_s is None else timeout_s - (time.monotonic() - started))
-
-    def end(self, *, timeout_s: float | None = None) -> Vectors:
-        """Wait for the vectors: float32 ``[n, dim]`` and cut tokens ``[n]``. Raises as :meth:`begin`."""
-        return wait_in_turn(self._land(), timeout_s)
+    def end(self, until: float | None = None) -> Vectors:
+        """Wait for the vectors. Raises as :meth:`result`."""
+        try:
+            return wait_in_turn(self._land(), until)
+        except WaitsForItselfError:
+            self.cancel()
+            self._apart = self._run_apart()
+            return wait_in_turn(self._land(), until)
+        except BaseException:
+            self.cancel()
+            raise
 
     async def aresult(self) -> Vectors:
-        """As :meth:`begin` and :meth:`end`, without a thread that waits; cancelling takes out what has not started."""
-        await await_in_turn(self._enter(lambda block: self._core.preparers[self._role].put(block.start)))
-        return await await_in_turn(self._land())
+        """As :meth:`result`, without a thread that waits; cancelling takes out what has not started."""
+        try:
+            await await_in_turn(self._enter(self._start_elsewhere))
+            return await await_in_turn(self._land())
+        except BaseException:
+            self.cancel()
+            raise
 
     def cancel(self) -> None:
         """Take out what has not started."""
         for block in self._blocks:
-            block.future.cancel()
+            block.promise.cancel()
 
-    def _enter(self, start: Callable[[Block], None]) -> Generator[Future[Any], None, None]:
-        gate = self._core.gates[self._role]
-        with self._cancelled_on_error():
-            for block in self._blocks:
-                place = gate.enter(block.weight)
-                if place is not None:
-                    try:
-                        yield place
-                        place.result()
-                    except BaseException:
-                        if not place.cancel() and place.exception() is None:
-                            gate.leave(block.weight)
-                        raise
-                block.future.add_done_callback(lambda _, weight=block.weight: gate.leave(weight))  # type: ignore[misc]
-                start(block)
-                if block.future.done():  # what failed at once must not wait for the other blocks
-                    block.future.result()
+    def _enter(self, start: Callable[[Block], None]) -> Generator[Promise[Any], None, None]:
+        for block in self._blocks:
+            place = block.enter()
+            if place is not None:
+                yield place
+                place.result()
+            start(block)
+            if block.promise.done():  # what failed at once must not wait for the other blocks
+                block.promise.result()
 
-    def _land(self) -> Generator[Future[Any], None, Vectors]:
+    def _start(self, block: Block, until: float | None, *, here: bool) -> None:
+        # Tokenizing can't be interrupted: who has a time limit leaves it to a thread that may go on.
+        if until is not None and block.weight > _CHARACTERS_HERE:
+            self._start_elsewhere(block)
+        else:
+            block.start(here=here)
+
+    def _start_elsewhere(self, block: Block) -> None:
+        self._core.preparers[self._role].put(block.start)
+
+    def _run_apart(self) -> Vectors:
+        """On this thread, with nothing shared."""
+        items = range(self._first, self._first + len(self._texts))
+        tokens = self._core.tokenize(self._texts, self._role, items)
+        return Vectors(self._core.vectors_apart(tokens, self._role), tokens.cut)
+
+    def _land(self) -> Generator[Promise[Any], None, Vectors]:
         info = self._core.engine.info
-        if len(self._blocks) == 1 and self._blocks[0].computes_all:
-            with self._cancelled_on_error():
-                yield self._blocks[0].future
-                rows, cut = self._blocks[0].future.result()
+        if self._apart is not None:
+            rows, cut = self._apart
+        elif len(self._blocks) == 1 and self._blocks[0].computes_all:
+            yield self._blocks[0].promise
+            rows, cut = self._blocks[0].promise.result()
             rows = rows.copy()  # others who joined may still read it
         else:
             rows, cut = yield from self._gathered()
         self._core.engine.tokenizer.refuse_cut(cut, range(self._first, self._first + len(cut)))
         return Vectors(cut_to(info.dim, rows, normalize=info.normalize), cut)
 
-    def _gathered(self) -> Generator[Future[Any], None, Vectors]:
+    def _gathered(self) -> Generator[Promise[Any], None, Vectors]:
         """From the cache, from the blocks, and from the flights of others, in the order of the texts."""
         rows = np.empty((len(self._texts), self._core.engine.spec.dim), np.float32)
         cut = np.zeros(len(self._texts), np.int32)
-        with self._cancelled_on_error():
-            for block in self._blocks:
-                yield block.future
-                block.future.result()
-            for start, block in zip(range(0, len(self._texts), BLOCK_TEXTS), self._blocks, strict=False):
-                part = slice(start, start + len(block.texts))
-                block.fill(rows[part], cut[part])
-                yield from self._land_flights(block, rows[part], cut[part])
+        for block in self._blocks:
+            yield block.promise
+            block.promise.result()
+        for block in tuple(self._blocks):  # which _land_flights adds to
+            start = block.first - self._first
+            part = slice(start, start + len(block.texts))
+            block.fill(rows[part], cut[part])
+            yield from self._land_flights(block, rows[part], cut[part])
         return Vectors(rows, cut)
 
-    def _land_flights(self, block: Block, rows: Float32Array, cut: Int32Array) -> Generator[Future[Any], None, None]:
+    def _land_flights(self, block: Block, rows: Float32Array, cut: Int32Array) -> Generator[Promise[Any], None, None]:
         """The vectors that others compute; what they did not bring is computed here, and fails as its own."""
         alone = []
         for index, flight in block.flights():
@@ -151,16 +174,8 @@ class Call:
             again = Block(self._core, [block.texts[index]], self._role, block.first + index, share=False)
             self._blocks.append(again)
             again.start()
-            yield again.future
-            rows[index], cut[index] = (part[0] for part in again.future.result())
-
-    @contextmanager
-    def _cancelled_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self.cancel()
-            raise
+            yield again.promise
+            rows[index], cut[index] = (part[0] for part in again.promise.result())
 
 
 class Block:
@@ -168,7 +183,7 @@ class Block:
 
     Args:
         core: that embeds them.
-        texts: at most ``BLOCK_TEXTS``.
+        texts: as many as :func:`nimbed._inputs.blocks` puts together.
         role: whose prompt they get.
         first: number of the first text, for messages.
         keep: whether the process's cache takes the vectors; a shared tier does in any case.
@@ -179,27 +194,34 @@ class Block:
         self, core: Core, texts: Sequence[Any], role: Role, first: int, *, keep: bool = True, share: bool = True
     ) -> None:
         self.texts, self.role, self.first = texts, role, first
-        self.weight = sum(map(len, texts)) + _TEXT_WEIGHT * len(texts)
         # Its result has the vectors of the leads.
-        self.future: Future[Vectors] = Future()
+        self.promise: Promise[Vectors] = Promise()
         self.claim = Claim()
+        self.weight = sum(map(len, texts)) + _TEXT_WEIGHT * len(texts)
+        self._ticket = Ticket(self.weight)
         self._core = core
         self._keep, self._share = keep, share
 
+    def enter(self) -> Promise[None] | None:
+        """None where there is room at the gate, or what is done when there is; it leaves when it is done itself."""
+        gate, ticket = self._core.gates[self.role], self._ticket
+        self.promise.add_done_callback(lambda _: gate.leave(ticket))  # before it enters: nobody may stay within
+        return gate.enter(ticket)
+
     def start(self, *, here: bool = False) -> None:
-        """Look in the cache, tokenize what it lacks, and queue it. What goes wrong is the future's.
+        """Look in the cache, tokenize what it lacks, and queue it. What goes wrong is the promise's.
 
         Args:
             here: whether the engine may run on this thread.
         """
-        if self.future.cancelled():
+        if self.promise.done():
             return
         try:
+            self._core.refuse_closed()
             self._start(here=here)
         except BaseException as err:
-            if not self.future.done() and self.future.set_running_or_notify_cancel():
-                self.future.set_exception(err)
-            elif not isinstance(err, Exception):  # an interrupt that came when all was done
+            self.promise.set_exception(err)
+            if not isinstance(err, Exception):
                 raise
 
     def _start(self, *, here: bool) -> None:
@@ -208,7 +230,7 @@ class Block:
             self._compute(list(range(len(self.texts))), None, here=here)
             return
         keys = core.keys(self.role)(self.texts)
-        self.claim = claim = cache.claim(keys, self.future, self.role)
+        self.claim = claim = cache.claim(keys, self.promise, self.role)
         led = [keys[i] for i in claim.leads]
         self._compute(claim.leads, led, cache.tier.get(led) if cache.tier and led else None, here=here)
 
@@ -235,11 +257,11 @@ class Block:
                 core.cache.put(keys, vectors)
             return vectors
 
-        core.scheduler.submit(tokens.sequences, self.role, future=self.future, finish=finish, here=here)
+        core.scheduler.submit(tokens.sequences, self.role, promise=self.promise, finish=finish, here=here)
 
     @property
     def computes_all(self) -> bool:
-        """Whether all of its vectors are its own future's result; known once it has started."""
+        """Whether all of its vectors are its own promise's result; known once it has started."""
         return len(self.claim.leads) == len(self.texts)
 
     def flights(self) -> list[tuple[int, Flight]]:
@@ -247,10 +269,10 @@ class Block:
         return list(self.claim.flights.items())
 
     def fill(self, rows: Float32Array, cut: Int32Array) -> None:
-        """Write what came of it to ``[n, full_dim]`` and ``[n]``: from the cache, and from the future."""
+        """Write what came of it to ``[n, full_dim]`` and ``[n]``: from the cache, and from the promise."""
         claim = self.claim
         if claim.leads:
-            rows[claim.leads], cut[claim.leads] = self.future.result()
+            rows[claim.leads], cut[claim.leads] = self.promise.result()
         if claim.entries:
             known, entries = list(claim.entries), list(claim.entries.values())
             rows[known], cut[known] = rows_of(entries, rows.shape[1]), [entry.cut for entry in entries]

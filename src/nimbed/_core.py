@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +12,9 @@ import numpy as np
 from nimbed._cache import Keys, VectorCache, Vectors, rows_of
 from nimbed._finish import cut_to, join_windows, l2_normalized
 from nimbed._gate import Gate
-from nimbed._jobs import JobThread
+from nimbed._jobs import JobThread, until
 from nimbed._pairs import PairTokenizer
+from nimbed._reentry import within_a_call
 from nimbed._scheduler import Scheduler
 from nimbed._store_urls import check_url, without_credentials
 from nimbed._stores import open_store
@@ -27,10 +30,14 @@ if TYPE_CHECKING:
     from nimbed._tokenize import TokenizedTexts
     from nimbed._types import BatchRecord, Float32Array, Role
 
+logger = logging.getLogger("nimbed")
+
 # Characters of text that may be under way in each role; more waits outside.
 _WITHIN: dict[Role, int] = {"query": 1_000_000, "document": 4_000_000}
 # Tokens up to which shapes are warmed: few queries are longer, and the first ones would wait while long shapes run.
 _WARMED = 128
+# So long closing waits for callers.
+_CLOSE_S = 10.0
 
 
 class Core:
@@ -44,6 +51,8 @@ class Core:
 
     def __init__(self, engine: Engine, cache: CacheConfig | None, on_batch: weakref.WeakMethod[Any]) -> None:
         self.engine = engine
+        self._process = os.getpid()
+        self._closed = False
         self.cache = None if cache is None else VectorCache(cache.size_bytes, _tier(cache, engine.spec.dim))
         self.gates: dict[Role, Gate] = {role: Gate(limit) for role, limit in _WITHIN.items()}
         # Two threads: a query must not wait until a block of documents is tokenized.
@@ -58,7 +67,12 @@ class Core:
 
         backend, shapes = engine.backend, engine.backend.shapes
         self.scheduler = Scheduler(backend.session(), shapes, backend.bulk(), engine.spec.dim, on_batch=tell)
+
+    def start(self) -> None:
+        """Start the threads before the engine; where that fails, it has to be closed."""
+        self.scheduler.start()
         # Queries run alone: every length that one is likely to have is compiled while nothing else waits.
+        shapes = self.engine.backend.shapes
         lengths = [n for n in shapes.lengths if shapes.least_alone <= n <= _WARMED]
         self.scheduler.warm([np.zeros(n, np.int32) for n in lengths])
 
@@ -95,13 +109,41 @@ class Core:
         again = self.engine.info.normalize and (tokens.windowed or self.engine.normalize_after)
         return l2_normalized(vectors) if again else vectors
 
+    def vectors_apart(self, tokens: TokenizedTexts, role: Role) -> Float32Array:
+        """As :meth:`vectors`, computed on this thread in a session of its own, for one who must not wait."""
+        self.refuse_closed()
+        raw = self.scheduler.runner.apart(tokens.sequences, role, self.engine.backend.session())
+        return self.vectors(raw, tokens)
+
+    def refuse_closed(self) -> None:
+        """Raise ClosedError where it is closed."""
+        if self._closed:
+            raise ClosedError("this encoder was closed before the call was done")
+
     def close(self) -> None:
         """Fail what waits, write what the tier has not written, give the engine back."""
+        if self._closed or os.getpid() != self._process:
+            return  # in a fork, threads and engine are the parent's
+        self._closed = True
         for gate in self.gates.values():
             gate.close(ClosedError("this encoder was closed before the call was done"))
         for preparer in self.preparers.values():
-            preparer.close()
-        self.scheduler.close()
+            preparer.stop()
+        self.scheduler.stop()
+        if not within_a_call():
+            self._finish()
+            return
+        try:  # not a daemon: the interpreter does not end before it
+            threading.Thread(target=self._finish, name="nimbed-close", daemon=False).start()
+        except RuntimeError:
+            logger.warning("no thread could be started to wait for the encoder's end", exc_info=True)
+
+    def _finish(self) -> None:
+        """Wait for what is under way: a thread in the engine or the tokenizer must not outlive the interpreter."""
+        for preparer in self.preparers.values():
+            preparer.join()
+        self.scheduler.join()
+        until(lambda: all(gate.empty for gate in self.gates.values()), _CLOSE_S)  # callers who tokenize
         if self.cache is not None:
             self.cache.close()
         self.engine.backend.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,6 +15,8 @@ _resets: MutableMapping[object, Callable[[object], None]] = weakref.WeakKeyDicti
 # What a parent's object held stays referenced in the child: an engine whose threads did not come along
 # cannot be torn down there.
 _inherited: list[object] = []
+_process = os.getpid()
+_locks: dict[int, threading.RLock] = {}
 
 
 def reset_in_child(thing: T, reset: Callable[[T], None]) -> None:
@@ -21,7 +24,19 @@ def reset_in_child(thing: T, reset: Callable[[T], None]) -> None:
     _resets[thing] = reset  # type: ignore[assignment]
 
 
+def notice() -> None:
+    """Reset now where this process is a fork that Python was not told of, as where C code calls ``fork``."""
+    process = os.getpid()
+    if process != _process:
+        # One lock for each process: another thread of the parent may have held it.
+        with _locks.setdefault(process, threading.RLock()):
+            if process != _process:
+                _after_fork()
+
+
 def _after_fork() -> None:
+    global _process  # noqa: PLW0603 (there is one process)
+    _process = os.getpid()
     for thing, reset in list(_resets.items()):
         _inherited.append(dict(thing.__dict__))
         reset(thing)

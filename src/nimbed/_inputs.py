@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sized
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from nimbed.errors import InputTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# encode_iter holds two blocks of at most this many texts and characters.
-_BLOCK_TEXTS, _BLOCK_CHARACTERS = 512, 4_000_000
+Item = TypeVar("Item", bound=Sized)
+
+# A block ends with the text that makes it this many texts or characters. It is tokenized at a stretch, and the engine
+# begins with the first while the next is prepared. encode_iter holds two of them.
+_BLOCK_TEXTS, _BLOCK_CHARACTERS = 512, 1_000_000
 
 
 def check_texts(texts: object, *, remedy: str = "for an iterator, use Encoder.encode_iter") -> list[str]:
@@ -49,18 +52,23 @@ def check_rows(texts: object) -> None:
         raise InputTypeError(f"a list of strings is wanted, not one {type(texts).__name__}; {remedy}")
 
 
-def text_blocks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+def blocks(items: Iterable[Item]) -> Iterator[tuple[int, list[Item]]]:
     """Lists of bounded size, read from the iterable as they are needed, each with the number of its first item."""
-    block: list[str] = []
+    block: list[Item] = []
     characters = first = 0
-    for index, item in enumerate(texts):
-        block.append(plain(item, f"item {index}"))
-        characters += len(block[-1])
+    for index, item in enumerate(items):
+        block.append(item)
+        characters += len(item)
         if len(block) == _BLOCK_TEXTS or characters >= _BLOCK_CHARACTERS:
             yield first, block
             block, characters, first = [], 0, index + 1
     if block:
         yield first, block
+
+
+def text_blocks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """:func:`blocks` of what must be strings."""
+    return blocks(plain(item, f"item {index}") for index, item in enumerate(texts))
 
 
 def check_text(text: object) -> str:

@@ -1,13 +1,44 @@
-"""A thread for what others should not stop to do."""
+"""Threads: one for what others should not stop to do, and what is said where none can be started."""
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING
+
+from nimbed.errors import BackendError, ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+logger = logging.getLogger("nimbed")
+
+
+def start(thread: threading.Thread) -> threading.Thread:
+    """The thread, started.
+
+    Raises:
+        BackendError: the system lets this process have no further thread.
+    """
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError) as err:
+        if isinstance(err.__context__, KeyboardInterrupt):
+            raise err.__context__ from None  # it came while the thread's start was waited for
+        raise BackendError(
+            f"the thread {thread.name} cannot be started ({err}): the process is at its limit of threads (ulimit -u; "
+            "in a container pids.max) or of memory (ulimit -v); raise it, or let the program start fewer threads"
+        ) from err
+    return thread
+
+
+def until(condition: Callable[[], bool], wait_s: float) -> None:
+    """Wait for what others bring about and do not tell, and so long at most."""
+    end = time.monotonic() + wait_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 class JobThread:
@@ -16,25 +47,46 @@ class JobThread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def put(self, job: Callable[[], None]) -> None:
-        """Let a job run on the thread; it must not raise."""
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                    self._thread.start()
-        self._jobs.put(job)
+        """Let a job run on the thread.
 
-    def close(self, *, wait_s: float = 0.0) -> None:
-        """End the thread when the jobs that wait have run, and give it so long to do it."""
-        self._jobs.put(None)
+        Raises:
+            ClosedError: it was closed.
+            BackendError: the thread could not be started.
+        """
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this encoder is closed")
+            if self._thread is None:
+                self._thread = start(threading.Thread(target=self._work, name=self._name, daemon=True))
+            self._jobs.put(job)
+
+    def stop(self) -> None:
+        """Take no further jobs; the thread ends when those that wait have run."""
+        with self._lock:
+            self._closed = True
+            self._jobs.put(None)
+
+    def join(self, wait_s: float | None = None) -> None:
+        """Wait for the thread's end, and so long at most."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(wait_s)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-            del job
+        job: Callable[[], None] | None = _nothing
+        while job is not None:
+            job = _nothing
+            try:
+                if (job := self._jobs.get()) is not None:
+                    job()
+            except BaseException:  # what a job raises is not the next one's
+                logger.exception("a job on the thread %s failed", self._name)
+        self._jobs.put(None)  # an interrupt while it was started may have left a second thread
+
+
+def _nothing() -> None:
+    pass

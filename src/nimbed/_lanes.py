@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nimbed._plan import plan
+from nimbed._promise import Promise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,69 +22,59 @@ _WINDOW_BATCHES = 128
 _SHARE_ROWS = 512
 
 
-@dataclass(eq=False, kw_only=True)
+def as_they_are(vectors: Float32Array) -> Float32Array:
+    """Finishes nothing."""
+    return vectors
+
+
+@dataclass(eq=False)
 class Request:
-    """Sequences of one caller, their vectors as they come, and the future that waits for the last.
+    """Sequences of one caller, their vectors as they come, and the promise that waits for the last.
 
     Attributes:
         sequences: token ids.
         vectors: float32 ``[len(sequences), dim]``.
-        finish: makes the future's result of the vectors.
-        future: cancelling it takes out the rows that have not started.
+        finish: makes the promise's result of the vectors.
+        promise: giving it up takes out the rows that have not started.
+        planned: sequences that are in batches, or about to be.
     """
 
     sequences: Sequence[Int32Array]
     vectors: Float32Array
-    finish: Callable[[Float32Array], Any]
-    future: Future[Any] = field(default_factory=Future)
+    finish: Callable[[Float32Array], Any] = as_they_are
+    promise: Promise[Any] = field(default_factory=Promise)
     planned: int = 0
     _done: int = 0
-    _told: bool = False
-    _ended: bool = False
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def over(self) -> bool:
         """Whether nobody waits for it any more."""
-        if not self.future.done():
-            return False
-        with self._lock:
-            if self.future.cancelled() and not self._told:
-                self._told = True
-                self.future.set_running_or_notify_cancel()
-        return True
+        return self.promise.done()
 
     def put(self, index: int, vector: Float32Array) -> None:
-        """Take the vector of one sequence; with the last one the future is done."""
+        """Take the vector of one sequence; with the last one the promise is done."""
         self.vectors[index] = vector
         with self._lock:  # rows may be in batches that end at the same time
             self._done += 1
-            last = self._done == len(self.sequences)
-        if last:
+            done = self._done
+        if done == len(self.sequences):
             self.complete()
 
     def complete(self) -> None:
-        """Finish the vectors and resolve the future."""
-        if not self._end():
+        """Finish the vectors and keep the promise."""
+        if self.over:
             return
         try:
-            self.future.set_result(self.finish(self.vectors))
+            result = self.finish(self.vectors)
         except Exception as err:  # noqa: BLE001 (it belongs to the caller, not to this thread)
-            self.future.set_exception(err)
+            self.promise.set_exception(err)
+        else:
+            self.promise.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """Resolve the future with an error, unless it is resolved."""
-        if self._end():
-            self.future.set_exception(error)
-
-    def _end(self) -> bool:
-        """Whether the future is the asking thread's to resolve: one alone may, and nobody if it was cancelled."""
-        with self._lock:
-            if self._ended or self.over:
-                return False
-            self._ended = self.future.set_running_or_notify_cancel()
-            self._told = not self._ended
-            return self._ended
+        """Let the caller have an error, unless there is an outcome."""
+        self.promise.set_exception(error)
 
 
 # A request and the number of its sequence.
@@ -169,7 +159,10 @@ class Lane:
         while self:
             if not self._ready:
                 self._plan()
-            elif (batch := self._ready.popleft().alive()).rows:
+                continue
+            batch = self._ready[0].alive()
+            del self._ready[0]
+            if batch.rows:
                 return batch
         return None
 
@@ -183,29 +176,32 @@ class Lane:
         return list(left.values())
 
     def _plan(self) -> None:
-        rows = self._window()
+        """Make batches of what waits. Nothing has changed where it fails, so that nobody is lost."""
+        rows, waiting = self._window()
+        loose: list[Row] = []
         if len(rows) == 1:  # as most queries come
-            self._ready.append(Batch(role=self._role, rows=rows))
-            return
-        batches = plan([len(request.sequences[index]) for request, index in rows], self._shapes)
-        if not self._ahead:
-            batches = [batch for batch in batches if 0 in batch]
-            planned = {int(i) for batch in batches for i in batch}
-            self._loose = [row for i, row in enumerate(rows) if i not in planned]
-        for batch in batches:
-            self._ready.append(Batch(role=self._role, rows=[rows[i] for i in batch]))
+            ready = deque([Batch(role=self._role, rows=rows)])
+        else:
+            batches = plan([len(request.sequences[index]) for request, index in rows], self._shapes)
+            if not self._ahead:
+                batches = [batch for batch in batches if 0 in batch]
+                planned = {int(i) for batch in batches for i in batch}
+                loose = [row for i, row in enumerate(rows) if i not in planned]
+            ready = deque(Batch(role=self._role, rows=[rows[i] for i in batch]) for batch in batches)
+        self._waiting, self._loose, self._ready = waiting, loose, ready
 
-    def _window(self) -> list[Row]:
-        """Rows that are planned together, those that have waited longest first."""
-        rows, self._loose = [row for row in self._loose if not row[0].over], []
+    def _window(self) -> tuple[list[Row], deque[Request]]:
+        """Rows that are planned together, those that have waited longest first; and who waits then."""
+        waiting = self._waiting.copy()
+        rows = [row for row in self._loose if not row[0].over]
         tokens = sum(len(request.sequences[index]) for request, index in rows)
-        while self._waiting and tokens < _WINDOW_BATCHES * self._shapes.token_budget:
-            request = self._waiting.popleft()
+        while waiting and tokens < _WINDOW_BATCHES * self._shapes.token_budget:
+            request = waiting.popleft()
             if request.over:
                 continue
             first, request.planned = request.planned, min(request.planned + _SHARE_ROWS, len(request.sequences))
             rows += [(request, index) for index in range(first, request.planned)]
             tokens += sum(map(len, request.sequences[first : request.planned]))
             if request.planned < len(request.sequences):
-                self._waiting.append(request)
-        return rows
+                waiting.append(request)
+        return rows, waiting

@@ -38,7 +38,7 @@ class OpenModel:
 
     def stats(self) -> EncoderStats:
         """Counts since the encoder was made (in this process)."""
-        core, meter = self._core, self._meter
+        core, meter = self._current(), self._meter
         return EncoderStats(
             **meter.counts,
             queue_depth=0 if core is None else core.scheduler.depth("query") + core.scheduler.depth("document"),
@@ -66,7 +66,12 @@ class OpenModel:
         return self.info.fingerprint
 
     def close(self) -> None:
-        """Stop the worker and give the model's memory back; later calls raise ClosedError."""
+        """Stop the worker and give the model's memory back; later calls raise ClosedError.
+
+        Called from within a call (by a signal handler, or a hook of :meth:`on_batch`) it returns at once, and a thread
+        of its own waits for what runs.
+        """
+        _fork.notice()
         with self._lock:
             self._core, self._closed = None, True
         if self._finalizer is not None:
@@ -100,15 +105,33 @@ class OpenModel:
         self._meter = Meter(self._meter.hooks if hasattr(self, "_meter") else [])
         _fork.reset_in_child(self, OpenModel._reset)
 
+    def _current(self) -> Core | None:
+        """What is open in this process."""
+        _fork.notice()
+        return self._core
+
     def _opened(self) -> Core:
-        core = self._core
+        core = self._current()
         if core is not None:
             return core
         with self._lock:
-            if self._closed:
-                raise ClosedError("this encoder is closed")
+            if self._core is None and not self._closed:
+                self._take(
+                    Core(open_engine(self._settings), self._settings.cache, weakref.WeakMethod(self._meter.batch))
+                )
             if self._core is None:
-                engine = open_engine(self._settings)
-                self._core = Core(engine, self._settings.cache, weakref.WeakMethod(self._meter.batch))
-                self._finalizer = weakref.finalize(self, self._core.close)
+                raise ClosedError("this encoder is closed")
             return self._core
+
+    def _take(self, core: Core) -> None:
+        """Start it, unless a signal handler opened another one meanwhile, or closed this encoder."""
+        try:
+            core.start()
+            if self._core is None and not self._closed:
+                self._finalizer = weakref.finalize(self, core.close)
+                self._core = core
+            else:
+                core.close()
+        except BaseException:
+            core.close()
+            raise

@@ -16,6 +16,7 @@ from nimbed._hub import Source
 from nimbed._inputs import check_model, check_rows, check_text, check_texts, text_blocks
 from nimbed._open import OpenModel
 from nimbed._settings import CacheConfig, EncoderInfo, EncoderStats, Settings
+from nimbed._waiting import ends_at
 from nimbed.errors import InputError
 from nimbed.spec import SpecOverrides
 
@@ -140,7 +141,8 @@ class Encoder(OpenModel):
             role: "document" or "query": queries do not wait for documents, and have a prompt of their own.
             dtype: "float32"; "float16"; "int8", steps of the ranges that the artefact keeps; or "ubinary", a bit for
                 each component above 0, eight a byte. See ``quantize_embeddings`` of sentence-transformers.
-            timeout_s: seconds to wait for the vectors, a full queue included; None waits as long as it takes.
+            timeout_s: seconds to wait for the vectors, a full queue included; None, or infinity, waits as long as it
+                takes.
 
         Returns:
             ``[len(texts), dim]``, in the order of the texts; ``(0, dim)`` for an empty list. For "ubinary" uint8
@@ -148,13 +150,15 @@ class Encoder(OpenModel):
 
         Raises:
             InputTypeError: something is not a string; names the index.
-            InputError: a text is not valid Unicode, the role is unknown, or the artefact has no such dtype.
+            InputError: a text is not valid Unicode, the role is unknown, the artefact has no such dtype, or
+                ``timeout_s`` is no number from 0 on.
             TruncationError: a text is too long and the policy is "error".
             EncodeTimeoutError: it took longer than ``timeout_s``.
         """
-        items, core, started = check_texts(texts), self._ready(role, dtype), time.perf_counter()
+        until, started = ends_at(timeout_s), time.perf_counter()
+        items, core = check_texts(texts), self._ready(role, dtype)
         if (vectors := core.cached(items, role)) is None:
-            vectors = Call(core, items, role).result(timeout_s=timeout_s)
+            vectors = Call(core, items, role).result(until)
         return convert(self._answer(core, vectors, role, started), dtype, core.engine.ranges)
 
     @overload
@@ -170,7 +174,7 @@ class Encoder(OpenModel):
     async def aencode(self, texts: Sequence[str], *, role: Role = "document", dtype: Dtype = "float32") -> AnyArray:
         """As :meth:`encode`; the event loop stays free. Cancelling takes out what has not started."""
         items, started = check_texts(texts), time.perf_counter()
-        if self._core is None:  # a copy that has not opened the model
+        if self._current() is None:  # a copy that has not opened the model
             import asyncio
 
             await asyncio.to_thread(self._opened)

@@ -192,7 +192,7 @@ class _CrossEncoder(OpenModel):
 
     async def ascore(self, pairs: Sequence[Pair]) -> Float32Array:
         started = time.perf_counter()
-        if self._core is None:  # a copy that has not opened the model
+        if self._current() is None:  # a copy that has not opened the model
             import asyncio
 
             await asyncio.to_thread(self._opened)

@@ -139,6 +139,8 @@ class _Tuner:
         """Seconds of each round, A B C A B C, as many as there is time for; one goes before them."""
         backends = [open_backend("openvino", replace(self._request, tuning=t)) for t in tunings]
         schedulers = [Scheduler(b.session(), b.shapes, b.bulk(), self._dim, on_batch=lambda _: None) for b in backends]
+        for scheduler in schedulers:
+            scheduler.start()
         role = _ROLES[kind]
         runs = [partial(_run, scheduler, self._sequences[kind], role) for scheduler in schedulers]
         took: list[list[float]] = [[run()] for run in runs]
