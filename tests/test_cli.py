@@ -11,9 +11,11 @@ import threading
 import numpy as np
 import pytest
 
+import nimbed
 from nimbed import Encoder
 from nimbed._npy import write_rows
 from nimbed._places import write_whole
+from nimbed.artefact import open_artefact
 from nimbed.cli import main
 from nimbed.errors import EncodeTimeoutError, InputError
 
@@ -211,3 +213,13 @@ def test_errors_are_one_line(capsys):
     said = capsys.readouterr().err
     assert said.startswith("nimbed: ./nowhere: neither a folder nor a hub id")
     assert said.count("\n") == 1
+
+
+def test_verify(tiny_onnx, tmp_path, capsys):
+    folder = nimbed.quantize(tiny_onnx, tmp_path / "artefact", precision="fp32", progress=False).folder
+    assert main(["verify", str(folder)]) == 0
+    digest = open_artefact(folder).manifest.digest
+    assert capsys.readouterr().out == f"{folder}: 3 files as they were built, digest {digest}\n"
+    (folder / "model.bin").write_bytes(b"other")
+    assert main(["verify", str(folder)]) == 1
+    assert "model.bin has 5 bytes" in capsys.readouterr().err

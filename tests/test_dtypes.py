@@ -14,7 +14,7 @@ from sentence_transformers.util.quantization import quantize_embeddings
 from nimbed import Encoder, SpecOverrides, quantize
 from nimbed._dtypes import check_dtype, convert, load_ranges, ranges_of_cut, save_ranges
 from nimbed._finish import cut_to, l2_normalized
-from nimbed.errors import InputError
+from nimbed.errors import ArtefactError, InputError
 
 TEXTS = ["one", "two words", "a somewhat longer text, with punctuation!"]
 VECTORS = arrays.arrays(
@@ -67,10 +67,10 @@ def test_no_calibration_vector_is_clipped_at_any_width(tmp_path_factory, vectors
     save_ranges(folder, unit)
     dim = min(dim, unit.shape[1])
     cut = cut_to(dim, unit, normalize=True)
-    least, most = ranges_of_cut(load_ranges(folder), dim, normalize=True)
+    least, most = ranges_of_cut(load_ranges(folder, unit.shape[1]), dim, normalize=True)
     assert (cut >= least - 1e-5).all()
     assert (cut <= most + 1e-5).all()
-    raw = ranges_of_cut(load_ranges(folder), dim, normalize=False)
+    raw = ranges_of_cut(load_ranges(folder, unit.shape[1]), dim, normalize=False)
     np.testing.assert_array_equal(raw, [unit[:, :dim].min(0), unit[:, :dim].max(0)])
 
 
@@ -163,7 +163,7 @@ def test_an_fp32_artefact_that_was_given_texts_has_ranges(tiny_folder, tmp_path)
     assert "ranges.npy" in artefact.manifest.files
     with Encoder(artefact) as opened:
         exact, codes = opened.encode(TEXTS), opened.encode(TEXTS, dtype="int8")
-    ranges = load_ranges(artefact.folder)[:2]
+    ranges = load_ranges(artefact.folder, exact.shape[1])[:2]
     np.testing.assert_array_equal(codes, quantize_embeddings(exact, "int8", ranges=ranges))
     # Its graph does not normalise, and the ranges are those of its own vectors.
     with Encoder(artefact, spec=SpecOverrides(normalize=True)) as later, pytest.raises(InputError, match="range"):
@@ -174,3 +174,29 @@ def test_check_dtype_lets_pass_what_can_be():
     for dtype in ("float32", "float16", "ubinary"):
         check_dtype(dtype, 16, None)
     check_dtype("int8", 12, np.zeros((2, 12), np.float32))
+
+
+GOOD = np.zeros((3, 8), np.float32)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x93NUMPY", b"no array", GOOD[:2], GOOD[:, :7], GOOD.astype(np.float64), np.float32(1),
+     np.full((3, 8), np.nan, np.float32), np.array(["a"]), np.full((3, 8), None)],
+)  # fmt: skip
+def test_ranges_that_are_none_are_refused_by_name(tmp_path, content):
+    if isinstance(content, bytes):
+        (tmp_path / "ranges.npy").write_bytes(content)
+    else:
+        np.save(tmp_path / "ranges.npy", content, allow_pickle=True)
+    with pytest.raises(ArtefactError, match=r"ranges\.npy.*copy or build the artefact again"):
+        load_ranges(tmp_path, 8)
+
+
+def test_a_header_that_asks_for_more_than_there_is(tmp_path):
+    np.save(tmp_path / "ranges.npy", GOOD)
+    content = (tmp_path / "ranges.npy").read_bytes()
+    for shape in (b"(99999999, 999999999), ", b"(" * 40, b"(3, 8), 'a': 1"):
+        (tmp_path / "ranges.npy").write_bytes(content.replace(b"(3, 8), ", shape))
+        with pytest.raises(ArtefactError, match=r"ranges\.npy"):
+            load_ranges(tmp_path, 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nimbed._hub import Source, graph_file, resolve
+from nimbed._hub import Source, resolve
+from nimbed._networks import graph_file
 from nimbed.errors import DownloadError, InputError, ModelNotFoundError
 from tests.fake_hub import COMMIT, OLDER, FakeHub
+from tests.graphs import onnx_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,23 +39,25 @@ NEEDLESS = {
     "train_script.py": b"code",
     "onnx/ort_config.json": b"ort",
     "checkpoints/1/config.json": b"checkpoint",
-    "onnx/model_O4.onnx": b"other",
+    "onnx/model_O4.onnx": onnx_with(),
     "openvino/openvino_model_qint8_quantized.xml": b"<q/>",
     "openvino/openvino_model_qint8_quantized.bin": b"q",
 }
 SAFETENSORS = {"model.safetensors": b"weights"}
+PARTS = {"a": "half.safetensors", "b": "2.safetensors"}
 SHARDS = {
-    "model.safetensors.index.json": b"index",
-    "model-00001-of-00002.safetensors": b"1",
-    "model-00002-of-00002.safetensors": b"2",
+    "model.safetensors.index.json": json.dumps({"weight_map": PARTS}).encode(),
+    "half.safetensors": b"1",
+    "2.safetensors": b"2",
 }
-ONNX = {"onnx/model.onnx": b"graph", "onnx/model.onnx_data": b"weights"}
+STRAY = {"model-00001-of-00003.safetensors": b"of another time", "onnx/model.onnx_data_0": b"likewise"}
+ONNX = {"onnx/model.onnx": onnx_with("weights.of.it"), "onnx/weights.of.it": b"weights"}
 OPENVINO = {"openvino/openvino_model.xml": b"<net/>", "openvino/openvino_model.bin": b"weights"}
 ARTEFACT = {"nimbed.json": b"{}", "model.xml": b"<net/>", "model.bin": b"b", "tokenizer.json": b"{}", "deep/er/x": b"x"}
 REPOSITORIES = {
     "some/safetensors": {**SETTINGS, **SAFETENSORS, "pytorch_model.bin": b"pickle"},
-    "some/shards": {**SETTINGS, **SHARDS},
-    "some/onnx": {**SETTINGS, **SAFETENSORS, **ONNX, **NEEDLESS},
+    "some/shards": {**SETTINGS, **SHARDS, **STRAY},
+    "some/onnx": {**SETTINGS, **SAFETENSORS, **ONNX, **NEEDLESS, **STRAY},
     "some/openvino": {**SETTINGS, **SAFETENSORS, **ONNX, **OPENVINO, **NEEDLESS},
     "some/artefact": ARTEFACT,
     "some/pickle": {**SETTINGS, "pytorch_model.bin": b"pickle"},
@@ -91,7 +96,7 @@ def files_of(folder: Path) -> set[str]:
         ("some/onnx", None, ONNX),
         ("some/openvino", None, OPENVINO),
         ("some/openvino", "model.safetensors", SAFETENSORS),
-        ("some/openvino", "onnx/model_O4.onnx", {"onnx/model_O4.onnx": b"other"}),
+        ("some/openvino", "onnx/model_O4.onnx", {"onnx/model_O4.onnx": onnx_with()}),
         (
             "some/openvino",
             "openvino/openvino_model_qint8_quantized.xml",
@@ -105,7 +110,7 @@ def test_only_what_is_needed_is_downloaded(hub, name, file, network):
     assert hub.downloaded() == files_of(found.folder) == {*SETTINGS, *network}
     for file_name, content in network.items():
         assert (found.folder / file_name).read_bytes() == content
-    assert graph_file(found.folder, source).relative_to(found.folder).as_posix() == file or next(iter(network))
+    assert graph_file(found.folder, source.file).relative_to(found.folder).as_posix() == file or next(iter(network))
 
 
 @pytest.mark.parametrize("engine", ["auto", "native"])

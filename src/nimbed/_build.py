@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed import _child, errors
 from nimbed._encoder_shape import check_one_encoder
-from nimbed._hub import graph_file
+from nimbed._files import sha256_of
+from nimbed._model_files import model_files
+from nimbed._networks import graph_file
 from nimbed._places import write_whole
-from nimbed._tokenizer_words import FILES
-from nimbed.artefact import Artefact, home, is_artefact, open_artefact, sha256_of
+from nimbed.artefact import Artefact, home, is_artefact, open_artefact
 from nimbed.errors import ArtefactError, BuildError, InputError, QualityError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("nimbed")
 
 # Raised when the same inputs give another artefact, so that those in the cache are not found any more.
-_RECIPE = 7
+_RECIPE = 8
 _BEFOREHAND = (
     "build it beforehand with `nimbed quantize MODEL -o FOLDER` where Python is installed, and give Encoder that folder"
 )
@@ -83,7 +84,8 @@ class BuildRequest:
         folder: the model folder.
         revision: commit of the hub repository, or None.
         graph: the network's file, relative to the folder.
-        sha256: of the graph.
+        sha256: of the graph and the files that it names.
+        settings_sha256: of the model folder's settings.
         spec: pooling and so on.
         precision: of the artefact.
         target: where it goes.
@@ -103,6 +105,7 @@ class BuildRequest:
     revision: str | None
     graph: str
     sha256: str
+    settings_sha256: str
     spec: ModelSpec
     precision: Precision
     target: str
@@ -132,15 +135,15 @@ def make_request(
     force: bool = False,
 ) -> BuildRequest:
     """A request whose target is the user's choice, or the place in the cache that these inputs have."""
-    graph = graph_file(model.folder, source, model.engine)
+    graph = graph_file(model.folder, source.file, model.engine)
+    inputs = model_files(model.folder, graph, spec)
     check_one_encoder(graph)
-    sha256 = sha256_of(*_weight_files(graph), *(model.folder / d.weights for d in spec.dense))
     content = _content(calibration_file, text_field)
     relevant = {
         "recipe": _RECIPE,
         "engine": model.engine,
-        "weights": sha256,
-        "settings": sha256_of(*(f for n in ("config.json", *FILES) if (f := model.folder / n).is_file())),
+        "weights": inputs.weights_sha256,
+        "settings": inputs.settings_sha256,
         "graph": [spec.pooling, spec.normalize, [asdict(d) for d in spec.dense], spec.task, spec.activation],
         "max_length": spec.max_length,
         "precision": precision,
@@ -155,7 +158,8 @@ def make_request(
         folder=str(model.folder),
         revision=model.revision,
         graph=graph.relative_to(model.folder).as_posix(),
-        sha256=sha256,
+        sha256=inputs.weights_sha256,
+        settings_sha256=inputs.settings_sha256,
         spec=spec,
         precision=precision,
         target=str(target or place),
@@ -173,12 +177,6 @@ def make_request(
 
 def _content(file: Path | None, field: str) -> list[str] | None:
     return None if file is None else [sha256_of(file), "".join(file.suffixes), field]
-
-
-def _weight_files(graph: Path) -> list[Path]:
-    """The graph and the files that hold its weights beside it."""
-    beside = {".xml": f"{graph.stem}.bin", ".onnx": f"{graph.name}?data", ".json": "model-*-of-*.safetensors"}
-    return [graph, *sorted(graph.parent.glob(beside.get(graph.suffix, graph.name + "/")))]
 
 
 def find_or_build(request: BuildRequest, *, progress: bool = True) -> Artefact:

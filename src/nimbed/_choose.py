@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from nimbed import _machine
 from nimbed._encoder_shape import read_shape
-from nimbed._hub import graph_file, resolve
-from nimbed.artefact import is_artefact, read_manifest
+from nimbed._hub import resolve
+from nimbed._manifest import read_manifest
+from nimbed._networks import graph_file, reads
+from nimbed._weights import weight_files
+from nimbed.artefact import is_artefact
 from nimbed.errors import ModelNotFoundError, SpecError
 from nimbed.spec import read_spec
 
@@ -66,10 +69,11 @@ def choose_for(
 
 
 def _with_weights(model: str | PathLike[str], source: Source) -> ModelSource:
+    """Raises SpecError also where files of it are missing: another form of the network may be whole."""
+    if source.file is not None and not reads("native", source.file):
+        raise SpecError(f"{source.file} was asked for, and it reads safetensors")
     found = resolve(model, source, "native")
-    network = graph_file(found.folder, source, "native")
-    if ".safetensors" not in network.name:
-        raise SpecError(f"{network.name} was asked for, and it reads safetensors")
+    weight_files(graph_file(found.folder, source.file, "native"))
     return found
 
 

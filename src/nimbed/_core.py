@@ -16,6 +16,7 @@ from nimbed._jobs import JobThread, until
 from nimbed._pairs import PairTokenizer
 from nimbed._reentry import within_a_call
 from nimbed._scheduler import Scheduler
+from nimbed._sessions import checked
 from nimbed._store_urls import check_url, without_credentials
 from nimbed._stores import open_store
 from nimbed.errors import ClosedError
@@ -66,7 +67,8 @@ class Core:
                 alive(record)
 
         backend, shapes = engine.backend, engine.backend.shapes
-        self.scheduler = Scheduler(backend.session(), shapes, backend.bulk(), engine.spec.dim, on_batch=tell)
+        session, bulk = checked(backend, engine.files)
+        self.scheduler = Scheduler(session, shapes, bulk, engine.spec.dim, on_batch=tell)
 
     def start(self) -> None:
         """Start the threads before the engine; where that fails, it has to be closed."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from nimbed.errors import InputError
+from nimbed.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,13 +44,23 @@ def save_ranges(folder: Path, vectors: Float32Array) -> None:
     np.save(folder / RANGES, table.astype(np.float32))
 
 
-def load_ranges(folder: Path) -> Ranges | None:
-    """The artefact's ranges, or None where it has none."""
+def load_ranges(folder: Path, dim: int) -> Ranges | None:
+    """The artefact's ranges, or None where it has none.
+
+    Raises:
+        ArtefactError: the file holds something else.
+    """
     path = folder / RANGES
     if not path.is_file():
         return None
-    ranges: Ranges = np.load(path, allow_pickle=False)
-    return ranges
+    try:
+        # Mapped, so that a header cannot ask for more than the file has.
+        ranges = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as err:  # numpy hands a header to tokenize and ast, and lets through what they raise
+        raise ArtefactError(f"{path} cannot be read: {err}; copy or build the artefact again") from err
+    if ranges.dtype != np.float32 or ranges.shape != (3, dim) or not np.isfinite(ranges).all():
+        raise ArtefactError(f"{path} holds no ranges of {dim} components; copy or build the artefact again")
+    return np.array(ranges)
 
 
 def ranges_of_cut(ranges: Ranges, dim: int, *, normalize: bool) -> Float32Array:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nimbed._families import padding_of
 from nimbed._json import read_json
 from nimbed._safetensors import read_names
-from nimbed.errors import SpecError
+from nimbed.errors import ArtefactError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,12 +125,15 @@ def check_one_encoder(network: Path) -> None:
         network: ``model.safetensors``, or the ``.index.json`` of its parts; graphs are passed over.
 
     Raises:
-        SpecError: there are two tables of words.
+        SpecError: there are two tables of words, or the file is damaged.
     """
     if network.suffix not in {".json", ".safetensors"}:
         return
-    index = network.suffix == ".json"
-    names = list(read_json(network).fields("weight_map")) if index else read_names(network)
+    try:
+        index = network.suffix == ".json"
+        names = list(read_json(network).fields("weight_map")) if index else read_names(network)
+    except ArtefactError as err:
+        raise SpecError(f"{err}; fetch it again") from err
     if len(tables := sorted(name for name in names if name.endswith(_TABLES))) > 1:
         raise SpecError(
             f"{network} holds two encoders: {tables[0]} and {tables[1]}; "

@@ -21,6 +21,7 @@ from nimbed.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nimbed._files import Unchanged
     from nimbed._profile import Profile
     from nimbed._types import Backend, Float32Array, ModelSpec
 
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
 class Engine:
     """An opened backend with the tokenizer and the spec that go with it.
 
+    ``files`` are those that the backend reads as long as it is open.
     ``normalize_after`` tells that vectors must still be normalised, since the graph does not do it.
     ``vector_fingerprint`` is that of a vector of full width, whatever the prompt. ``ranges`` are the components' own,
     ``[2, info.dim]``, or None where the artefact has none.
     """
 
     backend: Backend
+    files: Unchanged
     tokenizer: TextTokenizer | PairTokenizer
     spec: ModelSpec
     info: EncoderInfo
@@ -55,7 +58,7 @@ def open_engine(settings: Settings) -> Engine:
     normalize, dim = _normalize(settings, spec, located.folder), _dim(settings, spec)
     kind = PairTokenizer if spec.task == "scoring" else TextTokenizer
     tokenizer = kind(located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
-    opened = open_backend(located.backend, request)
+    opened = _opened(located, request)
     info = EncoderInfo(
         model=located.source.name,
         revision=located.source.revision,
@@ -85,6 +88,7 @@ def open_engine(settings: Settings) -> Engine:
     info = replace(info, fingerprint=_fingerprint(info, spec, located.digest))
     return Engine(
         backend=opened,
+        files=located.files.only(*located.mapped),
         tokenizer=tokenizer,
         spec=spec,
         info=info,
@@ -92,6 +96,17 @@ def open_engine(settings: Settings) -> Engine:
         vector_fingerprint=_fingerprint(replace(info, dim=spec.dim, prompts={}), spec, located.digest),
         ranges=_ranges(located, info),
     )
+
+
+def _opened(located: Located, request: OpenRequest) -> Backend:
+    """The files were hashed before and are read now: nothing may have come between."""
+    opened = open_backend(located.backend, request)
+    try:
+        located.files.check(replaced=False)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def _request(located: Located, spec: ModelSpec, threads: int, profile: Profile | None) -> OpenRequest:
@@ -103,13 +118,14 @@ def _request(located: Located, spec: ModelSpec, threads: int, profile: Profile |
         threads=threads,
         tuning=None if profile is None else profile.tuning,
         code=located.code,
+        network=located.network,
     )
 
 
 def _ranges(located: Located, info: EncoderInfo) -> Float32Array | None:
     """Those that the build found, if it found them for vectors like these."""
     normalized_later = info.normalize and not located.spec.normalize
-    kept = None if located.digest == "fake" or normalized_later else load_ranges(located.folder)
+    kept = None if located.digest == "fake" or normalized_later else load_ranges(located.folder, located.spec.dim)
     return None if kept is None else ranges_of_cut(kept, info.dim, normalize=info.normalize)
 
 

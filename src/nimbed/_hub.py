@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nimbed._networks import PICKLE, graph_file, networks, no_graph, readable, reads
 from nimbed._places import expanded
+from nimbed._weights import named_files
 from nimbed.artefact import MANIFEST
 from nimbed.errors import DownloadError, InputError, ModelNotFoundError, NimbedError
 
@@ -17,31 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
 
-__all__ = ["ModelSource", "Source", "graph_file", "resolve"]
+__all__ = ["ModelSource", "Source", "resolve"]
 
 logger = logging.getLogger("nimbed")
 
 _CLIENTS = re.compile(r"(requests|urllib3|httpx\d*|httpcore\d*)(\.|$)")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _CONFIG_FILES = ("*.json", "*/config.json", "[0-9]*/model.safetensors", "LICENSE*", "README.md")
-# The first that a folder has is what an artefact is built from: the two graphs need no torch.
-_GRAPHS = (
-    "openvino/openvino_model.xml",
-    "openvino_model.xml",
-    "onnx/model.onnx",
-    "model.onnx",
-    "model.safetensors",
-    "model.safetensors.index.json",
-)
-_SUFFIXES = (".xml", ".onnx", ".safetensors", ".safetensors.index.json")
-_PICKLE = "pytorch_model.bin"
-# IPEX reads weights and no graphs; what optimum-intel saves for it is a pickle, or TorchScript under the same name.
-_NETWORKS = {
-    "ipex": ("model.safetensors", "model.safetensors.index.json", _PICKLE),
-    "native": ("model.safetensors", "model.safetensors.index.json"),
-    # Settings alone, by which an engine is chosen.
-    "auto": (),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,41 +81,7 @@ def resolve(model: str | PathLike[str], source: Source, engine: str = "openvino"
     if "/" not in name:
         # The short names that sentence-transformers' documentation uses.
         name = f"sentence-transformers/{name}"
-    return replace(_from_hub(name, source, _NETWORKS.get(engine, _GRAPHS)), engine=engine)
-
-
-def graph_file(folder: Path, source: Source, engine: str = "openvino") -> Path:
-    """The file that holds the network: the user's choice, or the first that the engine reads.
-
-    That is an OpenVINO file, an ONNX file, or safetensors; for IPEX safetensors, or what optimum-intel saved.
-
-    Raises:
-        InputError: ``source.file`` does not exist, or is of a kind that is not read.
-        ModelNotFoundError: the folder holds none of them.
-    """
-    if source.file is not None:
-        if not (folder / source.file).is_file():
-            raise InputError(f"Source(file={source.file!r}): no such file in {folder}")
-        return folder / _readable(source.file)
-    names = _NETWORKS.get(engine, _GRAPHS)
-    graph = next((name for name in names if (folder / name).is_file()), None)
-    if graph is None:
-        raise _no_graph(folder, names, pickled=(folder / _PICKLE).is_file())
-    return folder / graph
-
-
-def _readable(file: str) -> str:
-    """The user's choice, if it is of a kind that is read."""
-    if Path(file).is_absolute() or ".." in Path(file).parts:
-        raise InputError(f"Source(file={file!r}) must be relative to the model folder, and within it")
-    if not file.endswith(_SUFFIXES):
-        raise InputError(f"Source(file={file!r}) is not of a kind that is read: {', '.join(_SUFFIXES)}")
-    return file
-
-
-def _no_graph(place: object, names: Sequence[str], *, pickled: bool) -> ModelNotFoundError:
-    why = f" ({_PICKLE} is a pickle, which may run code: it is not read)" if pickled else ""
-    return ModelNotFoundError(f"{place}: found none of {', '.join(names)}{why}")
+    return _from_hub(name, source, engine)
 
 
 def _local_name(folder: Path) -> str:
@@ -142,22 +92,28 @@ def _local_name(folder: Path) -> str:
     return folder.resolve().name
 
 
-def _from_hub(name: str, source: Source, names: Sequence[str]) -> ModelSource:
+def _from_hub(name: str, source: Source, engine: str) -> ModelSource:
     from huggingface_hub import constants, snapshot_download
 
     options: dict[str, Any] = {"repo_id": name, "revision": source.revision, "cache_dir": _cache_folder(source)}
     if source.local_files_only or constants.HF_HUB_OFFLINE:
-        return _from_cache(name, options)
+        return replace(_from_cache(name, options), engine=engine)
+
+    def fetch(files: list[str]) -> Path:
+        # By the user's name for the revision, not by its commit: only so is the name found again offline.
+        return Path(_retrying(lambda: snapshot_download(allow_patterns=files, **options)))
+
     try:
         files = _retrying(lambda: _files(name, source.revision))
-        wanted = _wanted(name, files, source, names)
-        # By the user's name for the revision, not by its commit: only so is the name found again offline.
-        folder = Path(_retrying(lambda: snapshot_download(allow_patterns=wanted, **options)))
+        wanted = _wanted(name, files, source, engine)
+        folder = fetch(wanted)
+        if more := _named(folder, files, source, engine):
+            folder = fetch([*wanted, *more])
     except NimbedError:
         raise
     except Exception as err:
         raise _explained(name, source, err) from err
-    return ModelSource(name=name, folder=folder, revision=folder.name)
+    return ModelSource(name=name, folder=folder, revision=folder.name, engine=engine)
 
 
 def _cache_folder(source: Source) -> str:
@@ -205,22 +161,30 @@ def _files(name: str, revision: str | None) -> list[str]:
     return [sibling.rfilename for sibling in info.siblings or ()]
 
 
-def _wanted(name: str, files: list[str], source: Source, names: Sequence[str]) -> list[str]:
+def _wanted(name: str, files: list[str], source: Source, engine: str) -> list[str]:
     """Of a repository's files those that are needed: settings, tokenizer, and one form of the network, if any."""
+    names = networks(engine)
     if MANIFEST in files:
         return files
     if not names:
         return _matching(files, _CONFIG_FILES)
-    graph = _readable(source.file) if source.file else next((g for g in names if g in files), None)
+    graph = readable(source.file, engine) if source.file else next((g for g in names if g in files), None)
     if graph is None:
-        raise _no_graph(name, names, pickled=_PICKLE in files)
+        raise no_graph(name, names, pickled=PICKLE in files)
     if graph not in files:
-        there = ", ".join(f for f in files if f.endswith(_SUFFIXES))
+        there = ", ".join(f for f in files if reads(engine, f))
         raise InputError(f"Source(file={graph!r}): no such file in {name}, which has {there or 'none of that kind'}")
-    # An OpenVINO graph has a .bin, an ONNX one may have *_data, shards have numbers.
-    stem = graph.removesuffix(".index.json").rpartition(".")[0]
-    beside = (f"{stem}.bin", f"{graph}_data", f"{graph}.data", f"{stem}-*-of-*.safetensors")
-    return _matching(files, (*_CONFIG_FILES, graph, *beside))
+    beside = [graph.removesuffix(".xml") + ".bin"] if graph.endswith(".xml") else []
+    return [*_matching(files, _CONFIG_FILES), graph, *(f for f in beside if f in files)]
+
+
+def _named(folder: Path, files: list[str], source: Source, engine: str) -> list[str]:
+    """Of a repository's files those that the network's own, which is in the folder, names."""
+    if MANIFEST in files or engine == "auto":
+        return []
+    graph = graph_file(folder, source.file, engine)
+    paths = [(graph.parent / name).relative_to(folder).as_posix() for name in named_files(graph)]
+    return [path for path in paths if path in files]
 
 
 def _matching(files: list[str], patterns: Sequence[str]) -> list[str]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nimbed._build import find_or_build, make_request
 from nimbed._choose import choose_for, choose_precision
 from nimbed._encoder_shape import check_one_encoder, read_shape
-from nimbed._hub import ModelSource, graph_file, resolve
+from nimbed._files import Unchanged
+from nimbed._hub import ModelSource, resolve
+from nimbed._manifest import NETWORKS, SCRIPT, read_manifest
+from nimbed._model_files import model_files
+from nimbed._networks import graph_file
 from nimbed._places import expanded
 from nimbed._tokenize import load_tokenizer
-from nimbed._tokenizer_words import FILES
 from nimbed._torchscript import check_allowed, is_torchscript
-from nimbed.artefact import SCRIPT, Artefact, is_artefact, open_artefact, read_manifest, sha256_of
-from nimbed.errors import InputError, ModelNotFoundError, QualityError, SpecError
+from nimbed.artefact import Artefact, is_artefact, open_artefact
+from nimbed.errors import InputError, QualityError, SpecError
 from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
@@ -28,7 +31,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """A folder that a backend can open; ``code`` is the TorchScript file in it that may run, if it has one."""
+    """A folder that a backend can open.
+
+    ``digest`` is that of ``files``, of which the backend reads those named ``mapped`` as long as it is open.
+    ``network`` is the file of weights, where it is no artefact; ``code`` the TorchScript file in it that may run.
+    """
 
     backend: str
     source: ModelSource
@@ -38,7 +45,10 @@ class Located:
     digest: str
     tokenizer: Any
     reasons: dict[str, str]
+    files: Unchanged = field(default_factory=lambda: Unchanged({}))
+    mapped: tuple[str, ...] = ()
     quality: Mapping[str, Any] | None = None
+    network: Path | None = None
     code: Path | None = None
 
 
@@ -119,10 +129,7 @@ def _check_task(settings: Settings, spec: ModelSpec, folder: Path) -> None:
 
 
 def _resolved(settings: Settings, backend: str) -> ModelSource:
-    """An engine that reads weights itself must not be given a repository's graph in their place."""
-    reads_graphs = backend != "torch" or settings.source.file is not None
-    wanted = settings.source if reads_graphs else replace(settings.source, file="model.safetensors")
-    return resolve(settings.model, wanted, backend)
+    return resolve(settings.model, settings.source, backend)
 
 
 def _built_in(settings: Settings) -> Located:
@@ -165,7 +172,7 @@ def _from_build(settings: Settings, source: ModelSource, spec: ModelSpec, precis
 
 def _for_ipex(settings: Settings, source: ModelSource, spec: ModelSpec) -> Located:
     """int8 is built; fp32 and bf16 are computed from the folder's weights; TorchScript is run as it stands."""
-    network = graph_file(source.folder, settings.source, source.engine)
+    network = graph_file(source.folder, settings.source.file, source.engine)
     if not is_torchscript(network):
         chosen, reason = choose_precision(settings.precision)
         if chosen == "int8":
@@ -195,6 +202,8 @@ def _located(
         digest=artefact.manifest.digest,
         tokenizer=load_tokenizer(artefact.folder),
         reasons={**reasons, **_forced(artefact)},
+        files=artefact.unchanged,
+        mapped=NETWORKS[artefact.manifest.engine][:1],
         quality=artefact.manifest.quality,
         code=code,
     )
@@ -215,14 +224,10 @@ def _forced(artefact: Artefact) -> dict[str, str]:
 
 def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec) -> Located:
     """For engines that read the weights themselves."""
-    weights = graph_file(source.folder, settings.source, source.engine)
-    if weights.suffix in {".xml", ".onnx"}:
-        weights = source.folder / "model.safetensors"
-    if not weights.is_file():
-        raise ModelNotFoundError(f"{weights} is missing, and backend={settings.backend!r} reads nothing else")
-    check_one_encoder(weights)
-    settings_files = [source.folder / name for name in ("config.json", *FILES)]
-    files = [weights, *settings_files, *(source.folder / d.weights for d in spec.dense)]
+    network = graph_file(source.folder, settings.source.file, source.engine)
+    inputs = model_files(source.folder, network, spec)
+    check_one_encoder(network)
+    files = Unchanged.of([*inputs.weights, *inputs.settings])
     chosen = "fp32" if settings.precision == "auto" else settings.precision
     return Located(
         backend=source.engine,
@@ -230,7 +235,9 @@ def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec)
         folder=source.folder,
         spec=spec,
         precision=chosen,
-        digest=sha256_of(*(f for f in files if f.is_file())),
+        digest=inputs.digest,
+        files=files,
+        network=network,
         tokenizer=load_tokenizer(source.folder),
         reasons={"precision": "set by the user" if settings.precision != "auto" else "this engine's default"},
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbed.errors import ArtefactError
+from nimbed.errors import ArtefactError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64, "I32": np.int32,
-    "I8": np.int8, "U8": np.uint8,
+    "I16": np.int16, "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8,
+    "BOOL": np.bool_,
 }  # fmt: skip
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items() if name != "BF16"}
 _LONGEST_HEADER = 100_000_000  # the format's own limit
@@ -31,9 +32,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
 
     Raises:
         ArtefactError: the file is damaged: it is cut, or its header does not describe it.
+        SpecError: it holds numbers of a kind that no engine here computes with.
     """
     try:
         header, metadata, data = _opened(path)
+        _refuse_kinds(path, header)
         return {name: _view(data, record) for name, record in header.items()}, metadata
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise ArtefactError(f"{path} is no safetensors file, or damaged: {err}") from err
@@ -56,6 +59,15 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, str], Array]:
     header = json.loads(bytes(mapped[8 : 8 + size]))
     metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
     return header, metadata, mapped[8 + size :]
+
+
+def _refuse_kinds(path: Path, header: Mapping[str, Any]) -> None:
+    for name, record in header.items():
+        if str(kind := record["dtype"]).startswith("F") and kind not in _DTYPES:  # F8_E4M3 and the like
+            raise SpecError(
+                f"{path}: {name} is in {kind}: no engine of nimbed's computes with such weights, servers on GPUs "
+                "(vLLM, say) do; take the model's weights in bf16, fp16 or fp32"
+            )
 
 
 def _view(data: Array, record: Mapping[str, Any]) -> Array:

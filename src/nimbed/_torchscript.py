@@ -9,7 +9,8 @@ from __future__ import annotations
 import zipfile
 from typing import TYPE_CHECKING
 
-from nimbed.artefact import home, sha256_of
+from nimbed._files import sha256_of
+from nimbed.artefact import home
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:

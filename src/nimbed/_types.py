@@ -176,6 +176,7 @@ class OpenRequest:
         threads: how many the engine may use.
         tuning: what was found to suit this machine, or None where nobody looked.
         code: a TorchScript file to run, which nimbed wrote or the user allowed; None has the folder's weights read.
+        network: the weights' file, for engines that read the model folder; None is ``model.safetensors``.
     """
 
     folder: Path
@@ -184,6 +185,7 @@ class OpenRequest:
     threads: int
     tuning: Tuning | None = None
     code: Path | None = None
+    network: Path | None = None
 
 
 class Session(Protocol):

@@ -7,7 +7,7 @@ import logging
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
@@ -15,19 +15,15 @@ import nimbed
 from nimbed._describe import describe
 from nimbed._doctor import diagnosis
 from nimbed._npy import write_rows
-from nimbed._places import write_whole
+from nimbed._outputs import check_outputs, write_files
 from nimbed._text_files import read_lines
 from nimbed._words import advising_in, of_command
+from nimbed.artefact import verify_artefact
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError, NimbedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from nimbed.bench import BenchReport
-    from nimbed.evaluate import Report
-
-AnyReport = TypeVar("AnyReport", "BenchReport", "Report")
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--threads", type=int, help="of the engine (default: the machine's plan)")
     tune.add_argument("--seconds", type=float, default=50.0, help="that measuring may take (default: 50)")
     tune.set_defaults(run=_tune)
+    verify = commands.add_parser("verify", help="check every file of an artefact against its manifest, by sha256")
+    verify.add_argument("artefacts", type=Path, nargs="+", metavar="ARTEFACT", help="the artefact's folder")
+    verify.set_defaults(run=_verify)
     doctor = commands.add_parser("doctor", help="what this machine can do, and what nimbed would choose")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -178,7 +177,7 @@ def _quantize(chosen: argparse.Namespace) -> int:
 
 def _embed(chosen: argparse.Namespace) -> int:
     """Stream the texts through the encoder; the output file appears when it is complete."""
-    _check_outputs(chosen.out)
+    check_outputs(chosen.out)
     # Read once before, so that a fault in the last line is found at once; a pipe can't be.
     rows = None if _is_pipe(chosen.input) else sum(1 for _ in read_lines(chosen.input, chosen.field))
     with nimbed.Encoder(
@@ -214,7 +213,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     from nimbed.evaluate import evaluate, save_plot
     from nimbed.evaluate.plot import check_plot
 
-    _check_outputs(chosen.json, chosen.markdown, chosen.plot)
+    check_outputs(chosen.json, chosen.markdown, chosen.plot)
     if chosen.plot:
         check_plot(chosen.plot)
     report = evaluate(
@@ -228,14 +227,16 @@ def _evaluate(chosen: argparse.Namespace) -> int:
         seed=chosen.seed,
         progress=True,
     )
-    return _put_out(report, chosen, save_plot)
+    print(report.to_markdown(), end="")
+    write_files(report, chosen, save_plot)
+    return 0
 
 
 def _bench(chosen: argparse.Namespace) -> int:
     from nimbed.bench import PARTS, Texts, bench, save_plots
     from nimbed.evaluate.plot import need_matplotlib
 
-    _check_outputs(chosen.json, chosen.markdown, chosen.plot)
+    check_outputs(chosen.json, chosen.markdown, chosen.plot)
     if chosen.plot:
         need_matplotlib()
     texts = None
@@ -250,7 +251,9 @@ def _bench(chosen: argparse.Namespace) -> int:
         quick=chosen.quick,
         progress=True,
     )
-    return _put_out(report, chosen, save_plots)
+    print(report.to_markdown(), end="")
+    write_files(report, chosen, save_plots)
+    return 0
 
 
 def _tune(chosen: argparse.Namespace) -> int:
@@ -261,28 +264,11 @@ def _tune(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _check_outputs(*paths: Path | None) -> None:
-    for path in filter(None, paths):
-        if not path.parent.is_dir():
-            raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
-
-
-def _put_out(report: AnyReport, chosen: argparse.Namespace, draw: Callable[[AnyReport, Path], object]) -> int:
-    """Tables to the screen; tables, figures and charts to the files that were asked for."""
-    print(report.to_markdown(), end="")
-    for path, text in ((chosen.json, report.to_json), (chosen.markdown, report.to_markdown)):
-        if path:
-            _write_text(path, text())
-    if chosen.plot:
-        draw(report, chosen.plot)
+def _verify(chosen: argparse.Namespace) -> int:
+    for folder in chosen.artefacts:
+        manifest = verify_artefact(folder).manifest
+        print(f"{folder}: {len(manifest.files)} files as they were built, digest {manifest.digest}")
     return 0
-
-
-def _write_text(path: Path, text: str) -> None:
-    try:
-        write_whole(path, text)
-    except OSError as err:
-        raise InputError(f"{path} cannot be written: {err}") from err
 
 
 def _doctor(chosen: argparse.Namespace) -> int:  # noqa: ARG001 (it has no arguments)

@@ -140,6 +140,11 @@ def spec_from_dict(values: Mapping[str, Any]) -> ModelSpec:
 def _config(folder: Path) -> Fields:
     if not folder.is_dir():
         raise ModelNotFoundError(f"{folder}: no such model folder")
+    if (adapter := folder / "adapter_config.json").is_file():
+        raise SpecError(
+            f"{adapter}: nimbed does not apply an adapter, and without it the vectors would be others; merge it into "
+            "its base: peft.AutoPeftModel.from_pretrained(folder).merge_and_unload().save_pretrained(merged_folder)"
+        )
     path = folder / "config.json"
     if not path.is_file():
         raise ModelNotFoundError(

@@ -13,7 +13,8 @@ import pytest
 from tests.conftest import shared_data
 
 from nimbed import Encoder, Source, quantize
-from nimbed.artefact import SCRIPT, Manifest, SourceRecord, file_records, open_artefact, write_manifest
+from nimbed._manifest import SCRIPT, Manifest, SourceRecord, write_manifest
+from nimbed.artefact import file_records, open_artefact
 from nimbed.cli import main
 from nimbed.errors import BackendError, InputError, MissingExtraError
 from nimbed.spec import read_spec

@@ -221,3 +221,21 @@ def test_a_damaged_engine_file_is_refused_or_harmless(data, tiny_native, tmp_pat
         shutil.rmtree(folder)
     vectors = opened.session().run(TokenBatch.from_sequences([np.int32([101, 102])]))
     assert vectors.shape == (1, 32)
+
+
+def test_a_file_that_is_written_into_while_it_is_open_gives_no_more_vectors(tiny_native, tmp_path):
+    """Other weights over the old ones (cp): before, their vectors came under the old fingerprint."""
+    folder = shutil.copytree(tiny_native.folder, tmp_path / "copy")
+    path = folder / "encoder.safetensors"
+    with Encoder(folder, cache=None) as encoder:
+        vectors = encoder.encode(["a text", "another"])
+        content = path.read_bytes()
+        shutil.copyfile(path, tmp_path / "new")
+        (tmp_path / "new").replace(path)  # as it should be done: the old one stays open
+        np.testing.assert_array_equal(encoder.encode(["a text", "another"]), vectors)
+    with Encoder(folder, cache=None) as encoder:
+        with path.open("r+b") as file:
+            file.write(content[:-64] + bytes(64))
+        for role in ("query", "document"):
+            with pytest.raises(ArtefactError, match=r"encoder\.safetensors was written into.*open the model again"):
+                encoder.encode(["a text"], role=role)

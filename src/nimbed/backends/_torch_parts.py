@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 import transformers
-from safetensors.torch import load_file
 from torch.nn import functional
 
-from nimbed.errors import BackendError
+from nimbed._weights import read_dense, read_network, refuse_not_finite, refuse_pointer
+from nimbed.errors import BackendError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nimbed._types import ModelSpec
+    from nimbed._types import ModelSpec, OpenRequest, Task
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _LOADERS = {
@@ -33,30 +34,48 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 _SEGMENTED = frozenset({"bert", "electra", "nomic_bert"})
 
 
-def load_model(
-    folder: Path,
-    spec: ModelSpec,
-    precision: str,
-    *,
-    pickled: bool = False,
-) -> torch.nn.Module:
-    """A transformers model with the folder's weights, from safetensors or a pickle of weights; runs none of its code.
+def load_model(folder: Path, network: Path, task: Task) -> Any:  # noqa: ANN401 (a transformers model)
+    """A transformers model with these weights, in memory of its own; runs no code of the folder.
+
+    Transformers is given the tensors and finds no files itself, and what it would fill with random numbers is an error.
 
     Args:
-        folder: the model folder.
-        spec: says which kind of network.
-        precision: "fp32" or "bf16".
-        pickled: read ``pytorch_model.bin``, which :func:`unpickle` has checked.
+        folder: the model folder, for ``config.json``.
+        network: its safetensors, whole or the index of their parts, or ``pytorch_model.bin``.
+        task: says which kind of network.
+
+    Raises:
+        SpecError: a weight is missing, or not finite.
+        BackendError: the file is a pickle of more than weights.
     """
-    model: torch.nn.Module = _LOADERS[spec.task].from_pretrained(
-        folder,
-        config=transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=not pickled,
-        weights_only=True,
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        kind = type(_LOADERS[task].from_config(config, trust_remote_code=False))
+    model, said = kind.from_pretrained(
+        None, config=config, state_dict=_tensors(network), output_loading_info=True, local_files_only=True
     )
-    return model.to(DTYPES[precision]).eval()
+    model.name_or_path = model.config.name_or_path = str(folder)  # an exporter would ask the hub for "None"
+    # Vectors do not pass through the pooler, and most embedding models are published without it.
+    unused = "pooler" if task == "embedding" else None
+    if missing := sorted(name for name in said["missing_keys"] if unused not in name.split(".")):
+        raise SpecError(
+            f"{network} lacks {missing[0]} (and {len(missing) - 1} more) of what {folder / 'config.json'} describes"
+        )
+    return model.eval()
+
+
+def weights_of(request: OpenRequest) -> Path:
+    """The file that holds them."""
+    return request.network or request.folder / "model.safetensors"
+
+
+def _tensors(network: Path) -> dict[str, torch.Tensor]:
+    if network.suffix != ".bin":
+        return {name: torch.from_numpy(np.array(values)) for name, values in read_network(network).items()}
+    refuse_pointer(network)
+    tensors = unpickle(network)
+    refuse_not_finite(network, {n: t.float().numpy() for n, t in tensors.items() if t.is_floating_point()})
+    return tensors
 
 
 def unpickle(path: Path) -> dict[str, torch.Tensor]:
@@ -90,7 +109,8 @@ class SentenceHead:
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
         self._spec = spec
         self._dense = [
-            {name: tensor.float() for name, tensor in load_file(folder / dense.weights).items()} for dense in spec.dense
+            {name: torch.from_numpy(values) for name, values in read_dense(folder, dense).items()}
+            for dense in spec.dense
         ]
 
     def __call__(self, output: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

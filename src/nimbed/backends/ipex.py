@@ -16,8 +16,8 @@ from torch.ao.quantization import MinMaxObserver, PerChannelMinMaxObserver, QCon
 from nimbed import _machine
 from nimbed._shapes import ShapePolicy
 from nimbed._types import Bulk, TokenBatch
-from nimbed.backends._torch_parts import DTYPES, SentenceHead, first_line, input_names, load_model, unpickle
-from nimbed.errors import BackendError, InputError, OutOfMemoryError
+from nimbed.backends._torch_parts import DTYPES, SentenceHead, first_line, input_names, load_model, weights_of
+from nimbed.errors import BackendError, InputError, NimbedError, OutOfMemoryError
 
 try:
     import intel_extension_for_pytorch as ipex
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 # 512 tokens a thread, as for OpenVINO: larger batches leave the L2 cache.
 _TOKENS_PER_THREAD = 512
-_PICKLE = "pytorch_model.bin"
 # As for OpenVINO, but of every linear layer: 8 of 384.
 _INPUTS_PER_OUTLIER = 48
 
@@ -104,8 +103,8 @@ class IpexSession:
         return result
 
 
-def quantise(folder: Path, spec: ModelSpec, sequences: Iterable[Int32Array], target: Path) -> None:
-    """Write a model folder's network in static int8 as TorchScript, calibrated on these token ids.
+def quantise(folder: Path, network: Path, spec: ModelSpec, sequences: Iterable[Int32Array], target: Path) -> None:
+    """Write a model folder's network (that of these weights) in static int8 as TorchScript, calibrated on these ids.
 
     That is its linear layers over tokens, less their outlier channels. Weights have ranges by output channel,
     activations by tensor: the extremes that the sequences show. Attention stays in fp32, since
@@ -115,13 +114,13 @@ def quantise(folder: Path, spec: ModelSpec, sequences: Iterable[Int32Array], tar
         BackendError: the weights cannot be read, or the extension fails on this network.
     """
     names = input_names(spec)
-    network = _Plain(_weights(folder, spec, "fp32"), names)
+    plain = _Plain(_loaded(folder, network, spec, "fp32"), names)
     rows = [tuple(_of_one(sequence)[name] for name in names) for sequence in sequences]
     try:
         with torch.no_grad():
-            _split_outliers(network, rows)
+            _split_outliers(plain, rows)
             prepared = ipex.quantization.prepare(
-                network, _ranges(), example_inputs=rows[0], inplace=True, bn_folding=False
+                plain, _ranges(), example_inputs=rows[0], inplace=True, bn_folding=False
             )
             for row in rows:
                 prepared(*row)
@@ -219,7 +218,7 @@ def _trace_weights(request: OpenRequest) -> Any:  # noqa: ANN401 (a ScriptModule
     if request.precision == "bf16" and not _machine.cpu().bf16:
         raise InputError('precision="bf16": this CPU has no bf16 instructions; use "fp32"')
     names = input_names(request.spec)
-    network = _Plain(_weights(request.folder, request.spec, request.precision), names)
+    network = _Plain(_loaded(request.folder, weights_of(request), request.spec, request.precision), names)
     example = _of_one(torch.arange(1, 9, dtype=torch.int32).numpy())
     try:
         with torch.no_grad():
@@ -229,18 +228,16 @@ def _trace_weights(request: OpenRequest) -> Any:  # noqa: ANN401 (a ScriptModule
         raise BackendError(f"IPEX cannot trace {request.folder}: {first_line(err)}") from err
 
 
-def _weights(folder: Path, spec: ModelSpec, precision: str) -> torch.nn.Module:
-    """The folder's network: from safetensors, or from pickled weights without running what a pickle may hold."""
-    path = folder / _PICKLE
-    pickled = path.is_file() and not next(folder.glob("model*.safetensors*"), None)
-    if pickled:
-        unpickle(path)
+def _loaded(folder: Path, network: Path, spec: ModelSpec, precision: str) -> torch.nn.Module:
     try:
-        model = load_model(folder, spec, precision, pickled=pickled)
-    except Exception as err:  # transformers and safetensors raise classes of their own
+        model = load_model(folder, network, spec.task)
+    except NimbedError:
+        raise
+    except Exception as err:  # transformers raises classes of its own
         raise BackendError(f"IPEX cannot open {folder}: {first_line(err)}") from err
     model.config.return_dict = False
-    return model
+    loaded: torch.nn.Module = model.to(DTYPES[precision])
+    return loaded
 
 
 def _read_script(path: Path) -> Any:  # noqa: ANN401 (a ScriptModule)

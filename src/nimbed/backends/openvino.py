@@ -38,7 +38,9 @@ class OpenVinoBackend:
         self._lock = threading.Lock()
         self._for_bulk: ov.CompiledModel | None = None
         self._tuning = request.tuning or default_tuning(request)
-        self._compiled = self._compile(streams=1)
+        # Read once: the graph for bulk must be that of the one for queries.
+        self._network: ov.Model | None = self._read()
+        self._compiled = self._compile(self._network, streams=1)
         self.shapes = self._shapes(self._tuning.tokens_per_thread * request.threads)
 
     @property
@@ -58,15 +60,24 @@ class OpenVinoBackend:
 
     def close(self) -> None:
         """Drop the compiled graphs."""
-        del self._compiled, self._for_bulk
+        del self._compiled, self._for_bulk, self._network
 
     def _bulk_request(self) -> ov.InferRequest:
         with self._lock:
             if self._for_bulk is None:
-                self._for_bulk = self._compile(streams=self._request.threads)
+                assert self._network is not None  # noqa: S101 (it goes below)
+                self._for_bulk = self._compile(self._network, streams=self._request.threads)
+                self._network = None
         return self._for_bulk.create_infer_request()
 
-    def _compile(self, *, streams: int) -> ov.CompiledModel:
+    def _read(self) -> ov.Model:
+        try:
+            network, self.reasons = _network(self._path, self._request)
+        except RuntimeError as err:
+            raise BackendError(f"OpenVINO cannot open {self._path}: {err}") from err
+        return network
+
+    def _compile(self, network: ov.Model, *, streams: int) -> ov.CompiledModel:
         properties = {
             "INFERENCE_NUM_THREADS": self._request.threads,
             "INFERENCE_PRECISION_HINT": "f32",  # else machines with AMX run fp32 in bf16
@@ -74,7 +85,6 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            network, self.reasons = _network(self._path, self._request)
             return ov.Core().compile_model(network, "CPU", properties)
         except RuntimeError as err:
             raise BackendError(f"OpenVINO cannot open {self._path}: {err}") from err

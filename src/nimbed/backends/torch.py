@@ -14,8 +14,8 @@ import transformers
 from nimbed import _machine
 from nimbed._shapes import ShapePolicy
 from nimbed._types import Bulk
-from nimbed.backends._torch_parts import DTYPES, SentenceHead, input_names, load_model
-from nimbed.errors import BackendError, InputError, OutOfMemoryError
+from nimbed.backends._torch_parts import DTYPES, SentenceHead, input_names, load_model, weights_of
+from nimbed.errors import BackendError, InputError, NimbedError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from nimbed._types import Float32Array, OpenRequest, TokenBatch
@@ -39,7 +39,10 @@ class TorchBackend:
         self.reasons: dict[str, str] = {}
         self._names = input_names(request.spec)
         try:
-            self._model = load_model(request.folder, request.spec, request.precision)
+            model = load_model(request.folder, weights_of(request), request.spec.task)
+            self._model = model.to(DTYPES[request.precision])
+        except NimbedError:
+            raise
         except Exception as err:  # transformers and safetensors raise classes of their own
             raise BackendError(f"PyTorch cannot open {request.folder}: {err}") from err
         self._head = SentenceHead(request.folder, request.spec)

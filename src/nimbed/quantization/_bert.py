@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nimbed._safetensors import read_tensors
+from nimbed._weights import read_network
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
@@ -71,10 +71,9 @@ def read_weights(network: Path, shape: EncoderShape) -> dict[str, Float32Array]:
         shape: what the weights must fit.
 
     Raises:
-        SpecError: one is missing, or has another shape.
+        SpecError: one is missing, not finite, or has another shape.
     """
-    files = [network] if network.suffix == ".safetensors" else sorted(network.parent.glob("model-*-of-*.safetensors"))
-    found = {_renamed(name): values for file in files for name, values in read_tensors(file)[0].items()}
+    found = {_renamed(name): values for name, values in read_network(network).items()}
     prefix = next((name.removesuffix(_WORDS) for name in found if name.endswith(_WORDS)), "")
     wanted = _names(shape)
     if shape.architecture in {"distilbert", "mpnet"}:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nimbed._weights import read_dense
 from nimbed.backends._openvino_api import op, ov
 from nimbed.errors import SpecError
 
@@ -131,25 +132,6 @@ def _dense(vector: Any, dense: DenseSpec, folder: Path) -> Any:  # noqa: ANN401
     if dense.bias:
         out = op.add(out, op.constant(weights["linear.bias"]))
     return _ACTIVATIONS[dense.activation](out)
-
-
-def read_dense(folder: Path, dense: DenseSpec) -> dict[str, Any]:
-    """A dense layer's weights in float32, checked against its settings."""
-    from safetensors.numpy import load_file
-
-    path = folder / dense.weights
-    try:
-        weights = {name: array.astype(np.float32) for name, array in load_file(path).items()}
-    except Exception as err:  # safetensors raises a class of its own
-        raise SpecError(f"{path} cannot be read: {err}; fetch it again") from err
-    wanted = {"linear.weight": (dense.out_features, dense.in_features)}
-    if dense.bias:
-        wanted["linear.bias"] = (dense.out_features,)  # type: ignore[assignment]
-    for name, shape in wanted.items():
-        found = weights[name].shape if name in weights else None
-        if found != shape:
-            raise SpecError(f"{path}: {name} has shape {found}, config.json says {shape}")
-    return weights
 
 
 def _axes(axis: int) -> Any:  # noqa: ANN401

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nimbed import _machine
+from nimbed._manifest import SCRIPT
 from nimbed._torchscript import remember
 from nimbed._types import OpenRequest
-from nimbed.artefact import SCRIPT
 from nimbed.backends import engine_module, open_backend
 from nimbed.quantization._built import Built, judged, measured_by
 from nimbed.quantization._measure import finite, in_batches
@@ -29,12 +29,13 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, repor
     for dense in request.spec.dense:
         (folder / dense.weights).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / dense.weights, folder / dense.weights)
-    reference = _outputs(request, source, "fp32")(calibration.held_out)
+    network = source / request.graph
+    reference = _outputs(request, source, "fp32", network=network)(calibration.held_out)
     report(1)
     script = folder / SCRIPT
-    engine.quantise(source, request.spec, calibration.calibrate, script)
+    engine.quantise(source, network, request.spec, calibration.calibrate, script)
     report(2)
-    outputs = _outputs(request, folder, "int8", script)
+    outputs = _outputs(request, folder, "int8", code=script)
     measured = measured_by(request, reference, outputs(calibration.held_out))
     record = judged(request, measured)
     remember(script)
@@ -42,10 +43,20 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, repor
 
 
 def _outputs(
-    request: BuildRequest, folder: Path, precision: Precision, code: Path | None = None
+    request: BuildRequest,
+    folder: Path,
+    precision: Precision,
+    *,
+    code: Path | None = None,
+    network: Path | None = None,
 ) -> Callable[[Sequence[Int32Array]], Float32Array]:
-    threads = _machine.thread_plan().threads
-    opened = open_backend(
-        "ipex", OpenRequest(folder=folder, spec=request.spec, precision=precision, threads=threads, code=code)
+    wanted = OpenRequest(
+        folder=folder,
+        spec=request.spec,
+        precision=precision,
+        threads=_machine.thread_plan().threads,
+        code=code,
+        network=network,
     )
+    opened = open_backend("ipex", wanted)
     return lambda sequences: finite(in_batches(sequences, opened.session().run))

@@ -14,7 +14,6 @@ from nimbed._encoder_shape import ENCODER_FILE, read_shape
 from nimbed._safetensors import write_tensors
 from nimbed._types import OpenRequest
 from nimbed.backends import open_backend
-from nimbed.errors import ArtefactError, BuildError
 from nimbed.quantization._bert import forward, pooled, read_weights
 from nimbed.quantization._built import Built, judged, measured_by
 from nimbed.quantization._measure import finite, in_batches
@@ -36,10 +35,7 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, repor
     """Round the weights for what the calibration texts show, and measure against fp32."""
     source = Path(request.folder)
     shape = read_shape(source, request.spec)
-    try:
-        weights = read_weights(source / request.graph, shape)
-    except ArtefactError as err:
-        raise BuildError(str(err)) from err
+    weights = read_weights(source / request.graph, shape)
     report(1)
     arrays = pack(weights, shape, sample(calibration.calibrate))
     settings = settings_of(

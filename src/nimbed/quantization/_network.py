@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nimbed._weights import refuse_not_finite
 from nimbed.backends._openvino_api import op, ov
-from nimbed.errors import BuildError, MissingExtraError, SpecError
+from nimbed.errors import BuildError, MissingExtraError, NimbedError, SpecError
 
 if TYPE_CHECKING:
     from nimbed._build import BuildRequest
     from nimbed._types import Task
 
+_TASKS: dict[Task, str] = {"embedding": "feature-extraction", "scoring": "text-classification"}
+_FLOATS = {ov.Type.f64, ov.Type.f32, ov.Type.f16, ov.Type.bf16}
 _UNLISTED = frozenset({"modernbert"})
 # Which input of a ScaledDotProductAttention is its mask.
 _MASK = 3
@@ -24,7 +27,7 @@ def load_network(request: BuildRequest) -> ov.Model:
     """The network up to its token vectors, or to its logits, in the precision in which the folder has it.
 
     Raises:
-        SpecError: the file is damaged.
+        SpecError: the file is damaged, or lacks weights, or they are not finite.
         MissingExtraError: safetensors need the extra "export".
         BuildError: the export failed.
     """
@@ -39,6 +42,9 @@ def load_network(request: BuildRequest) -> ov.Model:
     names = {name for port in network.inputs for name in port.get_names()}
     if not known <= names:
         raise SpecError(f"{path}: inputs are {sorted(names)}; {sorted(known)} are needed")
+    for node in network.get_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type() in _FLOATS:
+            refuse_not_finite(path, {node.get_friendly_name(): node.get_data(dtype=np.float32)})
     return network
 
 
@@ -63,49 +69,53 @@ def _size(constant: ov.Node) -> int:
 
 
 def _export(request: BuildRequest) -> ov.Model:
+    """Of safetensors, which are read here and not by optimum-intel, who would look for files of its own choice."""
     traced = _trace_unlisted if request.spec.architecture in _UNLISTED else _trace_listed
+    folder = Path(request.folder)
     try:
-        return traced(request.folder, request.spec.task)
+        from nimbed.backends._torch_parts import load_model
+
+        model = load_model(folder, folder / request.graph, request.spec.task)
+        with TemporaryDirectory() as scratch:
+            path = Path(scratch) / "openvino_model.xml"
+            return traced(model, _TASKS[request.spec.task], path)
+    except NimbedError:
+        raise
     except ImportError as err:
         raise MissingExtraError(
             f"{request.folder} holds safetensors only, and exporting them needs torch and optimum-intel: "
             'pip install "nimbed[export]" (a folder with openvino/*.xml or onnx/model.onnx needs no torch)'
         ) from err
     except Exception as err:  # whatever transformers, torch or the converter raise
-        raise BuildError(f"{request.folder}/{request.graph} could not be exported: {_first_line(err)}") from err
+        raise BuildError(f"{folder / request.graph} could not be exported: {_first_line(err)}") from err
 
 
-def _trace_listed(folder: str, task: Task) -> ov.Model:
+def _trace_listed(model: Any, purpose: str, path: Path) -> ov.Model:  # noqa: ANN401 (a transformers model)
     """An architecture that optimum-intel exports itself."""
-    from optimum.intel import OVModelForFeatureExtraction, OVModelForSequenceClassification
+    from optimum.exporters.openvino import export_from_model
 
-    loader = OVModelForSequenceClassification if task == "scoring" else OVModelForFeatureExtraction
-    model = loader.from_pretrained(folder, export=True, compile=False, local_files_only=True, trust_remote_code=False)
-    network: ov.Model = model.model
+    half = str(model.dtype) in {"torch.float16", "torch.bfloat16"}
+    export_from_model(model, path.parent, task=purpose, patch_16bit_model=half)
+    network = _read_whole(path)
+    network.reshape({port: [-1, -1] for port in network.inputs})
     return network
 
 
-def _trace_unlisted(folder: str, task: Task) -> ov.Model:
+def _trace_unlisted(model: Any, purpose: str, path: Path) -> ov.Model:  # noqa: ANN401
     """One that optimum-intel refuses by name since nobody tests it there, though its tracer can do it."""
     from optimum.exporters.openvino.convert import export
     from optimum.exporters.openvino.model_configs import DistilBertOpenVINOConfig
-    from transformers import AutoModel, AutoModelForSequenceClassification
 
-    loader, purpose = (
-        (AutoModelForSequenceClassification, "text-classification")
-        if task == "scoring"
-        else (AutoModel, "feature-extraction")
-    )
-    model = loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_safetensors=True)
     # As DistilBERT's: ids and mask, without token types.
-    inputs = DistilBertOpenVINOConfig(model.config, task=purpose)
-    with TemporaryDirectory() as scratch:
-        path = Path(scratch) / "model.xml"
-        export(model.float().eval(), inputs, path, stateful=False)
-        # Read into memory whole, so that the files can go.
-        network = ov.Core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
+    export(model.float(), DistilBertOpenVINOConfig(model.config, task=purpose), path, stateful=False)
+    network = _read_whole(path)
     _finite_masks(network)
     return network
+
+
+def _read_whole(path: Path) -> ov.Model:
+    """A graph in memory, so that its files can go."""
+    return ov.Core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
 
 
 def _finite_masks(network: ov.Model) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nimbed import _machine
 from nimbed._encoder_shape import ACTIVATIONS, POOLINGS
+from nimbed.errors import BuildError
 from nimbed.quantization._bert import by_distance
 from nimbed.quantization._observed import layer_by_layer
 from nimbed.quantization._rounding import rounded, scales_of
@@ -204,7 +205,13 @@ class _Layer:
         if groups is None:
             groups = np.zeros(values.shape[1], np.int64)
         steps = scales_of(values, groups)
-        return rounded(values, steps[:, groups], moments).astype(np.float32), steps, bias
+        try:
+            return rounded(values, steps[:, groups], moments).astype(np.float32), steps, bias
+        except np.linalg.LinAlgError as err:
+            raise BuildError(
+                f"{self.name}{part}: its inputs have no second moments that weights could be rounded for ({err}): the "
+                "weights before it are damaged, or overflow float32"
+            ) from err
 
     def _weights(self, part: str, kind: str) -> Float32Array:
         return self._packer.weights[f"{self.name}{part}.{kind}"]

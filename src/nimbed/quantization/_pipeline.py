@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from nimbed._build import BuildRequest, target_lock
 from nimbed._dtypes import save_ranges
+from nimbed._files import sha256_of
+from nimbed._manifest import Manifest, SourceRecord, write_manifest
+from nimbed._model_files import model_files
 from nimbed._pairs import PairTokenizer
 from nimbed._tokenize import TextTokenizer, load_tokenizer, save_tokenizer
 from nimbed._versions import versions_of
-from nimbed.artefact import Manifest, SourceRecord, file_records, is_artefact, sha256_of, staging, write_manifest
-from nimbed.errors import InputError
+from nimbed.artefact import file_records, is_artefact, staging
+from nimbed.errors import BuildError, InputError
 from nimbed.quantization._calibrate import SHIPPED, CalibrationSet, choose, pairs_of, read_texts
 
 if TYPE_CHECKING:
@@ -49,7 +52,16 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
     built: Built = import_module(f"nimbed.quantization._{request.engine}").make(folder, request, calibration, report)
     if built.calibration is not None and request.spec.task == "embedding":
         save_ranges(folder, built.outputs(calibration.calibrate))
+    _refuse_changed(request)
     _write_manifest(folder, request, built)
+
+
+def _refuse_changed(request: BuildRequest) -> None:
+    """What was read here must be what was hashed when the build was asked for."""
+    folder = Path(request.folder)
+    now = model_files(folder, folder / request.graph, request.spec)
+    if (now.weights_sha256, now.settings_sha256) != (request.sha256, request.settings_sha256):
+        raise BuildError(f"{folder}: its files changed while the artefact was built; build it again")
 
 
 def _write_manifest(folder: Path, request: BuildRequest, built: Built) -> None:
