@@ -92,9 +92,11 @@ def read_shape(folder: Path, spec: ModelSpec) -> EncoderShape:
         layers=_number(config, path, names, "num_hidden_layers"),
         intermediate=_number(config, path, names, "intermediate_size"),
         activation=str(config.get(names.get("hidden_act", "hidden_act"), "gelu")),
-        epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        epsilon=config.number("layer_norm_eps", default=1e-12),
         padding=-1 if padding is None else padding,
     )
+    if shape.epsilon < 0:
+        raise config.wrong("layer_norm_eps", "a number from 0 on")
     if shape.activation not in ACTIVATIONS:
         raise SpecError(f"the native engine has {', '.join(ACTIVATIONS)}, not the activation {shape.activation}")
     if shape.hidden % shape.heads or max(shape.hidden, shape.intermediate) > _MOST_WIDTH:

@@ -125,7 +125,7 @@ def _cache_folder(source: Source) -> str:
 
 def _from_cache(name: str, options: dict[str, Any]) -> ModelSource:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     how = f"offline mode forbids the network; fetch it once online: hf download {name}"
     try:
@@ -135,6 +135,8 @@ def _from_cache(name: str, options: dict[str, Any]) -> ModelSource:
         if (known := getattr(err, "snapshot_path", None)) is None:
             raise ModelNotFoundError(f"{name} is not in the download cache, and {how}") from err
         folder = Path(known)
+    except (HFValidationError, OSError, ValueError) as err:
+        raise ModelNotFoundError(f"{name}: neither a folder nor a hub id (owner/name): {err}") from err
     if missing := [file for file in _settings_of(options) if not (folder / file).is_file()]:
         raise ModelNotFoundError(f"{name} is in the download cache without {', '.join(missing)}, and {how}")
     return ModelSource(name=name, folder=folder, revision=folder.name)

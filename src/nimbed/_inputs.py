@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
+from numbers import Integral
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from nimbed.errors import InputTypeError
+from nimbed.errors import InputError, InputTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -104,6 +105,16 @@ def check_model(model: object) -> str:
     if hasattr(model, "__fspath__"):
         return str(model.__fspath__())
     raise InputTypeError(f"model must be a hub id or a folder, not {type(model).__name__}")
+
+
+def check_whole(value: object, name: str, *, least: int, most: int = 2**63) -> None:
+    """Refuse what is no whole number from ``least`` to ``most``.
+
+    Raises:
+        InputError: ``name`` is its name in the message.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
+        raise InputError(f"{name}={excerpt(value)} must be a whole number from {least} to {most}")
 
 
 def excerpt(item: object) -> str:

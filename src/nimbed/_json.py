@@ -62,28 +62,31 @@ def read_json(
     missing: Json = _REQUIRED,
     kind: type = dict,
     error: type[NimbedError] = SpecError,
-    remedy: str = "fetch the folder again",
+    remedy: str | None = None,
 ) -> Json:
     """A file's content: :class:`Fields`, or a list where ``kind`` says so; ``missing`` where there is no such file.
+
+    A complaint is raised as ``error``, and ends with the remedy.
 
     Raises:
         NimbedError: of the class ``error``: the file is missing, too large, no JSON or of another kind.
     """
+    again = remedy or "fetch the folder again"
     try:
         if not path.is_file():
             if missing is not _REQUIRED and not path.exists():
-                return missing
-            raise error(f"{path} is {'no file' if path.exists() else 'missing'}; {remedy}")
+                return Fields(missing, str(path), error=error, remedy=remedy) if isinstance(missing, dict) else missing
+            raise error(f"{path} is {'no file' if path.exists() else 'missing'}; {again}")
         if (size := path.stat().st_size) > _LARGEST_BYTES:
-            raise error(f"{path} has {size} bytes, more than any such file; {remedy}")
+            raise error(f"{path} has {size} bytes, more than any such file; {again}")
         content = parse_json(path.read_bytes())
     except (OSError, ValueError) as err:
         if isinstance(err, error):
             raise
-        raise error(f"{path} cannot be read as JSON: {err}; {remedy}") from err
+        raise error(f"{path} cannot be read as JSON: {err}; {again}") from err
     if not isinstance(content, kind):
-        raise error(f"{path} holds {_named(content)}, not {'an object' if kind is dict else 'a list'}; {remedy}")
-    return Fields(content, str(path), error=error) if isinstance(content, dict) else content
+        raise error(f"{path} holds {_named(content)}, not {'an object' if kind is dict else 'a list'}; {again}")
+    return Fields(content, str(path), error=error, remedy=remedy) if isinstance(content, dict) else content
 
 
 class Fields(dict[str, Any]):
@@ -95,12 +98,16 @@ class Fields(dict[str, Any]):
         values: of the object.
         where: the file, and the key within it.
         error: what a complaint is raised as.
+        remedy: what a complaint ends with, if anything.
     """
 
-    def __init__(self, values: Mapping[str, Any], where: str, *, error: type[NimbedError] = SpecError) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], where: str, *, error: type[NimbedError] = SpecError, remedy: str | None = None
+    ) -> None:
         super().__init__(values)
         self.where = where
         self._error = error
+        self._remedy = remedy
 
     def whole(self, *keys: str, default: Json = _REQUIRED, least: int = 0, most: int = _LARGEST) -> int:
         """A whole number; ``keys`` are the names that it may have, the first of them first."""
@@ -136,11 +143,18 @@ class Fields(dict[str, Any]):
     def fields(self, key: str, *, default: Json = _REQUIRED) -> Fields:
         """An object within this one."""
         value = self._of(key, dict, "an object", default)
-        return Fields(value, f"{self.where}: {key}", error=self._error) if isinstance(value, dict) else value
+        return (
+            Fields(value, f"{self.where}: {key}", error=self._error, remedy=self._remedy)
+            if isinstance(value, dict)
+            else value
+        )
 
     def wrong(self, key: str, wanted: str) -> NimbedError:
         """The complaint about a value; to be raised."""
-        return self._error(f"{self.where}: {key}: {shown(self.get(key))} is not {wanted}")
+        return self._complaint(f"{key}: {shown(self.get(key))} is not {wanted}")
+
+    def _complaint(self, what: str) -> NimbedError:
+        return self._error(f"{self.where}: {what}" + (f"; {self._remedy}" if self._remedy else ""))
 
     def _of(self, key: str, kind: type[T], wanted: str, default: Json) -> T:
         value = self._get((key,), default, wanted)
@@ -151,7 +165,7 @@ class Fields(dict[str, Any]):
     def _get(self, keys: tuple[str, ...], default: Json, wanted: str) -> Json:
         value = next((self[key] for key in keys if self.get(key) is not None), default)
         if value is _REQUIRED:
-            raise self._error(f"{self.where}: {keys[0]} is missing; it is {wanted}")
+            raise self._complaint(f"{keys[0]} is missing; it is {wanted}")
         return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
-from nimbed._json import read_json
+from nimbed._json import path_within, read_json
 from nimbed._types import DenseSpec, Pooling
 from nimbed.errors import SpecError
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from nimbed._json import Fields
     from nimbed._types import Activation
 
 POOLINGS: tuple[str, ...] = get_args(Pooling)
@@ -25,6 +26,8 @@ _LEGACY_POOLING = {
 }
 # Where sentence-transformers looks for the transformer's settings, in this order.
 _SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+# Wider than any embedding, and narrow enough that a vector can be made.
+MOST_WIDTH = 1 << 20
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 _ACTIVATIONS: dict[str, Activation] = {
     "GELU": "gelu",
@@ -65,11 +68,17 @@ class ModuleReader:
                 )
             if before and (_ORDER.index(name) < _ORDER.index(before) or name == before != "Dense"):
                 raise SpecError(f"{path}: type {kind!r} after {before}; the order known is {', '.join(_ORDER)}")
-            folder = self.folder / str(module.get("path", ""))
-            if not folder.resolve().is_relative_to(self.folder.resolve()):
-                raise SpecError(f"{path}: path: {module['path']!r} leads out of the model folder")
-            getattr(self, f"_read_{name.lower()}")(folder)
+            getattr(self, f"_read_{name.lower()}")(self._folder_of(module, path))
             before = name
+
+    def _folder_of(self, module: dict[str, Any], path: Path) -> Path:
+        try:
+            folder = path_within(self.folder, module.get("path") or "")
+        except ValueError as err:
+            raise SpecError(f"{path}: path: {err}") from err
+        if not folder.resolve().is_relative_to(self.folder.resolve()):
+            raise SpecError(f"{path}: path: {module['path']!r} leads out of the model folder")
+        return folder
 
     def _read_transformer(self, folder: Path) -> None:
         if folder.resolve() != self.folder.resolve():
@@ -83,7 +92,7 @@ class ModuleReader:
     def _read_pooling(self, folder: Path) -> None:
         path = folder / "config.json"
         config = read_json(path)
-        if config.get("include_prompt", True) is False:
+        if not config.flag("include_prompt", default=True):
             raise SpecError(f"{path}: include_prompt: false (pooling without the prompt) is not supported")
         modes = config.get("pooling_mode") or [m for key, m in _LEGACY_POOLING.items() if config.get(key)]
         modes = modes if isinstance(modes, list) else [modes]
@@ -97,13 +106,13 @@ class ModuleReader:
     def _read_dense(self, folder: Path) -> None:
         path = folder / "config.json"
         config = read_json(path)
-        name = str(config.get(key := "activation_function", "torch.nn.modules.activation.Tanh"))
+        name = config.text(key := "activation_function", default="torch.nn.modules.activation.Tanh")
         activation = torch_activation(path, key, name)
         _require(path, config, "use_residual", False)
         _require(path, config, "module_input_name", "sentence_embedding")
         _require(path, config, "module_output_name", "sentence_embedding")
         width = self.dense[-1].out_features if self.dense else self.hidden_size
-        if whole_number(config, "in_features", path) != width:
+        if config.whole("in_features") != width:
             raise SpecError(f"{path}: in_features: {config['in_features']}, but the vectors before it have {width}")
         if not (folder / "model.safetensors").is_file():
             raise SpecError(f"{folder}: model.safetensors is missing; weights are read from safetensors only")
@@ -111,8 +120,8 @@ class ModuleReader:
             DenseSpec(
                 weights=(folder / "model.safetensors").relative_to(self.folder).as_posix(),
                 in_features=width,
-                out_features=whole_number(config, "out_features", path),
-                bias=bool(config.get("bias", True)),
+                out_features=config.whole("out_features", least=1, most=MOST_WIDTH),
+                bias=config.flag("bias", default=True),
                 activation=activation,
             )
         )
@@ -125,7 +134,7 @@ class ModuleReader:
         self.normalize = True
 
 
-def transformer_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+def transformer_settings(folder: Path) -> tuple[Path, Fields]:
     """The file that holds ``max_seq_length`` and the like, and its content; empty where there is none."""
     paths = [folder / f"sentence_{name}_config.json" for name in _SETTINGS]
     path = next((p for p in paths if p.is_file()), paths[0])
@@ -154,11 +163,3 @@ def _require(path: Path, config: Mapping[str, Any], key: str, known: object) -> 
     value = config.get(key)
     if value is not None and value != known:
         raise SpecError(f"{path}: {key}: {value!r} is not supported; {known!r} is")
-
-
-def whole_number(config: Mapping[str, Any], key: str, path: Path, *others: str) -> int:
-    """A setting that must be a whole number; ``others`` are names that it may have instead."""
-    value = next((config[name] for name in (key, *others) if name in config), None)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise SpecError(f"{path}: {key} is missing or not a whole number")
-    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nimbed._json import path_within
 from nimbed._weights import INDEX
 from nimbed.errors import InputError, ModelNotFoundError
 
@@ -48,7 +49,7 @@ def graph_file(folder: Path, file: str | None, engine: str = "openvino") -> Path
         ModelNotFoundError: the folder holds none of them.
     """
     if file is not None:
-        if not (folder / file).is_file():
+        if not (folder / _within(file)).is_file():
             raise InputError(f"Source(file={file!r}): no such file in {folder}")
         return folder / readable(file, engine)
     names = networks(engine)
@@ -65,11 +66,17 @@ def reads(engine: str, file: str) -> bool:
 
 def readable(file: str, engine: str) -> str:
     """The user's choice, if it is of a kind that the engine reads."""
-    if Path(file).is_absolute() or ".." in Path(file).parts:
-        raise InputError(f"Source(file={file!r}) must be relative to the model folder, and within it")
-    if not reads(engine, file):
+    if not reads(engine, _within(file)):
         kinds = ", ".join(suffix for suffix in (*_GRAPH_SUFFIXES, *_SUFFIXES) if reads(engine, suffix))
         raise InputError(f"Source(file={file!r}) is not of a kind that backend={engine!r} reads: {kinds}")
+    return file
+
+
+def _within(file: str) -> str:
+    try:
+        path_within(Path(), file)
+    except ValueError as err:
+        raise InputError(f"Source(file={file!r}) must be relative to the model folder, and within it: {err}") from err
     return file
 
 

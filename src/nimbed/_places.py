@@ -13,12 +13,20 @@ def expanded(path: str | os.PathLike[str], instead: str = "write the path withou
     """The path with ``~`` filled in.
 
     Raises:
-        InputError: there is no such home folder; the message ends with what to do instead.
+        InputError: there is no such home folder, where the message ends with what to do instead; or the path is none
+            that a file could have: too long, a circle of links, with NUL or half a surrogate pair in it.
     """
     try:
-        return Path(path).expanduser()
+        found = Path(path).expanduser()
+        found.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return found
     except RuntimeError as err:
         raise InputError(f"{os.fspath(path)}: ~ stands for a home folder that is not known here; {instead}") from err
+    except (OSError, ValueError) as err:
+        reason = err.strerror if isinstance(err, OSError) else err
+        raise InputError(f"{ascii(os.fspath(path))[:80]} is no path of a file or folder: {reason}") from err
+    return found
 
 
 def home() -> Path:

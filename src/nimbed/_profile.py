@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nimbed import _machine
+from nimbed._json import read_json, shown
 from nimbed._places import write_whole
 from nimbed._shapes import Tuning
 from nimbed.artefact import home
@@ -15,6 +16,10 @@ from nimbed.errors import ArtefactError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_REMEDY = "delete it, or tune again"
+_MOST_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +58,15 @@ def read_profile(digest: str, threads: int) -> Profile | None:
         path = profile_path(digest, threads)
     except ArtefactError:  # there is no place where one could be
         return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        tuning = Tuning(**record["tuning"])
-        if not all(isinstance(value, int) and value > 0 for value in asdict(tuning).values()):
-            raise ValueError(f"{tuning} has a value that is no number above 0")  # noqa: TRY301
-        return Profile(tuning=tuning, measured=dict(record["measured"]))
-    except FileNotFoundError:
+    record = read_json(path, missing=None, error=ArtefactError, remedy=_REMEDY)
+    if record is None:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as err:
-        raise ArtefactError(f"the tuning profile {path} cannot be used ({err}): delete it, or tune again") from err
+    tuned, measured = record.fields("tuning"), record.fields("measured")
+    if tuned.keys() != (names := asdict(Tuning()).keys()):
+        raise ArtefactError(f"{tuned.where}: {', '.join(names)} are wanted, not {shown(list(tuned))}; {_REMEDY}")
+    measured.text("engine")
+    tuning = Tuning(**{name: tuned.whole(name, least=1, most=_MOST_TOKENS) for name in names})
+    return Profile(tuning=tuning, measured=dict(measured))
 
 
 def write_profile(profile: Profile, digest: str, threads: int) -> Path:

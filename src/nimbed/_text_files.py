@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import zlib
 from itertools import count
 from typing import TYPE_CHECKING
 
+from nimbed._json import parse_json
 from nimbed.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _check_line(line: str, place: str) -> None:
 
 def _parse(line: str, field: str, place: str) -> str:
     try:
-        values = json.loads(line)
+        values = parse_json(line)
         text = values[field]
     except KeyError as err:
         raise InputError(f'{place}: no field "{field}", only {_listed(values)}; name the one with the text') from err

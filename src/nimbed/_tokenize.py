@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nimbed._inputs import excerpt
+from nimbed._tokenizing import TOKENIZING
 from nimbed._whole_tokenizer import frame_of, lay_over
 from nimbed.errors import InputError, SpecError, TruncationError
 
@@ -70,11 +71,12 @@ class Tokenizer:
 
     def __init__(self, tokenizer: Any, spec: ModelSpec, *, max_length: int, truncate: Truncate) -> None:  # noqa: ANN401
         # A text of no tokens has no vector: where no special tokens stand around it, one of padding is its token.
-        self._nothing = np.array([(tokenizer.padding or {}).get("pad_id", 0)], np.int32)
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        if spec.lowercase:
-            _lower_first(tokenizer)
+        with TOKENIZING:
+            self._nothing = np.array([(tokenizer.padding or {}).get("pad_id", 0)], np.int32)
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            if spec.lowercase:
+                _lower_first(tokenizer)
         self._tokenizer = tokenizer
         self._side = spec.truncation_side
         self.truncate = truncate
@@ -103,11 +105,12 @@ class Tokenizer:
             warnings.warn(f"{say}; the rest was cut off. truncate={self._keeping}", stacklevel=stacklevel)
 
     def _encodings(self, inputs: Sequence[Any], characters: int) -> list[Any]:
-        if characters <= _FEW_CHARACTERS:
-            return [self._tokenizer.encode(*(one if isinstance(one, tuple) else (one,))) for one in inputs]
-        # The batch call gives up the GIL, the single one does not; but it wakes a thread pool.
-        encodings: list[Any] = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=True)
-        return encodings
+        with TOKENIZING:
+            if characters <= _FEW_CHARACTERS:
+                return [self._tokenizer.encode(*(one if isinstance(one, tuple) else (one,))) for one in inputs]
+            # The batch call gives up the GIL, the single one does not; but it wakes a thread pool.
+            encodings: list[Any] = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=True)
+            return encodings
 
     def _describe(self, cut: Int32Array, items: Sequence[int]) -> str:
         where = np.flatnonzero(cut)
@@ -122,7 +125,8 @@ class TextTokenizer(Tokenizer):
 
     def __init__(self, tokenizer: Any, spec: ModelSpec, *, max_length: int, truncate: Truncate) -> None:  # noqa: ANN401
         super().__init__(tokenizer, spec, max_length=max_length, truncate=truncate)
-        self._prefix, self._suffix = (np.array(ids, np.int32) for ids in frame_of(tokenizer))
+        with TOKENIZING:
+            self._prefix, self._suffix = (np.array(ids, np.int32) for ids in frame_of(tokenizer))
         self._room = self._room_beside(len(self._prefix) + len(self._suffix), least=1)
 
     def __call__(self, texts: Sequence[str], prompt: str = "", *, items: Sequence[int] | None = None) -> TokenizedTexts:
@@ -134,7 +138,8 @@ class TextTokenizer(Tokenizer):
         """
         numbers = range(len(texts)) if items is None else items
         encodings = self._encode(texts, prompt, numbers)
-        ids = [np.array(encoding.ids, np.int32) if encoding.ids else self._nothing for encoding in encodings]
+        with TOKENIZING:
+            ids = [np.array(encoding.ids, np.int32) if encoding.ids else self._nothing for encoding in encodings]
         too_long = [index for index, sequence in enumerate(ids) if len(sequence) > self.max_length]
         cut = np.zeros(len(ids), np.int32)
         if self.truncate != "chunk":
@@ -170,8 +175,9 @@ class TextTokenizer(Tokenizer):
 
     def _windows(self, text: str, prompt: str) -> tuple[list[Int32Array], list[float]]:
         """Overlapping windows over the text's tokens, each with the prompt's tokens and the special tokens."""
-        encoding = self._tokenizer.encode_batch([text], add_special_tokens=False)[0]
-        body = np.array(encoding.ids, np.int32)
+        with TOKENIZING:
+            encoding = self._tokenizer.encode_batch([text], add_special_tokens=False)[0]
+            body = np.array(encoding.ids, np.int32)
         # A token belongs to the prompt where it ends within it; one character may be several tokens.
         split = sum(1 for _ in takewhile(lambda span: span[1] <= len(prompt), encoding.offsets)) if prompt else 0
         head, body = body[:split], body[split:]
@@ -203,13 +209,15 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (tokenizers has no type
             f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
         )
     try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as err:  # tokenizers raises bare Exception
-        raise SpecError(f"{path} cannot be read: {err}; fetch it again") from err
+        with TOKENIZING:
+            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except (SpecError, TypeError, ValueError) as err:
+        raise SpecError(f"{path} cannot be read: {err.__cause__ or err}; fetch it again") from err
     if getattr(tokenizer.model, "dropout", None):
         tokenizer.model.dropout = None  # it is for training (Provilkov et al. 2020): ids would be drawn by lot
     # An artefact's is whole, and nothing lies beside it.
-    return lay_over(tokenizer, folder) if (folder / "config.json").is_file() else tokenizer
+    with TOKENIZING:
+        return lay_over(tokenizer, folder) if (folder / "config.json").is_file() else tokenizer
 
 
 def save_tokenizer(folder: Path, target: Path) -> None:

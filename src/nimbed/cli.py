@@ -16,6 +16,7 @@ from nimbed._describe import describe
 from nimbed._doctor import diagnosis
 from nimbed._npy import write_rows
 from nimbed._outputs import check_outputs, write_files
+from nimbed._places import expanded
 from nimbed._text_files import read_lines
 from nimbed._words import advising_in, of_command
 from nimbed.artefact import verify_artefact
@@ -34,9 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with advising_in(of_command(vars(chosen))):
             status: int = chosen.run(chosen)
     except NimbedError as err:
-        print(f"nimbed: {err}", file=sys.stderr)
+        print(f"nimbed: {err}".encode(errors="backslashreplace").decode(), file=sys.stderr)
         return 1
     return status
+
+
+def _path(text: str) -> Path:
+    """An argument that names a file or folder, which the system must be able to have."""
+    try:
+        return expanded(text)
+    except InputError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("quantize", help="turn a model into an artefact")
     parser.add_argument("model", help="hub id or model folder")
-    parser.add_argument("-o", "--out", type=Path, help="the artefact's folder (default: its place in the cache)")
+    parser.add_argument("-o", "--out", type=_path, help="the artefact's folder (default: its place in the cache)")
     parser.add_argument("--backend", choices=("auto", "native", "openvino", "ipex"), default="auto")
     parser.add_argument("--precision", choices=("int8", "fp32"), default="int8")
     parser.add_argument(
@@ -82,8 +91,8 @@ def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
 
 def _embed_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("embed", help="texts of a file to a .npy file")
-    parser.add_argument("input", type=Path, help=".jsonl, .csv, .tsv, .parquet or .txt, also .gz")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="float32 [texts, dim], for numpy.load")
+    parser.add_argument("input", type=_path, help=".jsonl, .csv, .tsv, .parquet or .txt, also .gz")
+    parser.add_argument("-o", "--out", type=_path, required=True, help="float32 [texts, dim], for numpy.load")
     parser.add_argument("-m", "--model", required=True, help="hub id, model folder or artefact folder")
     parser.add_argument("--field", default="text", help='the field that holds the text (default: "text")')
     parser.add_argument("--role", choices=("document", "query"), default="document")
@@ -112,9 +121,9 @@ def _evaluate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("--max-length", type=int, help="tokens that a text keeps, unless its setting says it")
     parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: 10000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help='draw them (pip install "nimbed[plot]")')
+    parser.add_argument("--json", type=_path, metavar="FILE", help="write all figures as JSON")
+    parser.add_argument("--markdown", type=_path, metavar="FILE", help="write the tables")
+    parser.add_argument("--plot", type=_path, metavar="FILE.png", help='draw them (pip install "nimbed[plot]")')
     parser.set_defaults(run=_evaluate)
 
 
@@ -130,15 +139,15 @@ def _bench_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--only", action="append", metavar="PART", help="latency, documents, batches, served, start or threads"
     )
     parser.add_argument(
-        "--texts", type=Path, metavar="FILE", help="your own documents: .jsonl, .csv, .tsv, .parquet or .txt"
+        "--texts", type=_path, metavar="FILE", help="your own documents: .jsonl, .csv, .tsv, .parquet or .txt"
     )
     parser.add_argument("--text-field", default="text", help='the field or column with the text (default: "text")')
     parser.add_argument("--max-length", type=int, default=256, help="tokens that a text keeps (default: 256)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each that count (default: 5)")
     parser.add_argument("--quick", action="store_true", help="two rounds, fewer texts and cases")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
-    parser.add_argument("--plot", type=Path, metavar="DIR", help='charts as PNG files (pip install "nimbed[plot]")')
+    parser.add_argument("--json", type=_path, metavar="FILE", help="write all figures as JSON")
+    parser.add_argument("--markdown", type=_path, metavar="FILE", help="write the tables")
+    parser.add_argument("--plot", type=_path, metavar="DIR", help='charts as PNG files (pip install "nimbed[plot]")')
     parser.set_defaults(run=_bench)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nimbed import _families
 from nimbed._classifier import read_classifier, scores_pairs
 from nimbed._json import read_json
-from nimbed._modules import POOLINGS, ModuleReader, transformer_settings, whole_number
+from nimbed._modules import MOST_WIDTH, POOLINGS, ModuleReader, transformer_settings
 from nimbed._types import DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
 
@@ -74,7 +74,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
     if scores_pairs(folder, config):
         return _scoring_spec(folder, config, overrides)
     family = _families.find(name or folder.name)
-    reader = ModuleReader(folder, whole_number(config, "hidden_size", folder / "config.json", *_WIDTHS))
+    reader = ModuleReader(folder, config.whole("hidden_size", *_WIDTHS, least=1, most=MOST_WIDTH))
     reader.read()
     pooling, pooling_origin = _choose_pooling(folder, reader.pooling, family, overrides)
     normalize, normalize_origin = _choose_normalize(reader, family, overrides)
@@ -87,7 +87,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
         **prompt_origins,
     }
     spec = ModelSpec(
-        architecture=str(config.get("model_type", "unknown")),
+        architecture=config.text("model_type", default="unknown"),
         hidden_size=reader.hidden_size,
         dim=reader.dense[-1].out_features if reader.dense else reader.hidden_size,
         pooling=pooling,
@@ -96,7 +96,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
         positions=_positions(config),
         dense=tuple(reader.dense),
         prompts=prompts,
-        similarity=str(_sentence_config(folder).get("similarity_fn_name") or "cosine"),
+        similarity=_sentence_config(folder).text("similarity_fn_name", default="cosine"),
         origins=origins,
         **_text_settings(folder),
     )
@@ -109,8 +109,8 @@ def _scoring_spec(folder: Path, config: Fields, overrides: SpecOverrides) -> Mod
     activation, activation_origin = read_classifier(folder, config)
     max_length, length_origin = _max_length(folder, config)
     return ModelSpec(
-        architecture=str(config["model_type"]),
-        hidden_size=whole_number(config, "hidden_size", folder / "config.json", *_WIDTHS),
+        architecture=config.text("model_type"),
+        hidden_size=config.whole("hidden_size", *_WIDTHS, least=1, most=MOST_WIDTH),
         dim=1,
         pooling="cls",
         normalize=False,
@@ -127,7 +127,7 @@ def _text_settings(folder: Path) -> dict[str, Any]:
     tokenizer_config = read_json(folder / "tokenizer_config.json", missing={})
     return {
         "truncation_side": "left" if tokenizer_config.get("truncation_side") == "left" else "right",
-        "lowercase": bool(transformer_settings(folder)[1].get("do_lower_case", False)),
+        "lowercase": transformer_settings(folder)[1].flag("do_lower_case", default=False),
     }
 
 
@@ -151,6 +151,7 @@ def _config(folder: Path) -> Fields:
             f"{path} is missing: this is neither a sentence-transformers nor a transformers folder"
         )
     config: Fields = read_json(path)
+    config.text("model_type", default=None)
     has_graph = any(next(folder.glob(pattern), None) for pattern in _GRAPH_FILES)
     if "auto_map" in config and not has_graph:
         raise SpecError(
@@ -199,7 +200,7 @@ def _max_length(folder: Path, config: Fields) -> tuple[int, str]:
         # Tokenizers without a limit say 1e30.
         if value is None or (isinstance(value, (int, float)) and value >= 1e9):
             continue
-        if not isinstance(value, (int, float)) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 1:
             raise SpecError(f"{path}: {key}: {value!r} is no number of tokens")
         if positions is not None and value > positions:
             return positions, f"config.json: max_position_embeddings (below {path.name}: {key})"
@@ -242,16 +243,16 @@ def _prompts(folder: Path, family: _families.Family | None) -> tuple[dict[str, s
     return prompts, origins
 
 
-def _given_prompts(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
+def _given_prompts(path: Path, config: Fields) -> dict[str, str]:
     """Those in the file; None stands for an empty one."""
     prompts = config.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, (str, type(None))) for text in prompts.values()):
         raise SpecError(f"{path}: prompts: names with strings are wanted, not {prompts!r}")
-    default = config.get("default_prompt_name")
+    default = config.text("default_prompt_name", default=None)
     if default is not None and default not in {*prompts, "query", "document"}:
         raise SpecError(f"{path}: default_prompt_name: {default!r} is none of the prompts ({', '.join(prompts)})")
     return {name: text or "" for name, text in prompts.items()}
 
 
-def _sentence_config(folder: Path) -> dict[str, Any]:
-    return cast("dict[str, Any]", read_json(folder / "config_sentence_transformers.json", missing={}))
+def _sentence_config(folder: Path) -> Fields:
+    return cast("Fields", read_json(folder / "config_sentence_transformers.json", missing={}))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nimbed._places import expanded
 from nimbed.bench.report import LESS_IS_BETTER
 from nimbed.errors import InputError
 from nimbed.evaluate.plot import COLOURS, need_matplotlib
 
 if TYPE_CHECKING:
     from os import PathLike
+    from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
@@ -30,7 +31,7 @@ def save_plots(report: BenchReport, folder: str | PathLike[str]) -> list[Path]:
     need_matplotlib()
     paths = []
     for part in dict.fromkeys(figure.part for figure in report.figures):
-        paths.append(Path(folder) / f"{part}.png")
+        paths.append(expanded(folder) / f"{part}.png")
         try:
             paths[-1].parent.mkdir(parents=True, exist_ok=True)
             _draw(report, part).savefig(paths[-1], dpi=150, format="png")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import json
 import math
 import zlib
 from typing import TYPE_CHECKING, Any
 
 from nimbed._inputs import excerpt
+from nimbed._json import parse_json
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, object) of each line of a JSON lines file."""
     for place, line in lines(path):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as err:
             raise InputError(f"{place}: not JSON ({err}); write one object a line") from err
         if not isinstance(record, dict):

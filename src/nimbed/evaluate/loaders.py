@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nimbed._inputs import excerpt
+from nimbed._places import expanded
 from nimbed.errors import InputError
 from nimbed.evaluate import _files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from os import PathLike
+    from pathlib import Path
 
 __all__ = ["RerankItem", "RerankSet", "RetrievalSet", "StsSet", "load_rerank", "load_retrieval", "load_sts"]
 
@@ -68,7 +69,7 @@ def load_retrieval(folder: str | PathLike[str]) -> RetrievalSet:
         InputError: names file and line: a file is missing, a line is not JSON, an id comes twice, judgements name an
             unknown query or document, a score is not a number, nothing is judged relevant.
     """
-    place = Path(folder)
+    place = expanded(folder)
     if not place.is_dir():
         raise InputError(f"{place} is not a folder; --retrieval takes a folder with corpus.jsonl and queries.jsonl")
     corpus, asked = _wanted(place, "corpus.jsonl"), _wanted(place, "queries.jsonl")
@@ -91,7 +92,7 @@ def load_sts(path: str | PathLike[str]) -> StsSet:
         InputError: names file and line: a column is missing, a score is not a number, a sentence is empty, all
             scores are equal.
     """
-    source = Path(path)
+    source = expanded(path)
     first, second, gold = [], [], []
     for place, (score, left, right) in _files.rows(source, ("score", "sentence1", "sentence2")):
         pair = {"sentence1": left, "sentence2": right}
@@ -110,7 +111,7 @@ def load_rerank(path: str | PathLike[str]) -> RerankSet:
         InputError: names file and line: not JSON, a field is missing or empty, a text comes twice or is both positive
             and negative, there are no lines.
     """
-    source = Path(path)
+    source = expanded(path)
     items = [_rerank_item(record, place) for place, record in _files.objects(source)]
     if not items:
         raise InputError(f"{source} holds no queries; write one JSON object a line: query, positive, negative")

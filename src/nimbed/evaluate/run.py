@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nimbed._inputs import check_whole
 from nimbed.errors import InputError
 from nimbed.evaluate._timed import Timed, embed
 from nimbed.evaluate.bootstrap import Mean, Spearman, compare, value
@@ -91,7 +92,7 @@ def evaluate(
     """
     chosen = settings_of(settings)
     sets = _sets(retrieval, sts, rerank)
-    _check_early(chosen, max_length, mixed=mixed, resamples=resamples)
+    _check_early(chosen, max_length, mixed=mixed, resamples=resamples, seed=seed)
     run = _Run(sets=sets, max_length=max_length, mixed=mixed, progress=progress)
     reference = run.setting(chosen[-1], None)
     measured = {chosen[-1].label: reference}
@@ -130,10 +131,10 @@ def _sets(
     return loaded
 
 
-def _check_early(settings: Sequence[Opens], max_length: int | None, *, mixed: bool, resamples: int) -> None:
+def _check_early(settings: Sequence[Opens], max_length: int | None, *, mixed: bool, resamples: int, seed: int) -> None:
     """Open every setting once, so that what is wrong with the last is known before the first has run for minutes."""
-    if resamples < 100:
-        raise InputError(f"resamples={resamples}: an interval needs 100 at least (default: 10000)")
+    check_whole(resamples, "resamples", least=100, most=10_000_000)
+    check_whole(seed, "seed", least=0)
     if mixed and len(settings) < 2:
         raise InputError("mixed needs two settings: one for the queries, and the reference for the documents")
     dims = {}

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 _NUMBERS = ("dim", "max_length", "threads")
 
 
+def _is_there(text: str) -> bool:
+    """Whether it is a path of something; what no path can be is none."""
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
 class Embedder(Protocol):
     """What a setting opens: an :class:`nimbed.Encoder`, or something that embeds as it does."""
 
@@ -83,7 +91,7 @@ class Setting:
             128
         """
         found = re.fullmatch(r"(?s)(.+)@([^@=]*=.*)", text)
-        if found is None or Path(text).exists():
+        if found is None or _is_there(text):
             return cls(model=_model(text))
         options = _options(found[2], text)
         numbers = {key: _number(key, options[key], text) for key in _NUMBERS if key in options}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nimbed._build import QualityGate, find_or_build, make_request
 from nimbed._choose import choose_for
 from nimbed._hub import Source, resolve
-from nimbed._inputs import check_texts
+from nimbed._inputs import check_texts, check_whole
 from nimbed._places import expanded
 from nimbed.artefact import is_artefact
 from nimbed.errors import InputError, QualityError
@@ -53,8 +53,8 @@ class Calibration:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise InputError(f"Calibration(count={self.count}): at least one text is needed")
+        for name, least in (("count", 1), ("seed", 0)):
+            check_whole(getattr(self, name), f"Calibration: {name}", least=least)
 
 
 def quantize(
