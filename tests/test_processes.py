@@ -230,6 +230,10 @@ async def late(encoder):
         await asyncio.wait_for(encoder.aencode(texts), 0.1)
     except asyncio.TimeoutError:
         print("late", flush=True)
+class Slow:  # when the interpreter ends, a thread that comes out of the tokenizer finds it ending
+    def __del__(self, sleep=time.sleep):
+        sleep(1.5)
+slow = Slow()
 """
 
 
