@@ -252,6 +252,14 @@ def test_a_dense_layer_is_read_by_the_same_rules(folder):
             read_dense(folder, dense)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "modules.json"])
+def test_git_lfs_pointers_in_place_of_settings_say_what_to_do(folder, name):
+    (folder / name).write_bytes(POINTER)
+    for backend in ("openvino", "torch"):
+        with pytest.raises(SpecError, match=rf"{name} is a Git LFS pointer.*git lfs pull"):
+            Encoder(folder, backend=backend)
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "onnx/model.onnx"])
 def test_git_lfs_pointers_say_what_to_do(folder, name):
     (folder / name).parent.mkdir(exist_ok=True)

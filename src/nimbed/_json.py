@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
+from nimbed._paths import LFS_POINTER, fetch_by_lfs
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ def read_json(
             raise error(f"{path} is {'no file' if path.exists() else 'missing'}; {again}")
         if (size := path.stat().st_size) > _LARGEST_BYTES:
             raise error(f"{path} has {size} bytes, more than any such file; {again}")
-        content = parse_json(path.read_bytes())
+        if (text := path.read_bytes()).startswith(LFS_POINTER):
+            raise error(fetch_by_lfs(path))
+        content = parse_json(text)
     except (OSError, ValueError) as err:
         if isinstance(err, error):
             raise

@@ -16,6 +16,7 @@ import numpy as np
 
 from nimbed._inputs import excerpt
 from nimbed._tokenizing import TOKENIZING
+from nimbed._weights import refuse_pointer
 from nimbed._whole_tokenizer import frame_of, lay_over
 from nimbed.errors import InputError, SpecError, TruncationError
 
@@ -208,6 +209,7 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (tokenizers has no type
             f"{path} is missing; make it with transformers: "
             f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
         )
+    refuse_pointer(path)
     try:
         with TOKENIZING:
             tokenizer = tokenizers.Tokenizer.from_file(str(path))

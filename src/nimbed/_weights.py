@@ -13,7 +13,7 @@ import numpy as np
 
 from nimbed._json import read_json
 from nimbed._onnx import external_data
-from nimbed._paths import leads_inside
+from nimbed._paths import LFS_POINTER, fetch_by_lfs, leads_inside
 from nimbed._safetensors import read_tensors
 from nimbed.errors import ArtefactError, SpecError
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 INDEX = ".safetensors.index.json"
-_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def weight_files(network: Path) -> list[Path]:
@@ -82,14 +81,11 @@ def refuse_pointer(file: Path) -> None:
     """
     try:
         with file.open("rb") as opened:
-            beginning = opened.read(len(_POINTER))
+            beginning = opened.read(len(LFS_POINTER))
     except OSError as err:
         raise SpecError(f"{file} cannot be read: {err}; fetch it again") from err
-    if beginning == _POINTER:
-        raise SpecError(
-            f"{file} is a Git LFS pointer, not the file that it stands for; fetch that: "
-            f"git lfs install && git lfs pull, in {file.parent}"
-        )
+    if beginning == LFS_POINTER:
+        raise SpecError(fetch_by_lfs(file))
 
 
 def _external_data(graph: Path) -> list[str]:
