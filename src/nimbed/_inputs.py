@@ -24,9 +24,10 @@ def check_texts(texts: object, *, remedy: str = "for an iterator, use Encoder.en
     Raises:
         InputTypeError: names the first item that is not a string, or says what the whole is.
     """
-    if not hasattr(texts, "__len__"):
-        raise InputTypeError(f"a list of strings is wanted, not {type(texts).__name__}; {remedy}")
-    check_rows(texts)
+    if type(texts) is not list:  # as it mostly is, and a lone query waits for each look
+        if not hasattr(texts, "__len__"):
+            raise InputTypeError(f"a list of strings is wanted, not {type(texts).__name__}; {remedy}")
+        check_rows(texts)
     items = list(cast("Iterable[object]", texts))
     return [item if type(item) is str else plain(item, f"item {index}") for index, item in enumerate(items)]
 
