@@ -56,6 +56,7 @@ class Findings:
         assert not self.raw, f"{len(self.raw)} raw errors of {examples}:\n" + "\n".join(shown)
         assert self.refused + self.worked == examples
         assert self.refused
+        assert self.worked
 
 
 def count(examples: int) -> int:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from nimbed import Encoder
+from nimbed import Encoder, quantize
+from nimbed._build import make_request
 from nimbed._encoder_shape import read_shape
+from nimbed._hub import Source, resolve
+from nimbed._manifest import _CHECKSUM, _checksum, read_manifest, write_manifest
 from nimbed._profile import Profile, profile_path, read_profile, write_profile
 from nimbed._shapes import Tuning
 from nimbed._text_files import read_lines
+from nimbed.artefact import MANIFEST, file_records
 from nimbed.cli import main
 from nimbed.errors import BuildError, InputError
 from nimbed.evaluate import load_rerank, load_retrieval, load_sts
+from nimbed.quantization import QualityGate
 from nimbed.spec import read_spec
 from tests.mutations import TEXTS, Findings, attack, count, note
 from tests.tiny_models import MODELS, write_model
@@ -105,6 +111,113 @@ def test_settings_of_a_model_folder(folder, tmp_path):
 def test_settings_of_a_folder_with_a_dense_layer(dense_folder, tmp_path):
     examples = count(100)
     attack(dense_folder, SETTINGS, fake_vectors, tmp_path, examples=examples).check(examples)
+
+
+def test_settings_and_weights_through_torch(dense_folder, tmp_path):
+    examples = count(20)
+    files = [*SETTINGS, "model.safetensors", "2_Dense/model.safetensors"]
+    attack(dense_folder, files, lambda f: vectors_of(f, "torch"), tmp_path, examples=examples).check(examples)
+
+
+LENIENT = QualityGate(mean_cosine=0, min_cosine=0, top10_agreement=0, rank_correlation=0)  # random weights
+
+
+@pytest.fixture(scope="module")
+def artefact(native, folder, peps) -> Path:
+    """Of the native engine, with ranges."""
+    return quantize(
+        folder, folder.parent / "artefact", backend="native", calibration=peps[:60], gate=LENIENT, progress=False
+    ).folder
+
+
+def signed(folder: Path) -> None:
+    """As somebody with bad intent or a bad tool would leave it: every file is what the manifest says."""
+    if any(not path.is_file() for path in folder.iterdir()):
+        return
+    manifest = replace(read_manifest(folder), files=file_records(folder))
+    (folder / MANIFEST).unlink()  # it is a link to the original
+    write_manifest(folder, manifest)
+
+
+def signed_again(folder: Path) -> None:
+    """A manifest that vouches for itself, whatever it says."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return
+    try:
+        values = json.loads(path.read_text())
+        values[_CHECKSUM] = _checksum({name: value for name, value in values.items() if name != _CHECKSUM})
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return
+    path.unlink()
+    path.write_text(json.dumps(values))
+
+
+def artefact_vectors(folder: Path) -> np.ndarray:
+    with Encoder(folder, truncate="chunk", cache=None, threads=1) as encoder:
+        vectors = encoder.encode([*TEXTS, "word " * 300])
+        codes = encoder.encode(TEXTS, dtype="int8")
+        encoder.encode(TEXTS, dtype="ubinary")
+        assert vectors.shape == (len(TEXTS) + 1, encoder.dim)
+        assert codes.shape == (len(TEXTS), encoder.dim)
+    return vectors
+
+
+def test_a_manifest(artefact, tmp_path):
+    examples = count(150)
+    attack(artefact, [MANIFEST], artefact_vectors, tmp_path, examples=examples, after=signed_again).check(examples)
+
+
+def test_files_of_an_artefact_that_its_manifest_vouches_for(artefact, tmp_path):
+    examples = count(90)
+    files = ["tokenizer.json", "encoder.safetensors", "ranges.npy"]
+    attack(artefact, files, artefact_vectors, tmp_path, examples=examples, after=signed).check(examples)
+
+
+def native_build(folder: Path) -> np.ndarray:
+    """In this process: a child for each would take seconds."""
+    from nimbed.quantization._pipeline import build
+
+    texts = folder / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": f"{text} {n}"}) + "\n" for n in range(5) for text in TEXTS))
+    source = resolve(folder, Source(), "native")
+    request = make_request(
+        source, read_spec(folder), "int8", source=Source(), target=folder.parent / "built", calibration_file=texts,
+        calibration_count=4, gate=LENIENT,
+    )  # fmt: skip
+    shutil.rmtree(folder.parent / "built", ignore_errors=True)
+    build(request, lambda _: None)
+    return artefact_vectors(folder.parent / "built")
+
+
+def test_a_build_from_settings_and_weights(native, sharded_folder, tmp_path):
+    examples = count(30)
+    files = ["config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors", "tokenizer.json"]
+    attack(sharded_folder, files, native_build, tmp_path, examples=examples).check(examples)
+
+
+@pytest.fixture(scope="module")
+def sharded_folder(folder) -> Path:
+    """The same in two shards and an index."""
+    from safetensors.numpy import load_file, save_file
+
+    made = folder.parent / "sharded"
+    shutil.copytree(folder, made, ignore=shutil.ignore_patterns("model.safetensors"))
+    weights = load_file(folder / "model.safetensors")
+    names = sorted(weights)
+    files = {f"model-0000{n + 1}-of-00002.safetensors": names[n::2] for n in range(2)}
+    for file, own in files.items():
+        save_file({name: weights[name] for name in own}, made / file, {"format": "pt"})
+    weight_map = {name: file for file, own in files.items() for name in own}
+    index = {"metadata": {"total_size": sum(w.nbytes for w in weights.values())}, "weight_map": weight_map}
+    (made / "model.safetensors.index.json").write_text(json.dumps(index))
+    return made
+
+
+def test_shards_through_torch(sharded_folder, tmp_path):
+    examples = count(12)
+    files = ["model.safetensors.index.json", "model-00001-of-00002.safetensors"]
+    attack(sharded_folder, files, lambda f: vectors_of(f, "torch"), tmp_path, examples=examples).check(examples)
 
 
 def test_a_profile(tmp_path, nimbed_home):

@@ -18,6 +18,11 @@ def fetch_by_lfs(file: Path) -> str:
     )
 
 
+_LONGEST = 255  # bytes of a name that file systems take
+
+
 def leads_inside(name: str) -> bool:
     """Whether a name, relative to a folder, stays within it on every system."""
-    return name.isprintable() and not set(name) & {"\\", ":"} and not set(name.split("/")) & {"", ".", ".."}
+    parts = name.split("/")
+    short = all(len(part.encode(errors="replace")) <= _LONGEST for part in parts)
+    return short and name.isprintable() and not set(name) & {"\\", ":"} and not set(parts) & {"", ".", ".."}
