@@ -45,6 +45,9 @@ def test_form_of_release_6(tmp_path, pooling):
         "sentence_bert_config.json": {
             "transformer_task": "feature-extraction",
             "module_output_name": "token_embeddings",
+            "model_kwargs": {"attn_implementation": "sdpa", "torch_dtype": "float16"},
+            "processing_kwargs": {"text": {"padding": True}, "chat_template": {"add_generation_prompt": True}},
+            "query_length": None,
         },
         "tokenizer_config.json": {"model_max_length": 40, "truncation_side": "left"},
         "config_sentence_transformers.json": {"similarity_fn_name": "dot", "model_type": "SentenceTransformer"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
-from nimbed._json import path_within, read_json
+from nimbed._json import path_within, read_json, shown
 from nimbed._types import DenseSpec, Pooling
 from nimbed.errors import SpecError
 
@@ -29,6 +29,17 @@ _SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-robert
 # Wider than any embedding, and narrow enough that a vector can be made.
 MOST_WIDTH = 1 << 20
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
+# What sentence-transformers hands to the tokenizer or the network, or cuts a role's texts at, and nimbed does not.
+_HANDED_ON = (
+    *("config_args", "config_kwargs", "model_args", "model_kwargs", "processing_kwargs", "processor_kwargs"),
+    *("tokenizer_args", "tokenizer_name_or_path", "query_length", "document_length", "query_expansion"),
+)
+# Of these the words that change no vector, and those for other things than text.
+_HARMLESS = {
+    *("add_pooling_layer", "attn_implementation", "device_map", "dtype", "low_cpu_mem_usage", "torch_dtype"),
+    *("padding", "trust_remote_code", "use_cache", "use_fast", "use_safetensors"),
+    *("audio", "chat_template", "image", "video"),
+}
 _ACTIVATIONS: dict[str, Activation] = {
     "GELU": "gelu",
     "Identity": "identity",
@@ -88,6 +99,10 @@ class ModuleReader:
         path, config = transformer_settings(self.folder)
         _require(path, config, "transformer_task", "feature-extraction")
         _require(path, config, "module_output_name", "token_embeddings")
+        if (modality := config.fields("modality_config", default=None)) is not None:
+            text = modality.fields("text")
+            _require(path, text, "method", "forward")
+            _require(path, text, "method_output_name", "last_hidden_state")
 
     def _read_pooling(self, folder: Path) -> None:
         path = folder / "config.json"
@@ -135,10 +150,29 @@ class ModuleReader:
 
 
 def transformer_settings(folder: Path) -> tuple[Path, Fields]:
-    """The file that holds ``max_seq_length`` and the like, and its content; empty where there is none."""
+    """The file that holds ``max_seq_length`` and the like, and its content; empty where there is none.
+
+    Raises:
+        SpecError: it changes vectors in a way that nimbed does not follow; names file and key.
+    """
     paths = [folder / f"sentence_{name}_config.json" for name in _SETTINGS]
     path = next((p for p in paths if p.is_file()), paths[0])
-    return path, read_json(path, missing={})
+    content = read_json(path, missing={})
+    for key in _HANDED_ON:
+        if (value := _changing(content.get(key))) not in (None, {}):
+            raise SpecError(
+                f"{path}: {key}: {shown(value)} is not applied by nimbed, and without it the vectors would be others; "
+                "say it in the tokenizer's and the network's own files (save_pretrained), and remove it here"
+            )
+    return path, content
+
+
+def _changing(value: object) -> object:
+    """What is left of it without the words that change no vector."""
+    if not isinstance(value, dict):
+        return value
+    left = {word: _changing(one) for word, one in value.items() if word not in _HARMLESS}
+    return {word: one for word, one in left.items() if one not in (None, {})}
 
 
 def module_names(folder: Path) -> list[str]:
