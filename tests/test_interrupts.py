@@ -15,6 +15,7 @@ import pytest
 from tqdm import tqdm
 
 from nimbed import Encoder, _inputs
+from nimbed._promise import Promise
 from nimbed.errors import BackendError, EncodeTimeoutError
 from tests.interrupting import NIMBED, Interrupt
 
@@ -138,6 +139,22 @@ def test_an_interrupt_at_any_place_leaves_nothing(name, blocks, monkeypatch):
     encoder = open_encoder()
     assert everywhere(encoder, partial(CALLS[name], encoder), TEXTS) > 100
     elsewhere(encoder.close)
+
+
+def test_an_interrupt_of_what_an_interrupt_brought_about_leaves_nothing():
+    told: list[str] = []
+    promise: Promise[None] = Promise()
+
+    def interrupted(_: Promise[None]) -> None:
+        told.append("first")
+        if len(told) == 1:
+            raise KeyboardInterrupt
+
+    promise.add_done_callback(interrupted)
+    promise.add_done_callback(lambda _: told.append("second"))
+    with pytest.raises(KeyboardInterrupt):
+        promise.cancel()
+    assert told == ["first", "first", "second"]
 
 
 def test_an_interrupt_at_any_place_without_a_cache():

@@ -89,6 +89,13 @@ class Promise(Generic[T]):
         self._outcome.setdefault(None, (result, error))
         if self._told:
             return
+        try:
+            self._tell()
+        except BaseException:  # an interrupt, and where it is the second one nobody may come after this
+            self._tell()
+            raise
+
+    def _tell(self) -> None:
         for callback in self._callbacks:
             try:
                 callback(self)
