@@ -93,6 +93,8 @@ COMPLAINTS = {
     "a wrong key": {"cache": {"url": URL, "key": [WORD]}},
     "another field": {"cache": URL, "max_length": "x"},
     "the wrong field": {"max_length": URL},
+    "the wrong size": {"cache": {"size_bytes": URL}},
+    "the wrong time": {"cache": {"ttl_s": URL}},
     "an unknown field": {"cache": URL, "bogus_field": URL},
 }
 

@@ -55,12 +55,14 @@ class CacheConfig:
 
     def __post_init__(self) -> None:
         if not _is_number(self.size_bytes, int) or self.size_bytes < 0:
-            raise InputError(f"cache: size_bytes={self.size_bytes!r} must be a whole number of bytes, not negative")
+            raise InputError(
+                f"cache: size_bytes={_shown(self.size_bytes)} must be a whole number of bytes, not negative"
+            )
         for name in ("ttl_s", "timeout_s"):
             value = getattr(self, name)
             never = value is None and name == "ttl_s"
             if not never and (not _is_number(value, (int, float)) or not 0 < value < float("inf")):
-                raise InputError(f"cache: {name}={value!r} must be seconds above 0")
+                raise InputError(f"cache: {name}={_shown(value)} must be seconds above 0")
         if self.url is not None:
             check_url(self.url)
         self.secret()
@@ -107,6 +109,11 @@ class CacheConfig:
         if _is_number(cache, int):
             return cls(size_bytes=cache)
         raise InputError(f"cache must be a CacheConfig, a size in bytes, a URL or None, not {type(cache).__name__}")
+
+
+def _shown(value: object) -> str:
+    """A number, or a word for what is none: it may be a URL or a key in the wrong place."""
+    return repr(value) if isinstance(value, (int, float)) else f"<{type(value).__name__}>"
 
 
 def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:
