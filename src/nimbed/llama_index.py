@@ -208,6 +208,24 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         """An embedding with the options of :meth:`to_dict`; its fingerprint is its own."""
         return super().from_dict({name: value for name, value in data.items() if name != "fingerprint"}, **kwargs)
 
+    def get_text_embedding_batch(
+        self,
+        texts: list[str],
+        show_progress: bool = False,
+        **kwargs: Any,  # noqa: ANN401 (LlamaIndex's signature)
+    ) -> list[list[float]]:
+        """One vector for each text. Raises as :meth:`nimbed.Encoder.encode`."""
+        return super().get_text_embedding_batch(self._listed(texts), show_progress, **kwargs)
+
+    async def aget_text_embedding_batch(
+        self,
+        texts: list[str],
+        show_progress: bool = False,
+        **kwargs: Any,  # noqa: ANN401 (LlamaIndex's signature)
+    ) -> list[list[float]]:
+        """As :meth:`get_text_embedding_batch`; the event loop stays free."""
+        return await super().aget_text_embedding_batch(self._listed(texts), show_progress, **kwargs)
+
     def _get_query_embedding(self, query: str) -> list[float]:
         return self._cached([self._asked(query)], "query", lambda texts: [self._query(texts[0])])[0]
 
@@ -228,6 +246,11 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return await self._acached(texts, "document", partial(self._adocuments, progress=self.show_progress_bar))
+
+    def _listed(self, texts: object) -> list[str]:
+        """Checked before the base class takes it apart, which iterates over whatever it is given."""
+        with advising_in(self._words):
+            return check_texts(texts)
 
     def _asked(self, query: str) -> str:
         with advising_in(self._words):

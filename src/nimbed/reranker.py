@@ -268,7 +268,7 @@ def _pairs_with(query: object, documents: object) -> list[Pair]:
 
 
 def _checked_pairs(pairs: Sequence[tuple[str, str]]) -> list[Pair]:
-    if isinstance(pairs, (Mapping, set, frozenset)) or hasattr(pairs, "columns"):
+    if isinstance(pairs, (Mapping, set, frozenset)) or hasattr(pairs, "columns") or not hasattr(pairs, "__iter__"):
         raise InputTypeError(f"a list of pairs of query and document is wanted, not one {type(pairs).__name__}")
     checked = []
     for index, pair in enumerate(pairs):

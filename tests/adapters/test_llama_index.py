@@ -7,7 +7,9 @@ import inspect
 import json
 import pickle
 import sys
+from collections import UserDict
 
+import numpy as np
 import pytest
 from llama_index.core import Document, Settings, VectorStoreIndex
 from llama_index.core.base.embeddings.base import mean_agg
@@ -279,6 +281,15 @@ async def test_what_is_not_text_is_an_error():
         await embedding.aget_text_embedding_batch(["a", None])
     with pytest.raises(InputTypeError, match="list"):
         embedding.get_query_embedding(["a"])
+
+
+@pytest.mark.parametrize("texts", ["ab", {"a": "b"}, UserDict(a="b"), np.array([["a"]]), None], ids=repr)
+async def test_a_batch_that_does_not_give_its_texts_one_by_one_is_refused(texts):
+    embedding = fake()
+    with pytest.raises(InputTypeError, match="a list of strings is wanted"):
+        embedding.get_text_embedding_batch(texts)
+    with pytest.raises(InputTypeError, match="a list of strings is wanted"):
+        await embedding.aget_text_embedding_batch(texts)
 
 
 def test_to_json_is_plain(minilm):
