@@ -113,6 +113,7 @@ def test_a_folder_that_was_removed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     monkeypatch.setattr(sys, "path", ["", "relative", str(tmp_path)])
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>", raising=False)  # as of `python - < script`
     assert str(tmp_path) in _child.import_path()
     assert all(Path(entry).is_absolute() for entry in _child.import_path())
 

@@ -113,7 +113,8 @@ def import_path(barred: Iterable[Path] = (), modules: Iterable[str] = ()) -> lis
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     if script:
         script = Path(current or "", script)
-        avoided |= {script.parent.resolve(), script.resolve().parent}
+        if script.is_absolute():  # without a current folder "<stdin>" has no place either
+            avoided |= {script.parent.resolve(), script.resolve().parent}
     homes = [home for name in ("nimbed", *modules) if (home := _home_of(name))]
     trusted = {home.resolve() for home in homes}
     entries = [Path(current or "", entry) for entry in sys.path if isinstance(entry, str) and entry]

@@ -17,7 +17,7 @@ from nimbed import Encoder, _build, _choose, quantize
 from nimbed._encoder_shape import read_shape
 from nimbed._types import OpenRequest, TokenBatch
 from nimbed.artefact import open_artefact
-from nimbed.backends import engine_module, open_backend
+from nimbed.backends import BACKENDS, engine_module, open_backend
 from nimbed.errors import ArtefactError, BackendError, InputError, MissingExtraError, QualityError, SpecError
 from nimbed.quantization import _packed
 from nimbed.quantization._bert import forward, gelu, read_weights
@@ -190,6 +190,12 @@ def test_without_the_extension_auto_takes_openvino(tiny_folder, monkeypatch):
             engine_module("native")
     finally:
         _choose.native_missing.cache_clear()
+
+
+def test_a_bundle_without_the_engines_module_says_what_it_lacks(monkeypatch):
+    monkeypatch.setitem(BACKENDS, "native", ("nimbed.backends.left_out", None))
+    with pytest.raises(MissingExtraError, match="left out of this bundle"):
+        engine_module("native")
 
 
 @pytest.fixture(scope="module")
