@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbed import Encoder, Source, SpecOverrides
 from nimbed._choose import choose_backend
-from nimbed.errors import ClosedError, InputError, InputTypeError, ModelNotFoundError, TruncationError
+from nimbed.errors import BackendError, ClosedError, InputError, InputTypeError, ModelNotFoundError, TruncationError
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +258,23 @@ def test_artefact_of_another_kind_is_refused(minilm_int8):
         Encoder(minilm_int8, backend="torch")
     with pytest.raises(InputError, match="built with mean pooling"):
         Encoder(minilm_int8, spec=SpecOverrides(pooling="cls"))
+    for backend in ("auto", choose_backend()[0]):
+        with pytest.raises(InputError, match=r"built from model\.safetensors, not from"):
+            Encoder(minilm_int8, backend=backend, source=Source(file="other.safetensors"))
+    with Encoder(minilm_int8, source=Source(file="model.safetensors")) as named:
+        assert named.info.dim == 384
+
+
+def test_a_token_beyond_the_table_is_a_backend_error(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    del config["vocab_size"]  # transformers has a default, with which opening can't compare
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens(["zzz"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with Encoder(folder, backend="torch") as encoder, pytest.raises(BackendError, match="PyTorch failed on 1 texts"):
+        encoder.encode(["zzz"])
 
 
 def test_stats_count(minilm_int8):

@@ -25,6 +25,7 @@ from nimbed.spec import read_spec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nimbed._manifest import Manifest
     from nimbed._settings import Settings
     from nimbed._types import ModelSpec, Precision, Task
 
@@ -155,10 +156,20 @@ def _from_artefact(settings: Settings, source: ModelSource) -> Located:
         raise InputError(f"{source.folder} is an artefact for {manifest.engine}, not for backend={source.engine!r}")
     if settings.precision not in {"auto", manifest.precision}:
         raise InputError(f"{source.folder} is an {manifest.precision} artefact, not {settings.precision}")
-    if settings.spec.pooling not in {None, manifest.spec.pooling}:
-        raise InputError(f"{source.folder} was built with {manifest.spec.pooling} pooling; build another one")
+    _check_built(settings, source.folder, manifest)
     named = replace(source, name=manifest.source.id, revision=manifest.source.revision)
     return _located(settings, artefact, named, manifest.spec, {"precision": "the artefact's own"})
+
+
+def _check_built(settings: Settings, folder: Path, manifest: Manifest) -> None:
+    """What the user says of the network is what the artefact was built with."""
+    if settings.spec.pooling not in {None, manifest.spec.pooling}:
+        raise InputError(f"{folder} was built with {manifest.spec.pooling} pooling; build another one")
+    if settings.source.file not in {None, manifest.source.file, *NETWORKS[manifest.engine]}:
+        raise InputError(
+            f"{folder} was built from {manifest.source.file}, not from Source(file={settings.source.file!r}); "
+            "build another one"
+        )
 
 
 def _from_build(settings: Settings, source: ModelSource, spec: ModelSpec, precision: Precision, reason: str) -> Located:

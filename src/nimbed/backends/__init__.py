@@ -58,5 +58,5 @@ def engine_module(name: str) -> ModuleType:
     except ImportError as err:
         remedy = NOTICES.get(name, _COMPILE if extra is None else f'pip install "nimbed[{extra}]"')
         if err.name == module:
-            remedy = "it was left out of this bundle, which is to hold all of nimbed (PyInstaller: --collect-all nimbed)"
+            remedy = "it was left out of this bundle, which must hold all of nimbed (PyInstaller: --collect-all nimbed)"
         raise MissingExtraError(f"backend={name!r} needs {err.name}: {remedy}") from err

@@ -86,7 +86,7 @@ class TorchSession:
             with torch.inference_mode():
                 # The first output is the token vectors, or the logits.
                 vectors = self._head(self._model(**inputs)[0], inputs["attention_mask"])
-        except RuntimeError as err:
+        except (RuntimeError, IndexError) as err:  # the latter: a table has no such row
             kind = OutOfMemoryError if "allocate" in str(err) else BackendError
             raise kind(f"PyTorch failed on {len(batch)} texts: {err}") from err
         result: Float32Array = vectors.numpy().copy()
