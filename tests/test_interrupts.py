@@ -157,6 +157,22 @@ def test_an_interrupt_of_what_an_interrupt_brought_about_leaves_nothing():
     assert told == ["first", "first", "second"]
 
 
+def test_an_interrupt_right_behind_an_outcome_leaves_nobody_untold():
+    class Interrupting(dict):
+        def setdefault(self, key, value):
+            super().setdefault(key, value)
+            raise KeyboardInterrupt
+
+    told: list[Promise[None]] = []
+    promise: Promise[None] = Promise()
+    promise._outcome = Interrupting()
+    promise.add_done_callback(told.append)
+    with pytest.raises(KeyboardInterrupt):
+        promise.cancel()
+    assert promise.cancelled()
+    assert told == [promise]
+
+
 def test_an_interrupt_at_any_place_without_a_cache():
     encoder = open_encoder(cache=None)
     assert everywhere(encoder, lambda: encoder.encode(TEXTS), TEXTS) > 100

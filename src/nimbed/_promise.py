@@ -86,16 +86,16 @@ class Promise(Generic[T]):
             callback(self)
 
     def _resolve(self, result: T | None, error: BaseException | None) -> None:
-        self._outcome.setdefault(None, (result, error))
-        if self._told:
-            return
         try:
+            self._outcome.setdefault(None, (result, error))
             self._tell()
         except BaseException:  # an interrupt, and where it is the second one nobody may come after this
             self._tell()
             raise
 
     def _tell(self) -> None:
+        if self._told:
+            return
         for callback in self._callbacks:
             try:
                 callback(self)
