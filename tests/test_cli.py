@@ -96,6 +96,16 @@ def embed(source, out):
     return main(["embed", str(source), "-o", str(out), "--model", "any", "--backend", "fake"])
 
 
+def test_embed_does_not_replace_what_it_reads(tmp_path, capsys):
+    source = tmp_path / "texts.txt"
+    source.write_text("one\ntwo\n")
+    (tmp_path / "link.npy").symlink_to(source)
+    for out in (source, tmp_path / "link.npy"):
+        assert embed(source, out) != 0
+        assert "is the file that is read" in capsys.readouterr().err
+    assert source.read_text() == "one\ntwo\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
 def test_embed_reads_a_pipe_once(tmp_path):
     """As in ``nimbed embed <(cat texts.txt)``."""

@@ -7,8 +7,11 @@ import logging
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from nimbed._tier_values import Seal
 from nimbed._tiers import GuardedTier
 
 DIM = 4
+ROOT = Path(__file__).parents[1]
 SEAL = Seal(DIM)
 KEYS = [bytes([n]) * 16 for n in range(6)]
 
@@ -234,6 +238,15 @@ def test_writing_alone_notices_a_store_that_hangs():
 
 
 def test_a_signals_handler_may_use_the_tier():
+    """In a process of its own: a signal may come to any of a process's threads, also those of other libraries."""
+    code = "from tests.test_store_thread import use_the_tier_within_itself; use_the_tier_within_itself()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def use_the_tier_within_itself():
     tier = guarded(Unruly([]), timeout_s=5)
     answered = []
 

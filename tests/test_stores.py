@@ -51,6 +51,7 @@ WRONG_URLS = [
     "sqlite:///secret%00x",
     "sqlite:///secret\0x",
     "sqlite:///secret?mode=ro",
+    "sqlite:///:memory:secret",
     "sqlite://secret/file.db",
 ]
 

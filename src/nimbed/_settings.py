@@ -84,7 +84,7 @@ class CacheConfig:
         """
         source, key = "key", self.key
         if key is None and self.url is not None:
-            source, key = "NIMBED_CACHE_KEY", os.environ.get("NIMBED_CACHE_KEY") or None
+            source, key = "NIMBED_CACHE_KEY", os.environ.get("NIMBED_CACHE_KEY", "").strip() or None
         secret = key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
         if secret is not None and (not isinstance(secret, bytes) or len(secret) < _KEY_BYTES):
             raise InputError(

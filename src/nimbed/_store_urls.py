@@ -59,7 +59,8 @@ def _fault(url: object) -> str | None:
     if "#" in url or _has_controls(url) or _has_controls(unquote(rest.rpartition("@")[2])):
         return f"a URL holds no #, and no line breaks or other control characters; {_ESCAPED}"
     if scheme == "sqlite":
-        return None if rest[0] == "/" and "?" not in rest else f"a SQLite URL is sqlite:///path/to/file; {_ESCAPED}"
+        named = rest[0] == "/" and "?" not in rest and not rest.startswith("/:memory:")  # which nobody shares
+        return None if named else f"a SQLite URL is sqlite:///path/to/file; {_ESCAPED}"
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -187,6 +187,8 @@ def _quantize(chosen: argparse.Namespace) -> int:
 def _embed(chosen: argparse.Namespace) -> int:
     """Stream the texts through the encoder; the output file appears when it is complete."""
     check_outputs(chosen.out)
+    if chosen.out.is_file() and chosen.input.exists() and chosen.out.samefile(chosen.input):
+        raise InputError(f"{chosen.out} is the file that is read; the vectors need another name: -o OTHER.npy")
     # Read once before, so that a fault in the last line is found at once; a pipe can't be.
     rows = None if _is_pipe(chosen.input) else sum(1 for _ in read_lines(chosen.input, chosen.field))
     with nimbed.Encoder(

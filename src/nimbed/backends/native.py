@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 from nimbed._encoder_shape import ENCODER_FILE
@@ -94,6 +95,11 @@ def _shapes(request: OpenRequest, threads: int) -> ShapePolicy:
 def _open(path: Path) -> Any:  # noqa: ANN401 (the extension's class)
     try:
         arrays, metadata = read_tensors(path)
-        return Model(parse_json(metadata["nimbed"]), arrays)
-    except (KeyError, TypeError, ValueError, OSError) as err:  # TypeError: a list in place of settings
+        settings = parse_json(metadata["nimbed"])
+        if not isinstance(settings, dict):
+            raise ValueError("its settings are no object")  # noqa: TRY301, TRY004 (reported with the other faults)
+        return Model(settings, arrays)
+    except (KeyError, ValueError, OSError) as err:
+        if isinstance(err, OSError) and err.errno == errno.ENOMEM:
+            raise OutOfMemoryError(f"no memory to open {path}: {err}") from err
         raise BackendError(f"the native engine cannot open {path}: {err}; build the artefact again") from err

@@ -212,6 +212,7 @@ class PySession {
 
 NB_MODULE(_native, m) {
   using namespace nimbed;
+  nb::set_leak_warnings(false);  // a program may end while its encoders are open
   m.doc() = "Encoder kernels in 8 bits; see docs/native.md.";
   m.attr("REVISION") = 2;  // of the arithmetic: raised when vectors change
   m.attr("GROUP") = kGroup;
