@@ -11,6 +11,7 @@ from nimbed._finish import cut_to
 from nimbed._gate import Ticket
 from nimbed._inputs import blocks
 from nimbed._promise import Promise
+from nimbed._tokenize import FEW_CHARACTERS
 from nimbed._waiting import WaitsForItselfError, await_in_turn, wait_in_turn
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from nimbed._core import Core
     from nimbed._types import Float32Array, Int32Array, Role
 
-# What is tokenized in about the time in which a thread wakes.
-_FEW_CHARACTERS = 2000
 # So many are tokenized in some milliseconds.
 _CHARACTERS_HERE = 20_000
 # What a text weighs at the gate beside its characters.
@@ -242,7 +241,7 @@ class Block:
         missing = [n for n in range(len(leads)) if found is None or found[n] is None]
         self.claim.leads = leads
         items = [self.first + leads[n] for n in missing]
-        if missing and self.weight <= _FEW_CHARACTERS:
+        if missing and self.weight <= FEW_CHARACTERS:  # tokenized in about the time in which a thread wakes
             core.scheduler.expect()
         tokens = core.tokenize([self.texts[leads[n]] for n in missing], self.role, items)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Windows of a long text share an eighth of their tokens, so that no sentence is seen only in halves.
 _OVERLAP = 8
 # So few are tokenized in well under a millisecond.
-_FEW_CHARACTERS = 2000
+FEW_CHARACTERS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class Tokenizer:
 
     def _encodings(self, inputs: Sequence[Any], characters: int) -> list[Any]:
         with TOKENIZING:
-            if characters <= _FEW_CHARACTERS:
+            if characters <= FEW_CHARACTERS:
                 return [self._tokenizer.encode(*(one if isinstance(one, tuple) else (one,))) for one in inputs]
             # The batch call gives up the GIL, the single one does not; but it wakes a thread pool.
             encodings: list[Any] = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=True)
