@@ -38,8 +38,10 @@ _COMMAND: Words = {
 
 def of_command(options: Mapping[str, object]) -> Words:
     """The words of the command ``nimbed``, for one that has these options."""
-    names = "|".join(name for name in sorted(options) if name not in {"model", "run", "settings"})
-    return {**_COMMAND, rf"\b({names})=[\"']?([\w.]+)[\"']?": r"--\1 \2"}
+    names = [name for name in sorted(options) if name not in {"model", "run", "settings"}]
+    # What stands behind an @ or a comma is a setting, MODEL@name=value,...: the command's own words.
+    flags = {rf"(?<![@,\w]){name}=[\"']?([\w.]+)[\"']?": rf"--{name.replace('_', '-')} \1" for name in names}
+    return {**_COMMAND, **flags}
 
 
 @contextmanager

@@ -160,3 +160,10 @@ def test_quantize_takes_what_the_rerankers_are_told():
 def test_an_argument_that_a_reranker_has_not_is_refused_by_name():
     with pytest.raises(InputError, match="truncate_dim"):
         NimbedReranker(model="m", backend="fake", truncate_dim=8)
+
+
+def test_a_setting_of_the_command_keeps_its_own_words():
+    options = vars(_parser().parse_args(["evaluate", "a@max_length=0", "b"]))
+    with pytest.raises(InputError) as caught, advising_in(of_command(options)):
+        raise InputError("'a@dim=8,max_length=0': max_length=0 is too short")
+    assert str(caught.value) == "'a@dim=8,max_length=0': --max-length 0 is too short"
