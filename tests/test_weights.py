@@ -155,6 +155,16 @@ def test_missing_weights_are_not_made_up(folder, engine, lost, cut):
         READERS[engine](folder)
 
 
+@pytest.mark.parametrize("engine", ["native", "torch"])
+@pytest.mark.parametrize("setting", ["vocab_size", "max_position_embeddings", "type_vocab_size"])
+def test_a_table_of_other_rows_than_the_settings_say_is_told_at_open(folder, engine, setting):
+    config = json.loads((folder / "config.json").read_text())
+    config[setting] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SpecError, match=r"model\.safetensors"):
+        READERS[engine](folder)
+
+
 def test_only_the_pooler_may_be_missing(folder):
     """OpenVINO's build of this folder is in other tests: torch warns while it traces, which is an error here."""
     assert not [name for name in tensors_of(folder) if "pooler" in name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nimbed._families import padding_of
@@ -37,6 +37,13 @@ ARCHITECTURES = {
     "roberta": _BERT,
     "xlm-roberta": _BERT,
 }
+# The tables' names here -> the settings that say how many rows each has; transformers refuses another number.
+_ROWS = {
+    "words": "vocab_size",
+    "positions": "max_position_embeddings",
+    "types": "type_vocab_size",
+    "relative": "relative_attention_num_buckets",
+}
 _MOST_WIDTH = 8192
 # The table of words of BERT's kin and of ModernBERT.
 _TABLES = ("embeddings.word_embeddings.weight", "embeddings.tok_embeddings.weight")
@@ -55,6 +62,7 @@ class EncoderShape:
         activation: between them.
         epsilon: LayerNorm's.
         padding: the token from whose id on positions are counted, and which is not counted itself; or -1.
+        rows: of the tables, where the folder says it.
     """
 
     architecture: str
@@ -65,6 +73,7 @@ class EncoderShape:
     activation: str
     epsilon: float
     padding: int
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def relative(self) -> bool:
@@ -94,6 +103,7 @@ def read_shape(folder: Path, spec: ModelSpec) -> EncoderShape:
         activation=str(config.get(names.get("hidden_act", "hidden_act"), "gelu")),
         epsilon=config.number("layer_norm_eps", default=1e-12),
         padding=-1 if padding is None else padding,
+        rows={ours: rows for ours, theirs in _ROWS.items() if (rows := config.whole(theirs, default=None))},
     )
     if shape.epsilon < 0:
         raise config.wrong("layer_norm_eps", "a number from 0 on")

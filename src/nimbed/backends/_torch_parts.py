@@ -45,16 +45,24 @@ def load_model(folder: Path, network: Path, task: Task) -> Any:  # noqa: ANN401 
         task: says which kind of network.
 
     Raises:
-        SpecError: a weight is missing, or not finite.
+        SpecError: a weight is missing, of another shape, or not finite.
         BackendError: the file is a pickle of more than weights.
     """
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
         kind = type(_LOADERS[task].from_config(config, trust_remote_code=False))
     model, said = kind.from_pretrained(
-        None, config=config, state_dict=_tensors(network), output_loading_info=True, local_files_only=True
+        None,
+        config=config,
+        state_dict=_tensors(network),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, by name
+        local_files_only=True,
     )
     model.name_or_path = model.config.name_or_path = str(folder)  # an exporter would ask the hub for "None"
+    if misfits := sorted(said["mismatched_keys"]):
+        name, found, wanted = misfits[0]
+        raise SpecError(f"{network}: {name} has the shape {tuple(found)}, not {tuple(wanted)} as its config.json says")
     # Vectors do not pass through the pooler, and most embedding models are published without it.
     unused = "pooler" if task == "embedding" else None
     if missing := sorted(name for name in said["missing_keys"] if unused not in name.split(".")):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Watch = Callable[[str, Float32Array], None]
 
 _WORDS = "embeddings.word_embeddings.weight"
+_TABLES = {"words", "positions", "types", "relative"}
 _EMBEDDINGS = {
     "words": _WORDS,
     "positions": "embeddings.position_embeddings.weight",
@@ -83,8 +84,8 @@ def read_weights(network: Path, shape: EncoderShape) -> dict[str, Float32Array]:
     if missing := [theirs for theirs in wanted.values() if prefix + theirs not in found]:
         raise SpecError(f"{network} lacks {prefix}{missing[0]} (and {len(missing) - 1} more)")
     weights = {ours: found[prefix + theirs].astype(np.float32) for ours, theirs in wanted.items()}
-    weights.setdefault("types", np.zeros((1, shape.hidden), np.float32))
     _check(weights, shape, network)
+    weights.setdefault("types", np.zeros((1, shape.hidden), np.float32))
     return weights
 
 
@@ -109,10 +110,9 @@ def _check(weights: Weights, shape: EncoderShape, network: Path) -> None:
     hidden, inner = shape.hidden, shape.intermediate
     shapes = {"up.weight": (inner, hidden), "up.bias": (inner,), "down.weight": (hidden, inner)}
     for name, values in weights.items():
-        if name in {"words", "positions", "types"}:
-            wanted: tuple[int, ...] = (len(values), hidden)
-        elif name == "relative":
-            wanted = (len(values), shape.heads)
+        if name in _TABLES:
+            columns = shape.heads if name == "relative" else hidden
+            wanted: tuple[int, ...] = (shape.rows.get(name, len(values)), columns)
         else:
             square = name.endswith("weight") and "norm" not in name
             wanted = shapes.get(name.partition(".")[2].partition(".")[2], (hidden, hidden) if square else (hidden,))
