@@ -139,10 +139,6 @@ class Fields(dict[str, Any]):
         """A string."""
         return self._of(key, str, "a string", default)
 
-    def items_of(self, key: str, *, default: Json = _REQUIRED) -> list[Any]:
-        """A list."""
-        return self._of(key, list, "a list", default)
-
     def fields(self, key: str, *, default: Json = _REQUIRED) -> Fields:
         """An object within this one."""
         value = self._of(key, dict, "an object", default)
