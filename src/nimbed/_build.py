@@ -248,7 +248,7 @@ def _run_child(request: BuildRequest, *, progress: bool) -> None:
     if ends and ends[-1]["kind"] == "error":
         raise getattr(errors, ends[-1]["type"], BuildError)(ends[-1]["message"])
     if not ends:
-        raise BuildError(f"building {request.name} {fault or 'ended before it was done'}")
+        raise BuildError(f"building {request.name} {fault or f'ended before it was done; {_BEFOREHAND}'}")
 
 
 def _started(request: BuildRequest) -> AbstractContextManager[_child.Child]:
