@@ -56,7 +56,7 @@ demo: $(VENV)/.native  ## quantise a real model, search real documents with Lang
 
 test: $(VENV)/.native $(LEAN)/.ready  ## all tests, then those without torch in an environment that has none
 	$(BIN)/python -m pytest tests
-	$(BIN)/python -m tests.graphs build/graphs
+	$(BIN)/python -m tests.support.graphs build/graphs
 	NIMBED_NO_NATIVE=1 $(LEAN)/bin/python -m pytest tests/without_torch -c tests/without_torch/pytest.ini --rootdir .
 
 test-sanitize: $(VENV)/.native  ## the native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer (g++)
@@ -64,7 +64,7 @@ test-sanitize: $(VENV)/.native  ## the native engine's tests under AddressSaniti
 		-DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python
 	$(BIN)/cmake --build build/sanitize
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc NIMBED_NATIVE_LIBRARY=build/sanitize \
-		$(BIN)/python -m pytest tests/native
+		$(BIN)/python -m pytest tests/native tests/quantization/native
 
 wheel: $(VENV)/.ready  ## a wheel for this Python, in dist
 	NIMBED_NO_NATIVE=$(NO_NATIVE) $(BIN)/python -m build --wheel --no-isolation -Cbuild-dir=build/native/{wheel_tag}

@@ -9,9 +9,9 @@ import _common
 import numpy as np
 
 from nimbed import _machine
-from nimbed._shapes import ShapePolicy
 from nimbed._types import TokenBatch
-from nimbed.backends._openvino_api import ov
+from nimbed.backends.openvino_api import ov
+from nimbed.backends.shapes import ShapePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

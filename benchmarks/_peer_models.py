@@ -76,7 +76,7 @@ def _onnx_int8(target: Path) -> None:
     from nimbed import _machine
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from tests.graphs import export_onnx
+    from tests.support.graphs import export_onnx
 
     plain = target / "onnx" / "model.onnx"
     export_onnx(target, plain)

@@ -17,10 +17,10 @@ import torch
 import transformers
 from torch.nn.functional import mse_loss, normalize
 
-from nimbed._plan import plan
-from nimbed._shapes import ShapePolicy
+from nimbed._serving.plan import plan
 from nimbed._types import TokenBatch
-from nimbed.backends._torch_parts import pool
+from nimbed.backends.shapes import ShapePolicy
+from nimbed.backends.torch_parts import pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

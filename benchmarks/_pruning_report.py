@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import nimbed
-from nimbed import _markdown
 from nimbed.errors import QualityError
+from nimbed.evaluate import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from nimbed._loading.artefact import Artefact
     from nimbed._types import Precision
-    from nimbed.artefact import Artefact
     from nimbed.evaluate import Report, Score
 
 MOST_NDCG, MOST_STS, SPEED_SHARE = 0.01, 0.003, 0.9  # the first relative
@@ -104,7 +104,7 @@ def speed_row(one: Mapping[str, Any], name: str) -> list[str]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    print("\n" + _markdown.table(header, [[str(value) for value in row] for row in rows]))
+    print("\n" + markdown.table(header, [[str(value) for value in row] for row in rows]))
 
 
 def judge(

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nimbed import _markdown
 from nimbed.bench.report import shown
+from nimbed.evaluate import markdown
 
 FIGURES = {
     "documents a second": ("documents", "natural lengths"),
@@ -29,7 +29,7 @@ def summary(record: dict[str, Any]) -> str:
     found = {(f["contender"], f["part"], f["case"]): f for f in record["figures"]}
     times = f"times {record['reference']}"
     header = ["contender", DOCUMENTS, times, *list(FIGURES)[1:], "cosine, mean", "worst"]
-    return _markdown.table(header, [_row(record, found, label) for label in record["contenders"]])
+    return markdown.table(header, [_row(record, found, label) for label in record["contenders"]])
 
 
 def _row(record: dict[str, Any], found: dict[tuple[str, str, str], dict[str, Any]], label: str) -> list[str]:

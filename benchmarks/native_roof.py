@@ -16,12 +16,12 @@ import _common
 import numpy as np
 from _peer_models import SHAPES
 
-from nimbed._encoder_shape import EncoderShape
 from nimbed._machine import thread_plan
-from nimbed._markdown import table
+from nimbed._model_folder.network import EncoderShape
 from nimbed._native import GROUP, Model, Session, kernels, testing
 from nimbed.bench.roof import Roof
-from nimbed.quantization._packed import Widths, settings_of
+from nimbed.evaluate.markdown import table
+from nimbed.quantization.native.packed import Widths, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from _summary import summary
 from platformdirs import user_cache_path
 
 from nimbed import _machine, quantize
-from nimbed._choose import native_missing
+from nimbed._loading.auto import native_missing
 from nimbed.bench import PARTS, Texts, bench, save_plots
 from nimbed.evaluate import Setting
 from nimbed.quantization import QualityGate

@@ -27,15 +27,15 @@ from quality_table import load, present
 
 import nimbed
 from nimbed import Encoder, _machine
-from nimbed._hub import Source, resolve
-from nimbed._text_files import read_lines
-from nimbed._tokenize import TextTokenizer, load_tokenizer
-from nimbed.backends._openvino_api import ov
+from nimbed._loading.hub import Source, resolve
+from nimbed._text.text_files import read_lines
+from nimbed._text.tokenizer import TextTokenizer, load_tokenizer
+from nimbed.backends.openvino_api import ov
 from nimbed.evaluate import Setting, evaluate, load_sts
 from nimbed.quantization import QualityGate
-from nimbed.quantization._calibrate import SHIPPED, choose, excerpt, read_texts
-from nimbed.quantization._exact import vectors_of
-from nimbed.quantization._measure import quality
+from nimbed.quantization.calibration import SHIPPED, choose, excerpt, read_texts
+from nimbed.quantization.closeness import quality
+from nimbed.quantization.openvino.exact import vectors_of
 from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from nimbed._types import Int32Array
     from nimbed.evaluate import Report
-    from nimbed.quantization._calibrate import CalibrationSet
+    from nimbed.quantization.calibration import CalibrationSet
 
     Tokenize = Callable[[Sequence[str]], Sequence[Int32Array]]
 

@@ -19,9 +19,9 @@ import _common
 import numpy as np
 
 import nimbed
-from nimbed._settings import EncoderStats
-from nimbed._tokenize import TextTokenizer, load_tokenizer
-from nimbed.artefact import open_artefact
+from nimbed._loading.artefact import open_artefact
+from nimbed._loading.settings import EncoderStats
+from nimbed._text.tokenizer import TextTokenizer, load_tokenizer
 from nimbed.evaluate import Setting, evaluate, load_rerank, load_retrieval, load_sts
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class RoundedEncoder:
     """Embeds as an encoder does, one text at a time."""
 
     def __init__(self, artefact: Path, max_length: int | None) -> None:
-        from nimbed.backends._openvino_api import ov
+        from nimbed.backends.openvino_api import ov
 
         self._spec = open_artefact(artefact).manifest.spec
         length = max_length or self._spec.max_length
@@ -101,7 +101,7 @@ class RoundedEncoder:
         progress: bool = False,  # noqa: ARG002 (the encoder's signature)
     ) -> Iterator[npt.NDArray[np.float32]]:
         """All texts in one block, float32 ``[n, dim]``."""
-        from nimbed.quantization._exact import vectors_of
+        from nimbed.quantization.openvino.exact import vectors_of
 
         tokens = self._tokenizer(list(texts), self._spec.prompt(role))
         self._truncated += int(np.count_nonzero(tokens.cut))

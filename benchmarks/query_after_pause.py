@@ -23,7 +23,7 @@ import _common
 import _query_worker
 import numpy as np
 
-from nimbed import _markdown
+from nimbed.evaluate import markdown
 
 if TYPE_CHECKING:
     import argparse
@@ -211,7 +211,7 @@ def table(found: Found) -> str:
         ratios = [f"{found.ratio(surroundings, pause, DEFAULT, name):.2f}" for name in names[1:]]
         rows.append([f"{pause} {surroundings}".strip(), *cells, *ratios])
     header = ["pause, ms", *(f"{name}, p50 / p90" for name in names), *(f"default in {name}" for name in names[1:])]
-    return f"{_markdown.table(header, rows)}\n\nCPU time of {IDLE_S:.0f} idle seconds: {1000 * found.idle_cpu_s:.1f} ms"
+    return f"{markdown.table(header, rows)}\n\nCPU time of {IDLE_S:.0f} idle seconds: {1000 * found.idle_cpu_s:.1f} ms"
 
 
 def judge(found: Found) -> dict[str, bool]:

@@ -102,7 +102,7 @@ def plain_openvino(folder: Path, max_length: int) -> Callable[[str], np.ndarray]
     """An artefact's graph with OpenVINO's own latency settings: each query in its own length, unpadded."""
     from tokenizers import Tokenizer
 
-    from nimbed.backends._openvino_api import ov
+    from nimbed.backends.openvino_api import ov
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()

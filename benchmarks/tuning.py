@@ -27,12 +27,12 @@ from _lone_query import lone_queries
 
 import nimbed
 from nimbed import _machine
-from nimbed._plan import plan
-from nimbed._shapes import ShapePolicy
-from nimbed._tokenize import load_tokenizer
+from nimbed._serving.plan import plan
+from nimbed._text.tokenizer import load_tokenizer
 from nimbed._types import TokenBatch
-from nimbed.backends._openvino_api import op as ops
-from nimbed.backends._openvino_api import ov
+from nimbed.backends.openvino_api import op as ops
+from nimbed.backends.openvino_api import ov
+from nimbed.backends.shapes import ShapePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import nimbed
+import tests.support.native_library  # noqa: F401 (before anything imports the engine)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +113,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, minilm_folder: Path) -
 @pytest.fixture(scope="session")
 def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """The tiny model as an ONNX graph only."""
-    from tests.graphs import export_onnx
+    from tests.support.graphs import export_onnx
 
     folder = tmp_path_factory.mktemp("models") / "tiny-onnx"
     shutil.copytree(tiny_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))

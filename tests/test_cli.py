@@ -13,9 +13,9 @@ import pytest
 
 import nimbed
 from nimbed import Encoder
-from nimbed._npy import write_rows
-from nimbed._places import write_whole
-from nimbed.artefact import open_artefact
+from nimbed._files.npy import write_rows
+from nimbed._files.places import write_whole
+from nimbed._loading.artefact import open_artefact
 from nimbed.cli import main
 from nimbed.errors import EncodeTimeoutError, InputError
 

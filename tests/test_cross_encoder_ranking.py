@@ -12,11 +12,11 @@ import openvino as ov
 import pytest
 
 from nimbed import Calibration, Reranker, quantize
-from nimbed._pairs import PairTokenizer
-from nimbed._tokenize import load_tokenizer
+from nimbed._text.pair_tokenizer import PairTokenizer
+from nimbed._text.tokenizer import load_tokenizer
 from nimbed._types import Pair
-from nimbed.quantization._exact import vectors_of
-from nimbed.quantization._measure import score_quality
+from nimbed.quantization.closeness import score_quality
+from nimbed.quantization.openvino.exact import vectors_of
 from tests.conftest import ROOT, shared_data
 
 

@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 
 from nimbed import Encoder, quantize
-from nimbed._build import make_request
-from nimbed._encoder_shape import read_shape
-from nimbed._hub import Source, resolve
-from nimbed._manifest import _CHECKSUM, _checksum, read_manifest, write_manifest
-from nimbed._profile import Profile, profile_path, read_profile, write_profile
-from nimbed._shapes import Tuning
-from nimbed._text_files import read_lines
-from nimbed.artefact import MANIFEST, file_records
+from nimbed._loading.artefact import MANIFEST, file_records
+from nimbed._loading.build import make_request
+from nimbed._loading.hub import Source, resolve
+from nimbed._loading.manifest import _CHECKSUM, _checksum, read_manifest, write_manifest
+from nimbed._loading.profile import Profile, profile_path, read_profile, write_profile
+from nimbed._model_folder.network import read_shape
+from nimbed._text.text_files import read_lines
+from nimbed.backends.shapes import Tuning
 from nimbed.cli import main
 from nimbed.errors import BuildError, InputError
 from nimbed.evaluate import load_rerank, load_retrieval, load_sts
 from nimbed.quantization import QualityGate
 from nimbed.spec import read_spec
-from tests.mutations import TEXTS, Findings, attack, count, note
-from tests.tiny_models import MODELS, write_model
+from tests.support.mutations import TEXTS, Findings, attack, count, note
+from tests.support.tiny_models import MODELS, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,7 +176,7 @@ def test_files_of_an_artefact_that_its_manifest_vouches_for(artefact, tmp_path):
 
 def native_build(folder: Path) -> np.ndarray:
     """In this process: a child for each would take seconds."""
-    from nimbed.quantization._pipeline import build
+    from nimbed.quantization.pipeline import build
 
     texts = folder / "texts.jsonl"
     texts.write_text("".join(json.dumps({"text": f"{text} {n}"}) + "\n" for n in range(5) for text in TEXTS))

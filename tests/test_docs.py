@@ -21,9 +21,9 @@ MODULES = [
     "nimbed.evaluate.settings",
     "nimbed.haystack",
     "nimbed.langchain",
-    "nimbed._langchain_rerank",
+    "nimbed._adapters.langchain_rerank",
     "nimbed.llama_index",
-    "nimbed._llama_index_rerank",
+    "nimbed._adapters.llama_index_rerank",
 ]
 MODEL = '"sentence-transformers/all-MiniLM-L6-v2"'
 

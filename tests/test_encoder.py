@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbed import Encoder, Source, SpecOverrides
-from nimbed._choose import choose_backend
+from nimbed._loading.auto import choose_backend
 from nimbed.errors import BackendError, ClosedError, InputError, InputTypeError, ModelNotFoundError, TruncationError
 
 
@@ -301,8 +301,8 @@ def test_settings_of_the_network_change_key_and_fingerprint(change, tiny_folder,
     import json
     import shutil
 
-    from nimbed._build import make_request
-    from nimbed._hub import resolve
+    from nimbed._loading.build import make_request
+    from nimbed._loading.hub import resolve
     from nimbed.spec import read_spec
 
     other = shutil.copytree(tiny_folder, tmp_path / tiny_folder.name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from nimbed._choose import choose_backend
+from nimbed._loading.auto import choose_backend
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from nimbed import Encoder, _inputs
+from nimbed import Encoder
 from nimbed._promise import Promise
+from nimbed._text import checks
 from nimbed.errors import BackendError, EncodeTimeoutError
-from tests.interrupting import NIMBED, Interrupt
+from tests.support.interrupting import NIMBED, Interrupt
 
 WAIT_S = 5
 TEXTS = [f"text {n}" for n in (0, 1, 0, 2, 3, 4, 1)]
@@ -134,7 +135,7 @@ def test_an_interrupt_at_any_place_leaves_nothing(name, blocks, monkeypatch):
     if blocks != "one block":
         if name in {"a query", "with a timeout"}:
             pytest.skip("it is one block in any case")
-        monkeypatch.setattr(_inputs, "_BLOCK_TEXTS", 2)
+        monkeypatch.setattr(checks, "_BLOCK_TEXTS", 2)
     monkeypatch.setattr(tqdm, "monitor_interval", 0)  # its thread is none of ours
     encoder = open_encoder()
     assert everywhere(encoder, partial(CALLS[name], encoder), TEXTS) > 100
@@ -239,7 +240,7 @@ async def test_any_exception_at_any_place_of_the_preparing_thread_is_the_calls_o
     encoder = open_encoder(cache=None)
     core = encoder._opened()
     tokenize = core.tokenize
-    files = [file for file in NIMBED if not file.endswith("_jobs.py")]  # of the job, not of what comes after it
+    files = [file for file in NIMBED if not file.endswith("worker_thread.py")]  # of the job, not of what comes after it
     at, came = 0, True
     while came:
         at += 1

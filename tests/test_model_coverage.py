@@ -13,16 +13,18 @@ import openvino as ov
 import pytest
 import tokenizers
 
-from nimbed import Calibration, Encoder, _build, quantize
-from nimbed._encoder_shape import ARCHITECTURES, check_one_encoder, read_shape
-from nimbed._families import OFFSET_POSITIONS
-from nimbed._tokenize import TextTokenizer, load_tokenizer
+from nimbed import Calibration, Encoder, quantize
+from nimbed._loading import build as building
+from nimbed._model_folder.families import OFFSET_POSITIONS
+from nimbed._model_folder.network import ARCHITECTURES, check_one_encoder, read_shape
+from nimbed._text.tokenizer import TextTokenizer, load_tokenizer
 from nimbed.errors import SpecError
-from nimbed.quantization import QualityGate, _openvino, _pipeline
-from nimbed.quantization._exact import vectors_of
+from nimbed.quantization import QualityGate, pipeline
+from nimbed.quantization.openvino import build as openvino_build
+from nimbed.quantization.openvino.exact import vectors_of
 from nimbed.spec import read_spec
-from tests.model_folders import BERT, refused, write
-from tests.tiny_models import MODELS, write_model, write_tokenizer
+from tests.support.model_folders import BERT, refused, write
+from tests.support.tiny_models import MODELS, write_model, write_tokenizer
 
 QWEN = "Qwen3-Embedding-0.6B"
 MODEL_TYPES = {"bert", "distilbert", "modernbert", "mpnet", "qwen3", "roberta", "xlm-roberta"}
@@ -40,7 +42,7 @@ def texts(peps):
 def in_process():
     """Builds run here, so that torch is imported once; a network is exported once for both precisions."""
     exported: dict[str, ov.Model] = {}
-    load = _openvino.load_network
+    load = openvino_build.load_network
 
     def load_once(request):
         if request.folder not in exported:
@@ -50,12 +52,12 @@ def in_process():
     def build(request, progress):
         with warnings.catch_warnings():  # as in the child process, where nobody sees them
             warnings.simplefilter("ignore")
-            _pipeline.build(request, lambda _: None)
+            pipeline.build(request, lambda _: None)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NNCF_CI", "1")
-        patch.setattr(_openvino, "load_network", load_once)
-        patch.setattr(_build, "_run_child", build)
+        patch.setattr(openvino_build, "load_network", load_once)
+        patch.setattr(building, "_run_child", build)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import nncf  # noqa: F401 (imported before the freeze)
@@ -121,7 +123,7 @@ def test_int8_keeps_what_tells_texts_apart(folder, name, in_process, oracle, tex
     spec = read_spec(folder, name=name)
     tokenizer = TextTokenizer(load_tokenizer(folder), spec, max_length=spec.max_length, truncate="silent")
     network = ov.Core().read_model(made.folder / "model.xml")
-    assert _openvino.is_quantised(network)
+    assert openvino_build.is_quantised(network)
     exact = oracle.encode(texts)
     # With the rounding of int8 arithmetic, whatever this CPU has.
     vectors = vectors_of(network, tokenizer(texts, spec.prompt("document")).sequences)

@@ -21,8 +21,8 @@ from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from nimbed import CacheConfig, Encoder
-from nimbed._cache import CacheStats, TierStats
-from nimbed._settings import EncoderStats, Latency
+from nimbed._cache.lru import CacheStats, TierStats
+from nimbed._loading.settings import EncoderStats, Latency
 from nimbed._types import BatchRecord
 from nimbed.errors import InputError, MissingExtraError
 from nimbed.opentelemetry import instrument

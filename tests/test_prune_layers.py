@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from nimbed import Encoder
-from nimbed._tokenize import TextTokenizer, load_tokenizer
+from nimbed._text.tokenizer import TextTokenizer, load_tokenizer
 from nimbed.spec import read_spec
 from tests.conftest import ROOT
-from tests.tiny_models import MODELS, write_model
+from tests.support.tiny_models import MODELS, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 import nimbed
 from nimbed import Encoder, Reranker, SpecOverrides
-from nimbed._build import make_request
-from nimbed._hub import Source, resolve
-from nimbed.artefact import open_artefact
+from nimbed._loading.artefact import open_artefact
+from nimbed._loading.build import make_request
+from nimbed._loading.hub import Source, resolve
 from nimbed.backends.fake import FakeSession
 from nimbed.errors import ClosedError, InputError, InputTypeError, ModelNotFoundError, SpecError, TruncationError
 from nimbed.reranker import RankedDocument, _ranked
 from nimbed.spec import read_spec
-from tests.cross_encoders import DOCUMENTS, KINDS, QUERY, write_cross_encoder
+from tests.support.cross_encoders import DOCUMENTS, KINDS, QUERY, write_cross_encoder
 
 LONG = "prices fell again " * 30
 
@@ -48,7 +48,7 @@ def bi():
 
 def build_here(folder, target, precision="fp32"):
     """An artefact, built in this process: torch is imported already."""
-    from nimbed.quantization._pipeline import build
+    from nimbed.quantization.pipeline import build
 
     model = resolve(folder, Source())
     request = make_request(model, read_spec(folder), precision, source=Source(), target=target)

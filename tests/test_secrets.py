@@ -12,12 +12,12 @@ from langchain_core.load import dumps
 from pydantic import ValidationError
 
 from nimbed import CacheConfig, Encoder
-from nimbed._haystack import Options
-from nimbed._settings import Settings
+from nimbed._adapters.haystack import Options
+from nimbed._loading.settings import Settings
 from nimbed.haystack import NimbedTextEmbedder
 from nimbed.langchain import NimbedEmbeddings
 from nimbed.llama_index import NimbedEmbedding
-from tests.redis_server import redis_server
+from tests.support.redis_server import redis_server
 
 WORD = "s3cret-word"
 URL = f"redis://me:{WORD}@127.0.0.1:1/0"

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimbed._modules import POOLINGS
+from nimbed._model_folder.modules import POOLINGS
 from nimbed._types import DenseSpec, ModelSpec
 from nimbed.spec import SpecOverrides, read_spec, spec_from_dict
-from tests.model_folders import BERT, DENSE, NEW, OLD, refused, write
+from tests.support.model_folders import BERT, DENSE, NEW, OLD, refused, write
 
 FLAGS = {
     "cls": "pooling_mode_cls_token",

@@ -8,7 +8,7 @@ import pytest
 
 from nimbed.errors import InputError, ModelNotFoundError
 from nimbed.spec import SpecOverrides, read_spec
-from tests.model_folders import BERT, DENSE, OLD, refused, write
+from tests.support.model_folders import BERT, DENSE, OLD, refused, write
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimbed import Encoder, quantize
-from nimbed._profile import Profile, profile_path, read_profile, write_profile
-from nimbed._shapes import Tuning
-from nimbed.artefact import open_artefact
+from nimbed._loading.artefact import open_artefact
+from nimbed._loading.profile import Profile, profile_path, read_profile, write_profile
+from nimbed.backends.shapes import Tuning
 from nimbed.cli import main
 from nimbed.errors import ArtefactError
 from nimbed.tune import CANDIDATES, _winner

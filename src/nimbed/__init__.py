@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nimbed._hub import Source
-    from nimbed._settings import CacheConfig
+    from nimbed._loading.hub import Source
+    from nimbed._loading.settings import CacheConfig
     from nimbed.encoder import Encoder
     from nimbed.errors import NimbedError
     from nimbed.quantization import Calibration, quantize
@@ -24,12 +24,12 @@ __all__ = ["CacheConfig", "Calibration", "Encoder", "NimbedError", "Reranker", "
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CacheConfig": "nimbed._settings",
+    "CacheConfig": "nimbed._loading.settings",
     "Calibration": "nimbed.quantization",
     "Encoder": "nimbed.encoder",
     "NimbedError": "nimbed.errors",
     "Reranker": "nimbed.reranker",
-    "Source": "nimbed._hub",
+    "Source": "nimbed._loading.hub",
     "SpecOverrides": "nimbed.spec",
     "quantize": "nimbed.quantization",
 }

@@ -6,9 +6,9 @@ import platform
 
 import nimbed
 from nimbed import _machine
-from nimbed._choose import choose_backend, choose_precision, native_missing
+from nimbed._loading.artefact import home
+from nimbed._loading.auto import choose_backend, choose_precision, native_missing
 from nimbed._versions import version_of
-from nimbed.artefact import home
 from nimbed.backends import BACKENDS, NOTICES
 from nimbed.errors import ArtefactError
 

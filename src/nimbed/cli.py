@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 import nimbed
-from nimbed._describe import describe
+from nimbed._adapters.advice import advising_in, of_command
 from nimbed._doctor import diagnosis
-from nimbed._npy import write_rows
-from nimbed._outputs import check_outputs, write_files
-from nimbed._places import expanded
-from nimbed._text_files import read_lines
-from nimbed._words import advising_in, of_command
-from nimbed.artefact import verify_artefact
+from nimbed._files.npy import write_rows
+from nimbed._files.places import expanded
+from nimbed._loading.artefact import verify_artefact
+from nimbed._loading.describe import describe
+from nimbed._text.text_files import read_lines
 from nimbed.backends import BACKENDS
+from nimbed.bench.outputs import check_outputs, write_files
 from nimbed.errors import InputError, NimbedError
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
-from nimbed._call import Call
 from nimbed._dtypes import AnyArray, check_dtype, convert
-from nimbed._hub import Source
-from nimbed._inputs import check_model, check_rows, check_text, check_texts, text_blocks
-from nimbed._open import OpenModel
-from nimbed._settings import CacheConfig, EncoderInfo, EncoderStats, Settings
-from nimbed._waiting import ends_at
+from nimbed._loading.hub import Source
+from nimbed._loading.settings import CacheConfig, EncoderInfo, EncoderStats, Settings
+from nimbed._serving.call import Call
+from nimbed._serving.open_model import OpenModel
+from nimbed._serving.waiting import ends_at
+from nimbed._text.checks import check_model, check_rows, check_text, check_texts, text_blocks
 from nimbed.errors import InputError
 from nimbed.spec import SpecOverrides
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from os import PathLike
 
-    from nimbed._cache import Vectors
-    from nimbed._core import Core
+    from nimbed._cache.lru import Vectors
     from nimbed._dtypes import Dtype, Float16Array, Int8Array, UInt8Array
+    from nimbed._serving.runtime import Core
     from nimbed._types import Float32Array, Precision, Role, Truncate
 
     F32 = Literal["float32"]

@@ -12,8 +12,7 @@ try:
 except ImportError as err:
     raise MissingExtraError('nimbed.haystack needs haystack-ai: pip install "nimbed[haystack]"') from err
 
-from nimbed._adapter import Pooling, Precision, Truncate
-from nimbed._haystack import (
+from nimbed._adapters.haystack import (
     Embedding,
     Opening,
     Options,
@@ -24,6 +23,7 @@ from nimbed._haystack import (
     embedded,
     said,
 )
+from nimbed._adapters.options import Pooling, Precision, Truncate
 
 __all__ = ["NimbedDocumentEmbedder", "NimbedRanker", "NimbedTextEmbedder"]
 

@@ -13,8 +13,19 @@ except ImportError as err:
 
 from pydantic import ConfigDict, Field
 
-from nimbed._adapter import CPU, MODEL_RULES, ONE_PROCESS, ModelOptions, Role, Rule, Said, TextPath, settle, translate
-from nimbed._langchain_rerank import NimbedCrossEncoder, NimbedReranker
+from nimbed._adapters.langchain_rerank import NimbedCrossEncoder, NimbedReranker
+from nimbed._adapters.options import (
+    CPU,
+    MODEL_RULES,
+    ONE_PROCESS,
+    ModelOptions,
+    Role,
+    Rule,
+    Said,
+    TextPath,
+    settle,
+    translate,
+)
 
 __all__ = ["NimbedCrossEncoder", "NimbedEmbeddings", "NimbedReranker"]
 

@@ -21,7 +21,9 @@ except ImportError as err:
 from pydantic import BeforeValidator, Field
 from typing_extensions import Self
 
-from nimbed._adapter import (
+from nimbed._adapters.advice import advising_in
+from nimbed._adapters.llama_index_rerank import NimbedRerank
+from nimbed._adapters.options import (
     MODEL_RULES,
     ONE_PROCESS,
     ModelOptions,
@@ -34,10 +36,8 @@ from nimbed._adapter import (
     settle,
     translate,
 )
-from nimbed._inputs import check_text, check_texts
-from nimbed._llama_index_rerank import NimbedRerank
 from nimbed._machine import thread_share
-from nimbed._words import advising_in
+from nimbed._text.checks import check_text, check_texts
 
 __all__ = ["NimbedEmbedding", "NimbedRerank"]
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from nimbed._call import Call
-from nimbed._hub import Source
-from nimbed._inputs import check_model, check_texts, excerpt, plain
-from nimbed._locate import find_task
-from nimbed._open import OpenModel
-from nimbed._settings import EncoderInfo, EncoderStats, Settings
+from nimbed._loading.hub import Source
+from nimbed._loading.resolve import find_task
+from nimbed._loading.settings import EncoderInfo, EncoderStats, Settings
+from nimbed._serving.call import Call
+from nimbed._serving.open_model import OpenModel
+from nimbed._text.checks import check_model, check_texts, excerpt, plain
 from nimbed._types import Pair
 from nimbed.encoder import Encoder
 from nimbed.errors import InputError, InputTypeError, SpecError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
 
-    from nimbed._cache import Vectors
+    from nimbed._cache.lru import Vectors
     from nimbed._types import Float32Array, Precision, Truncate
 
 __all__ = ["RankedDocument", "Reranker"]

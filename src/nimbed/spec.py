@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from nimbed import _families
-from nimbed._classifier import read_classifier, scores_pairs
-from nimbed._json import read_json
-from nimbed._modules import MOST_WIDTH, POOLINGS, ModuleReader, transformer_settings
+from nimbed._files.json import read_json
+from nimbed._model_folder import families
+from nimbed._model_folder.classifier import read_classifier, scores_pairs
+from nimbed._model_folder.modules import MOST_WIDTH, POOLINGS, ModuleReader, transformer_settings
 from nimbed._types import DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from nimbed._json import Fields
+    from nimbed._files.json import Fields
 
 __all__ = ["SpecOverrides", "read_spec", "spec_from_dict"]
 
@@ -73,7 +73,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
     config = _config(folder)
     if scores_pairs(folder, config):
         return _scoring_spec(folder, config, overrides)
-    family = _families.find(name or folder.name)
+    family = families.find(name or folder.name)
     reader = ModuleReader(folder, config.whole("hidden_size", *_WIDTHS, least=1, most=MOST_WIDTH))
     reader.read()
     pooling, pooling_origin = _choose_pooling(folder, reader.pooling, family, overrides)
@@ -162,7 +162,7 @@ def _config(folder: Path) -> Fields:
 
 
 def _choose_pooling(
-    folder: Path, listed: str | None, family: _families.Family | None, overrides: SpecOverrides
+    folder: Path, listed: str | None, family: families.Family | None, overrides: SpecOverrides
 ) -> tuple[Pooling, str]:
     if overrides.pooling is not None:
         return overrides.pooling, "set by the user"
@@ -177,7 +177,7 @@ def _choose_pooling(
 
 
 def _choose_normalize(
-    reader: ModuleReader, family: _families.Family | None, overrides: SpecOverrides
+    reader: ModuleReader, family: families.Family | None, overrides: SpecOverrides
 ) -> tuple[bool, str]:
     if overrides.normalize is not None:
         return overrides.normalize, "set by the user"
@@ -215,14 +215,14 @@ def _positions(config: Fields) -> int | None:
     # XLNet says -1: it has no limit.
     if not isinstance(value, int) or value < 1:
         return None
-    if (padding := _families.padding_of(config)) is None:
+    if (padding := families.padding_of(config)) is None:
         return value
     if value <= padding + 1:
         raise config.wrong("max_position_embeddings", f"more than pad_token_id + 1 = {padding + 1}, where texts begin")
     return value - padding - 1
 
 
-def _prompts(folder: Path, family: _families.Family | None) -> tuple[dict[str, str], dict[str, str]]:
+def _prompts(folder: Path, family: families.Family | None) -> tuple[dict[str, str], dict[str, str]]:
     """The folder's prompts by role, as sentence-transformers' ``encode_query`` and ``encode_document`` choose them.
 
     An empty prompt is one, and ``default_prompt_name`` is for neither. A role that the folder leaves out is the

@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Literal, cast
 from tqdm.auto import tqdm
 
 from nimbed import _machine
-from nimbed._engine import open_engine
-from nimbed._inputs import check_model
-from nimbed._profile import Profile, write_profile
-from nimbed._scheduler import Scheduler
-from nimbed._settings import Settings
-from nimbed._shapes import Tuning
-from nimbed._types import OpenRequest
-from nimbed.artefact import open_artefact
+from nimbed._loading.artefact import open_artefact
+from nimbed._loading.engine import open_engine
+from nimbed._loading.profile import Profile, write_profile
+from nimbed._loading.settings import Settings
+from nimbed._serving.scheduler import Scheduler
+from nimbed._text.checks import check_model
 from nimbed.backends import open_backend
+from nimbed.backends.protocol import OpenRequest
+from nimbed.backends.shapes import Tuning
 from nimbed.bench import shipped_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from nimbed._engine import Engine
-    from nimbed._tokenize import TextTokenizer
+    from nimbed._loading.engine import Engine
+    from nimbed._text.tokenizer import TextTokenizer
     from nimbed._types import Int32Array, Role
     from nimbed.bench import Texts
 

@@ -16,7 +16,8 @@ from haystack.core.errors import DeserializationError, PipelineRuntimeError
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from pydantic import ValidationError
 
-from nimbed import CacheConfig, Encoder, SpecOverrides, _haystack
+from nimbed import CacheConfig, Encoder, SpecOverrides
+from nimbed._adapters import haystack
 from nimbed.errors import (
     ClosedError,
     InputError,
@@ -366,7 +367,7 @@ class StubReranker:
 @pytest.fixture
 def stub(monkeypatch):
     monkeypatch.setattr(StubReranker, "made", [])
-    monkeypatch.setattr(_haystack, "Reranker", StubReranker)
+    monkeypatch.setattr(haystack, "Reranker", StubReranker)
     return StubReranker
 
 

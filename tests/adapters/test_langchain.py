@@ -18,7 +18,8 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 from pydantic import ValidationError
 from tests.adapters.conftest import ANSWERS
 
-from nimbed import Encoder, _adapter
+from nimbed import Encoder
+from nimbed._adapters import options
 from nimbed.errors import InputError, InputTypeError, MissingExtraError
 from nimbed.langchain import NimbedEmbeddings
 
@@ -121,8 +122,8 @@ async def test_async_query_leaves_the_event_loop_free(held_engine):
 @pytest.mark.parametrize(("texts", "elsewhere"), [(64, False), (65, True)])
 async def test_many_rows_become_lists_off_the_event_loop(monkeypatch, texts, elsewhere):
     threads = []
-    to_lists = _adapter.to_lists
-    monkeypatch.setattr(_adapter, "to_lists", lambda v: threads.append(threading.get_ident()) or to_lists(v))
+    to_lists = options.to_lists
+    monkeypatch.setattr(options, "to_lists", lambda v: threads.append(threading.get_ident()) or to_lists(v))
     await fake().aembed_documents(["text"] * texts)
     assert [t != threading.get_ident() for t in threads] == [elsewhere]
 
@@ -136,9 +137,9 @@ def test_lists_are_made_of_few_rows_at_a_time():
             return super().tolist()
 
     vectors = np.arange(300, dtype=np.float32).reshape(150, 2)
-    assert _adapter.to_lists(vectors.view(Counted)) == vectors.tolist()
+    assert options.to_lists(vectors.view(Counted)) == vectors.tolist()
     assert rows == [64, 64, 22]
-    assert type(_adapter.to_lists(vectors)[0][0]) is float
+    assert type(options.to_lists(vectors)[0][0]) is float
 
 
 @pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])

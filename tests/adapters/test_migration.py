@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tests.adapters.conftest import ANSWERS
 
 from nimbed import Source, SpecOverrides
-from nimbed._settings import Settings
+from nimbed._loading.settings import Settings
 from nimbed.errors import InputError
 from nimbed.langchain import NimbedEmbeddings
 from nimbed.llama_index import NimbedEmbedding

@@ -18,7 +18,7 @@ from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayloa
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, TextNode
-from tests.cross_encoders import write_cross_encoder
+from tests.support.cross_encoders import write_cross_encoder
 
 from nimbed.errors import InputError, InputTypeError
 from nimbed.langchain import NimbedCrossEncoder, NimbedEmbeddings, NimbedReranker

@@ -13,8 +13,8 @@ import pytest
 from tests.conftest import shared_data
 
 from nimbed import Encoder, Source, quantize
-from nimbed._manifest import SCRIPT, Manifest, SourceRecord, write_manifest
-from nimbed.artefact import file_records, open_artefact
+from nimbed._loading.artefact import file_records, open_artefact
+from nimbed._loading.manifest import SCRIPT, Manifest, SourceRecord, write_manifest
 from nimbed.cli import main
 from nimbed.errors import BackendError, InputError, MissingExtraError
 from nimbed.spec import read_spec
@@ -148,7 +148,7 @@ def test_a_permission_is_not_kept_in_a_file():
 
 
 def test_a_changed_file_is_not_the_one_that_was_written(tmp_path):
-    from nimbed._torchscript import check_allowed, remember
+    from nimbed._loading.torchscript import check_allowed, remember
 
     path = tmp_path / "model.pt"
     path.write_bytes(b"as written")
@@ -172,7 +172,7 @@ class Touches:
 def test_pickled_weights_run_no_code(tmp_path):
     import torch
 
-    from nimbed.backends._torch_parts import unpickle
+    from nimbed.backends.torch_parts import unpickle
 
     path = tmp_path / "pytorch_model.bin"
     torch.save({"weight": torch.ones(2)}, path)

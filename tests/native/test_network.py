@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimbed._encoder_shape import ENCODER_FILE
-from nimbed._safetensors import read_tensors
-from nimbed._types import OpenRequest, TokenBatch
-from nimbed.artefact import open_artefact
+from nimbed._loading.artefact import open_artefact
+from nimbed._model_folder.network import ENCODER_FILE
+from nimbed._model_folder.safetensors import read_tensors
+from nimbed._types import TokenBatch
 from nimbed.backends import open_backend
+from nimbed.backends.protocol import OpenRequest
 from nimbed.errors import BackendError
 
 _native = pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")

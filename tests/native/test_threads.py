@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nimbed._encoder_shape import ENCODER_FILE
-from nimbed._json import parse_json
-from nimbed._safetensors import read_tensors
-from nimbed._types import OpenRequest, TokenBatch
-from nimbed.artefact import open_artefact
+from nimbed._files.json import parse_json
+from nimbed._loading.artefact import open_artefact
+from nimbed._model_folder.network import ENCODER_FILE
+from nimbed._model_folder.safetensors import read_tensors
+from nimbed._types import TokenBatch
 from nimbed.backends import native, open_backend
+from nimbed.backends.protocol import OpenRequest
 from nimbed.errors import BackendError
 
 _native = pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")
@@ -47,11 +48,11 @@ import numpy as np
 import nimbed
 library = os.environ.get("NIMBED_NATIVE_LIBRARY")
 if library:
-    sys.path.insert(0, {str(Path(__file__).parent)!r})
-    import conftest
+    sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+    import tests.support.native_library
 from nimbed import _native
-from nimbed._json import parse_json
-from nimbed._safetensors import read_tensors
+from nimbed._files.json import parse_json
+from nimbed._model_folder.safetensors import read_tensors
 arrays, metadata = read_tensors({str(minilm_native / ENCODER_FILE)!r})
 model = _native.Model(parse_json(metadata["nimbed"]), arrays)
 session = lambda threads: _native.Session(model, threads, bulk=False)

@@ -10,7 +10,7 @@ from nimbed.errors import InputError, MissingExtraError
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from nimbed._types import Backend, OpenRequest
+    from nimbed.backends.protocol import Backend, OpenRequest
 
 # name -> (module, the extra that brings its engine)
 BACKENDS: Final[dict[str, tuple[str, str | None]]] = {

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbed._shapes import ShapePolicy
-from nimbed._types import Bulk, ModelSpec
+from nimbed._types import ModelSpec
+from nimbed.backends.protocol import Bulk
+from nimbed.backends.shapes import ShapePolicy
 
 if TYPE_CHECKING:
-    from nimbed._types import Float32Array, OpenRequest, TokenBatch
+    from nimbed._types import Float32Array, TokenBatch
+    from nimbed.backends.protocol import OpenRequest
 
 SPEC = ModelSpec(
     architecture="fake", hidden_size=384, dim=384, pooling="mean", normalize=True, max_length=512,

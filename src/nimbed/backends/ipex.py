@@ -14,9 +14,10 @@ import torch
 from torch.ao.quantization import MinMaxObserver, PerChannelMinMaxObserver, QConfig, QConfigMapping
 
 from nimbed import _machine
-from nimbed._shapes import ShapePolicy
-from nimbed._types import Bulk, TokenBatch
-from nimbed.backends._torch_parts import DTYPES, SentenceHead, first_line, input_names, load_model, weights_of
+from nimbed._types import TokenBatch
+from nimbed.backends.protocol import Bulk
+from nimbed.backends.shapes import ShapePolicy
+from nimbed.backends.torch_parts import DTYPES, SentenceHead, first_line, input_names, load_model, weights_of
 from nimbed.errors import BackendError, InputError, NimbedError, OutOfMemoryError
 
 try:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from nimbed._types import Float32Array, Int32Array, ModelSpec, OpenRequest
+    from nimbed._types import Float32Array, Int32Array, ModelSpec
+    from nimbed.backends.protocol import OpenRequest
 
 # 512 tokens a thread, as for OpenVINO: larger batches leave the L2 cache.
 _TOKENS_PER_THREAD = 512

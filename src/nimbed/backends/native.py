@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from nimbed._encoder_shape import ENCODER_FILE
-from nimbed._json import parse_json
+from nimbed._files.json import parse_json
+from nimbed._model_folder.network import ENCODER_FILE
+from nimbed._model_folder.safetensors import read_tensors
 from nimbed._native import REVISION, Model, Session, kernels
-from nimbed._safetensors import read_tensors
-from nimbed._shapes import ShapePolicy
-from nimbed._types import Bulk
+from nimbed.backends.protocol import Bulk
+from nimbed.backends.shapes import ShapePolicy
 from nimbed.errors import BackendError, InputError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nimbed._types import Float32Array, OpenRequest, TokenBatch
+    from nimbed._types import Float32Array, TokenBatch
+    from nimbed.backends.protocol import OpenRequest
 
 # Tokens in a batch for one thread: several groups of those that pass through the layers together.
 _TOKENS_PER_THREAD = 1024

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nimbed import _machine
-from nimbed._shapes import ShapePolicy, Tuning
-from nimbed._types import Bulk
-from nimbed.backends._openvino_api import ov
+from nimbed.backends.openvino_api import ov
+from nimbed.backends.protocol import Bulk
+from nimbed.backends.shapes import ShapePolicy, Tuning
 from nimbed.errors import BackendError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nimbed._types import Float32Array, OpenRequest, TokenBatch
+    from nimbed._types import Float32Array, TokenBatch
+    from nimbed.backends.protocol import OpenRequest
 
 
 def open_backend(request: OpenRequest) -> OpenVinoBackend:

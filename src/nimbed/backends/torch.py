@@ -12,13 +12,14 @@ import torch
 import transformers
 
 from nimbed import _machine
-from nimbed._shapes import ShapePolicy
-from nimbed._types import Bulk
-from nimbed.backends._torch_parts import DTYPES, SentenceHead, input_names, load_model, weights_of
+from nimbed.backends.protocol import Bulk
+from nimbed.backends.shapes import ShapePolicy
+from nimbed.backends.torch_parts import DTYPES, SentenceHead, input_names, load_model, weights_of
 from nimbed.errors import BackendError, InputError, NimbedError, OutOfMemoryError
 
 if TYPE_CHECKING:
-    from nimbed._types import Float32Array, OpenRequest, TokenBatch
+    from nimbed._types import Float32Array, TokenBatch
+    from nimbed.backends.protocol import OpenRequest
 
 
 def open_backend(request: OpenRequest) -> TorchBackend:

@@ -6,10 +6,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from nimbed import _machine
-from nimbed._choose import choose_for
-from nimbed._hub import Source, resolve
-from nimbed._places import expanded
-from nimbed.artefact import is_artefact
+from nimbed._files.places import expanded
+from nimbed._loading.artefact import is_artefact
+from nimbed._loading.auto import choose_for
+from nimbed._loading.hub import Source, resolve
 from nimbed.evaluate.settings import Setting, settings_of
 
 if TYPE_CHECKING:

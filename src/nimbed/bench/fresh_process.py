@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nimbed._child import Report
+    from nimbed._loading.child_process import Report
 
 
 def _resident_mb() -> float | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nimbed import _child
+from nimbed._loading import child_process
 from nimbed.errors import BackendError
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ def fresh(contender: Contender, documents: Sequence[str], max_length: int) -> di
     Raises:
         BackendError: the process failed; carries the end of what it wrote.
     """
-    python = _child.interpreter()
+    python = child_process.interpreter()
     if python is None:
         raise BackendError('the part "start" needs a Python interpreter to start; leave it out (--only)')
-    path = _child.import_path(modules=[type(contender).__module__])
+    path = child_process.import_path(modules=[type(contender).__module__])
     payload = pickle.dumps((contender, list(documents), max_length))
     try:
-        with _child.started(
+        with child_process.started(
             python, "nimbed.bench.fresh_process", payload, path=path, environment=os.environ, folder=os.curdir
         ) as child:
             found = next(child.reports(), {})

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nimbed._manifest import read_manifest
-from nimbed._tokenize import load_tokenizer
-from nimbed.artefact import is_artefact
+from nimbed._loading.artefact import is_artefact
+from nimbed._loading.manifest import read_manifest
+from nimbed._text.tokenizer import load_tokenizer
 from nimbed.bench.operations import Operations, count_operations
 from nimbed.errors import InputError
 from nimbed.evaluate.settings import Setting

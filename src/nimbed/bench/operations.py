@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nimbed._encoder_shape import ENCODER_FILE
-from nimbed._safetensors import read_tensors
+from nimbed._model_folder.network import ENCODER_FILE
+from nimbed._model_folder.safetensors import read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def _of_settings(file: Path) -> Operations:
 
 def _of_graph(folder: Path) -> Operations:
     """Counted in an OpenVINO graph, seen at two lengths."""
-    from nimbed.backends._openvino_api import ov
+    from nimbed.backends.openvino_api import ov
 
     short, long = 32, 64
     first, second = (_at(ov.Core().read_model(folder / "model.xml"), tokens) for tokens in (short, long))

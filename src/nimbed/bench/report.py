@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
-from nimbed import _markdown
+from nimbed.evaluate import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,7 +139,7 @@ class BenchReport:
         rows = [
             (
                 figure.case,
-                _markdown.cell(figure.contender),
+                markdown.cell(figure.contender),
                 f"{shown(figure.median)} {figure.unit}",
                 f"{shown(min(figure.values))} to {shown(max(figure.values))}",
                 "" if (ratio := self.ratio(figure)) is None else f"{ratio:.2f}",
@@ -149,17 +149,17 @@ class BenchReport:
             for figure in own
         ]
         header = ("", "contender", "median", "range", "times reference", "tokens/s", *(f"of {r} roof" for r in roofs))
-        return f"**{part}**\n\n{_markdown.table(header, rows)}"
+        return f"**{part}**\n\n{markdown.table(header, rows)}"
 
     def _notes(self) -> str:
-        agreed = "; ".join(f"{_markdown.cell(k)} {v.mean:.4f}, {v.worst:.4f}" for k, v in self.agreement.items())
+        agreed = "; ".join(f"{markdown.cell(k)} {v.mean:.4f}, {v.worst:.4f}" for k, v in self.agreement.items())
         roofs = ", ".join(f"{name} {median(values):.0f}" for name, values in self.roof.items())
         lines = [
-            f"The reference is {_markdown.cell(self.reference)}; times above 1 are better. Padding is not counted.",
+            f"The reference is {markdown.cell(self.reference)}; times above 1 are better. Padding is not counted.",
             *([f"Cosine to the reference on the documents, mean and worst: {agreed}."] if agreed else []),
             *([f"Roof, matrix products alone in this run, G operations a second: {roofs}."] if roofs else []),
-            *(f"No figures of {_markdown.cell(label)}: {reason}." for label, reason in self.refused.items()),
-            *(f"Failed, {_markdown.cell(place)}: {reason}." for place, reason in self.failed.items()),
+            *(f"No figures of {markdown.cell(label)}: {reason}." for label, reason in self.refused.items()),
+            *(f"Failed, {markdown.cell(place)}: {reason}." for place, reason in self.failed.items()),
             *(f"{name.replace('_', ' ')}: {_words(value)}" for name, value in self.conditions.items()),
         ]
         return "\n".join(f"- {line}" for line in lines)

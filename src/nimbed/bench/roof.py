@@ -25,7 +25,7 @@ class Roof:
     """
 
     def __init__(self, arithmetic: Arithmetic, threads: int) -> None:
-        from nimbed.backends._openvino_api import ov
+        from nimbed.backends.openvino_api import ov
 
         properties = {
             "INFERENCE_NUM_THREADS": threads,
@@ -46,8 +46,8 @@ class Roof:
 
 
 def _chain(arithmetic: Arithmetic) -> ov.Model:
-    from nimbed.backends._openvino_api import op as ops
-    from nimbed.backends._openvino_api import ov
+    from nimbed.backends.openvino_api import op as ops
+    from nimbed.backends.openvino_api import ov
 
     rng = np.random.default_rng(0)
     rows = ops.parameter([_ROWS, _WIDTH], np.float32)

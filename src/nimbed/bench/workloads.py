@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nimbed.errors import InputError
-from nimbed.quantization._calibrate import excerpt, read_texts
+from nimbed.quantization.calibration import excerpt, read_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nimbed._inputs import excerpt
-from nimbed._places import expanded
+from nimbed._files.places import expanded
+from nimbed._text.checks import excerpt
 from nimbed.errors import InputError
-from nimbed.evaluate import _files
+from nimbed.evaluate import lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -75,7 +75,7 @@ def load_retrieval(folder: str | PathLike[str]) -> RetrievalSet:
     corpus, asked = _wanted(place, "corpus.jsonl"), _wanted(place, "queries.jsonl")
     judged = _wanted(place, "qrels.tsv", "qrels/test.tsv")
     docs = _by_id(corpus, _document, "documents")
-    queries = _by_id(asked, lambda record, where: _files.text(record, "text", where), "queries")
+    queries = _by_id(asked, lambda record, where: lines.text(record, "text", where), "queries")
     qrels = _qrels(judged, queries, docs, (asked, corpus))
     kept = {query: queries[query] for query in queries if any(s > 0 for s in qrels.get(query, {}).values())}
     if not kept:
@@ -94,11 +94,11 @@ def load_sts(path: str | PathLike[str]) -> StsSet:
     """
     source = expanded(path)
     first, second, gold = [], [], []
-    for place, (score, left, right) in _files.rows(source, ("score", "sentence1", "sentence2")):
+    for place, (score, left, right) in lines.rows(source, ("score", "sentence1", "sentence2")):
         pair = {"sentence1": left, "sentence2": right}
-        gold.append(_files.number(score, "score", place))
-        first.append(_files.text(pair, "sentence1", place))
-        second.append(_files.text(pair, "sentence2", place))
+        gold.append(lines.number(score, "score", place))
+        first.append(lines.text(pair, "sentence1", place))
+        second.append(lines.text(pair, "sentence2", place))
     if len(set(gold)) < 2:
         raise InputError(f"{source}: {len(gold)} pairs with {len(set(gold))} different scores; a correlation needs two")
     return StsSet(name=_name(source), first=first, second=second, gold=gold)
@@ -112,7 +112,7 @@ def load_rerank(path: str | PathLike[str]) -> RerankSet:
             and negative, there are no lines.
     """
     source = expanded(path)
-    items = [_rerank_item(record, place) for place, record in _files.objects(source)]
+    items = [_rerank_item(record, place) for place, record in lines.objects(source)]
     if not items:
         raise InputError(f"{source} holds no queries; write one JSON object a line: query, positive, negative")
     return RerankSet(name=_name(source), items=items)
@@ -124,7 +124,7 @@ def _name(path: Path) -> str:
 
 
 def _wanted(folder: Path, *names: str) -> Path:
-    path = _files.find(folder, *names)
+    path = lines.find(folder, *names)
     if path is None:
         raise InputError(
             f"{folder} has no {' and no '.join(names)} (nor with .gz); see docs/evaluation.md for the formats"
@@ -135,7 +135,7 @@ def _wanted(folder: Path, *names: str) -> Path:
 def _by_id(path: Path, content: Any, what: str) -> dict[str, str]:  # noqa: ANN401 (a reader of one record)
     """Texts by id, in the order of the file."""
     texts: dict[str, str] = {}
-    for place, record in _files.objects(path):
+    for place, record in lines.objects(path):
         name = _id(record, place)
         if name in texts:
             raise InputError(f"{place}: id {excerpt(name)} has come before; ids must differ")
@@ -168,19 +168,19 @@ def _qrels(
     path: Path, queries: Mapping[str, str], docs: Mapping[str, str], files: tuple[Path, Path]
 ) -> dict[str, dict[str, float]]:
     judged: dict[str, dict[str, float]] = {}
-    for place, (query, document, score) in _files.rows(path, _QUERY_COLUMN[path.name.removesuffix(".gz")]):
+    for place, (query, document, score) in lines.rows(path, _QUERY_COLUMN[path.name.removesuffix(".gz")]):
         for name, known, kind, file in ((query, queries, "query", files[0]), (document, docs, "document", files[1])):
             if name not in known:
                 raise InputError(f"{place}: {kind} {excerpt(name)} is not in {file}; add it there or take the line out")
         scores = judged.setdefault(query, {})
         if document in scores:
             raise InputError(f"{place}: query {excerpt(query)} and document {excerpt(document)} were judged before")
-        scores[document] = _files.number(score, "score", place)
+        scores[document] = lines.number(score, "score", place)
     return judged
 
 
 def _rerank_item(record: dict[str, Any], place: str) -> RerankItem:
-    query = _files.text(record, "query", place)
+    query = lines.text(record, "query", place)
     positive, negative = (_texts(record, field, place) for field in ("positive", "negative"))
     if both := set(positive) & set(negative):
         raise InputError(f"{place}: positive and negative at once: {excerpt(min(both))}; take one out")

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from nimbed._markdown import cell, table
+from nimbed.evaluate.markdown import cell, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

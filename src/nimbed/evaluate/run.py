@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nimbed._inputs import check_whole
+from nimbed._text.checks import check_whole
 from nimbed.errors import InputError
-from nimbed.evaluate._timed import Timed, embed
 from nimbed.evaluate.bootstrap import Mean, Spearman, compare, value
 from nimbed.evaluate.loaders import RerankSet, RetrievalSet, StsSet, load_rerank, load_retrieval, load_sts
 from nimbed.evaluate.metrics import rerank_scores, retrieval_scores
 from nimbed.evaluate.report import MixedScore, Report, Score, Speed
 from nimbed.evaluate.settings import settings_of
+from nimbed.evaluate.timed import Timed, embed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

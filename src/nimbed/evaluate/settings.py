@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from nimbed._hub import Source
+from nimbed._loading.hub import Source
 from nimbed.encoder import Encoder
 from nimbed.errors import InputError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from nimbed._settings import EncoderStats
+    from nimbed._loading.settings import EncoderStats
     from nimbed._types import Float32Array, Role
 
 _NUMBERS = ("dim", "max_length", "threads")
@@ -116,7 +116,7 @@ class Setting:
 
     def _check(self) -> None:
         """Refuse at once what an encoder would refuse after the settings before it have run."""
-        from nimbed._settings import Settings
+        from nimbed._loading.settings import Settings
 
         try:
             Settings(

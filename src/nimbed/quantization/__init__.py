@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nimbed._build import QualityGate, find_or_build, make_request
-from nimbed._choose import choose_for
-from nimbed._hub import Source, resolve
-from nimbed._inputs import check_texts, check_whole
-from nimbed._places import expanded
-from nimbed.artefact import is_artefact
+from nimbed._files.places import expanded
+from nimbed._loading.artefact import is_artefact
+from nimbed._loading.auto import choose_for
+from nimbed._loading.build import QualityGate, find_or_build, make_request
+from nimbed._loading.hub import Source, resolve
+from nimbed._text.checks import check_texts, check_whole
 from nimbed.errors import InputError, QualityError
 from nimbed.spec import read_spec
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
 
-    from nimbed._build import BuildRequest
-    from nimbed._hub import ModelSource
+    from nimbed._loading.artefact import Artefact
+    from nimbed._loading.build import BuildRequest
+    from nimbed._loading.hub import ModelSource
     from nimbed._types import Precision
-    from nimbed.artefact import Artefact
     from nimbed.spec import SpecOverrides
 
 __all__ = ["Calibration", "QualityGate", "quantize"]

@@ -1,0 +1,1 @@
+"""Vectors kept: in this process, and in a shared tier behind it."""

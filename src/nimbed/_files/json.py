@@ -1,0 +1,208 @@
+"""JSON that others wrote: bounded in size and depth, and every value checked where it is read.
+
+What is wrong comes out as one of nimbed's own errors, which names the file, the key and the remedy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+from nimbed._files.names import LFS_POINTER, fetch_by_lfs
+from nimbed.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nimbed.errors import NimbedError
+
+T = TypeVar("T")
+Json: TypeAlias = Any
+
+_LARGEST_BYTES = 256 << 20
+_DEEPEST = 64
+_LARGEST = 2**31 - 1  # what engines count tokens, widths and ids with
+_REQUIRED: Any = object()
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def parse_json(text: str | bytes) -> Json:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8, is nested deeper than 64 levels, or holds half a surrogate pair.
+    """
+    text = text if isinstance(text, str) else text.decode("utf-8")
+    try:
+        content = json.loads(text)
+    except RecursionError as err:
+        raise ValueError(f"it is nested deeper than {_DEEPEST} levels") from err
+    if text.count("[") + text.count("{") > _DEEPEST:
+        _check_depth(content)
+    if _SURROGATE.search(text):
+        json.dumps(content, ensure_ascii=False).encode("utf-8")
+    return content
+
+
+def _check_depth(content: Json) -> None:
+    level = [content]
+    for _ in range(_DEEPEST + 1):
+        level = [one for one in level if isinstance(one, (dict, list))]
+        if not level:
+            return
+        level = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
+    raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
+
+
+def read_json(
+    path: Path,
+    *,
+    missing: Json = _REQUIRED,
+    kind: type = dict,
+    error: type[NimbedError] = SpecError,
+    remedy: str | None = None,
+) -> Json:
+    """A file's content: :class:`Fields`, or a list where ``kind`` says so; ``missing`` where there is no such file.
+
+    A complaint is raised as ``error``, and ends with the remedy.
+
+    Raises:
+        NimbedError: of the class ``error``: the file is missing, too large, no JSON or of another kind.
+    """
+    again = remedy or "fetch the folder again"
+    try:
+        if not path.is_file():
+            if missing is not _REQUIRED and not path.exists():
+                return Fields(missing, str(path), error=error, remedy=remedy) if isinstance(missing, dict) else missing
+            raise error(f"{path} is {'no file' if path.exists() else 'missing'}; {again}")
+        if (size := path.stat().st_size) > _LARGEST_BYTES:
+            raise error(f"{path} has {size} bytes, more than any such file; {again}")
+        if (text := path.read_bytes()).startswith(LFS_POINTER):
+            raise error(fetch_by_lfs(path))
+        content = parse_json(text)
+    except (OSError, ValueError) as err:
+        if isinstance(err, error):
+            raise
+        raise error(f"{path} cannot be read as JSON: {err}; {again}") from err
+    if not isinstance(content, kind):
+        raise error(f"{path} holds {_named(content)}, not {'an object' if kind is dict else 'a list'}; {again}")
+    return Fields(content, str(path), error=error, remedy=remedy) if isinstance(content, dict) else content
+
+
+class Fields(dict[str, Any]):
+    """A JSON object that knows where it was read, so that a value of the wrong type is refused by file and key.
+
+    For each method a key that is missing or null has the default; without one it is an error.
+
+    Args:
+        values: of the object.
+        where: the file, and the key within it.
+        error: what a complaint is raised as.
+        remedy: what a complaint ends with, if anything.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], where: str, *, error: type[NimbedError] = SpecError, remedy: str | None = None
+    ) -> None:
+        super().__init__(values)
+        self.where = where
+        self._error = error
+        self._remedy = remedy
+
+    def whole(self, *keys: str, default: Json = _REQUIRED, least: int = 0, most: int = _LARGEST) -> int:
+        """A whole number; ``keys`` are the names that it may have, the first of them first."""
+        what = f"a whole number from {least} to {most}" if most != _LARGEST else f"a whole number from {least} on"
+        value = self._get(keys, default, what)
+        if value is not default and (
+            isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most
+        ):
+            raise self.wrong(keys[0], what)
+        return cast("int", value)
+
+    def number(self, *keys: str, default: Json = _REQUIRED) -> float:
+        """A finite number."""
+        value = self._get(keys, default, "a finite number")
+        if value is default:
+            return cast("float", value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(_float_of(value)):
+            raise self.wrong(keys[0], "a finite number")
+        return float(value)
+
+    def flag(self, key: str, *, default: Json = _REQUIRED) -> bool:
+        """True or false."""
+        return self._of(key, bool, "true or false", default)
+
+    def text(self, key: str, *, default: Json = _REQUIRED) -> str:
+        """A string."""
+        return self._of(key, str, "a string", default)
+
+    def fields(self, key: str, *, default: Json = _REQUIRED) -> Fields:
+        """An object within this one."""
+        value = self._of(key, dict, "an object", default)
+        return (
+            Fields(value, f"{self.where}: {key}", error=self._error, remedy=self._remedy)
+            if isinstance(value, dict)
+            else value
+        )
+
+    def wrong(self, key: str, wanted: str) -> NimbedError:
+        """The complaint about a value; to be raised."""
+        return self._complaint(f"{key}: {shown(self.get(key))} is not {wanted}")
+
+    def _complaint(self, what: str) -> NimbedError:
+        return self._error(f"{self.where}: {what}" + (f"; {self._remedy}" if self._remedy else ""))
+
+    def _of(self, key: str, kind: type[T], wanted: str, default: Json) -> T:
+        value = self._get((key,), default, wanted)
+        if value is not default and not isinstance(value, kind):
+            raise self.wrong(key, wanted)
+        return cast("T", value)
+
+    def _get(self, keys: tuple[str, ...], default: Json, wanted: str) -> Json:
+        value = next((self[key] for key in keys if self.get(key) is not None), default)
+        if value is _REQUIRED:
+            raise self._complaint(f"{keys[0]} is missing; it is {wanted}")
+        return value
+
+
+def _float_of(value: float) -> float:
+    """As a float: infinite where a whole number has no float."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def shown(value: object) -> str:
+    """A value from a file as a message shows it: cut, since nobody bounds it."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def path_within(folder: Path, name: Json) -> Path:
+    """The path of a name that a file gives: it stays inside the folder, by what is written (files may be links).
+
+    Raises:
+        ValueError: it is no name, or leads out of the folder.
+    """
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{shown(name)} is no name inside the folder")
+    path = folder / name
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as err:
+        raise ValueError(f"{shown(name)} is no name of a file: {err}") from err
+    return path
+
+
+def _named(content: object) -> str:
+    if isinstance(content, (dict, list)):
+        return "an object" if isinstance(content, dict) else "a list"
+    return shown(content)

@@ -1,0 +1,291 @@
+"""Find or build the artefact of a raw model, in a child process.
+
+The child gives back the memory that quantising takes, and keeps the build libraries' settings to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nimbed import errors
+from nimbed._files.digests import sha256_of
+from nimbed._files.places import write_whole
+from nimbed._loading import child_process
+from nimbed._loading.artefact import Artefact, home, is_artefact, open_artefact
+from nimbed._model_folder.files import model_files
+from nimbed._model_folder.network import check_one_encoder
+from nimbed._model_folder.network_file import graph_file
+from nimbed.errors import ArtefactError, BuildError, InputError, QualityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from nimbed._loading.hub import ModelSource, Source
+    from nimbed._types import ModelSpec, Precision
+
+logger = logging.getLogger("nimbed")
+
+# Raised when the same inputs give another artefact, so that those in the cache are not found any more.
+_RECIPE = 8
+_BEFOREHAND = (
+    "build it beforehand with `nimbed quantize MODEL -o FOLDER` where Python is installed, and give Encoder that folder"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityGate:
+    """How close an int8 artefact must be to fp32, on texts that did not calibrate it; 0 lets anything pass.
+
+    From good texts all-MiniLM-L6-v2 gets 0.9988, 0.997, 0.96 and 0.9989; from texts in another language the worst
+    cosine is 0.992, and kernels that saturate give a mean of 0.996.
+
+    Attributes:
+        mean_cosine: of the int8 vectors to the fp32 ones, on average.
+        min_cosine: of the worst text.
+        top10_agreement: share of the ten nearest texts in fp32 that are among the ten nearest in int8.
+        rank_correlation: Spearman's, of the similarities of queries to texts.
+        kendall_tau: of a cross-encoder's scores to the fp32 ones; the others are those of vectors.
+    """
+
+    mean_cosine: float = 0.998
+    min_cosine: float = 0.995
+    top10_agreement: float = 0.92
+    rank_correlation: float = 0.997
+    kendall_tau: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise InputError(f"QualityGate({name}={value!r}): a number from 0 to 1 is wanted")
+
+    def failures(self, measured: Mapping[str, Any]) -> dict[str, float]:
+        """The thresholds that these measurements miss, by name."""
+        return {name: least for name, least in self.of(measured).items() if measured[name] < least}
+
+    def of(self, measured: Mapping[str, Any]) -> dict[str, float]:
+        """The thresholds that apply to these measurements: those of vectors, or of scores."""
+        return {name: least for name, least in asdict(self).items() if name in measured}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """All that the child process needs to know.
+
+    Attributes:
+        name: hub id or folder name, for the record.
+        folder: the model folder.
+        revision: commit of the hub repository, or None.
+        graph: the network's file, relative to the folder.
+        sha256: of the graph and the files that it names.
+        settings_sha256: of the model folder's settings.
+        spec: pooling and so on.
+        precision: of the artefact.
+        target: where it goes.
+        key: hash over all inputs that change the artefact.
+        calibration_file: of texts, or None for those that nimbed ships.
+        calibration_sha256: of that file, as it was when the key was made.
+        text_field: the key or column of that file that holds the text.
+        calibration_count: how many of these texts are used.
+        seed: of the choice among them.
+        gate: that an int8 artefact must pass.
+        force: publish it even if it does not.
+        engine: that the artefact is for.
+    """
+
+    name: str
+    folder: str
+    revision: str | None
+    graph: str
+    sha256: str
+    settings_sha256: str
+    spec: ModelSpec
+    precision: Precision
+    target: str
+    key: str
+    calibration_file: str | None = None
+    calibration_sha256: str | None = None
+    text_field: str = "text"
+    calibration_count: int = 128
+    seed: int = 0
+    gate: QualityGate = QualityGate()
+    force: bool = False
+    engine: str = "openvino"
+
+
+def make_request(
+    model: ModelSource,
+    spec: ModelSpec,
+    precision: Precision,
+    *,
+    source: Source,
+    target: Path | None = None,
+    calibration_file: Path | None = None,
+    text_field: str = "text",
+    calibration_count: int = 128,
+    seed: int = 0,
+    gate: QualityGate = QualityGate(),
+    force: bool = False,
+) -> BuildRequest:
+    """A request whose target is the user's choice, or the place in the cache that these inputs have."""
+    graph = graph_file(model.folder, source.file, model.engine)
+    inputs = model_files(model.folder, graph, spec)
+    check_one_encoder(graph)
+    content = _content(calibration_file, text_field)
+    relevant = {
+        "recipe": _RECIPE,
+        "engine": model.engine,
+        "weights": inputs.weights_sha256,
+        "settings": inputs.settings_sha256,
+        "graph": [spec.pooling, spec.normalize, [asdict(d) for d in spec.dense], spec.task, spec.activation],
+        "max_length": spec.max_length,
+        "precision": precision,
+        "calibration": [content, calibration_count, seed],
+        "gate": asdict(gate),
+        "force": force,
+    }
+    key = hashlib.blake2b(json.dumps(relevant).encode(), digest_size=8).hexdigest()
+    place = home() / "artefacts" / f"{model.name.replace('/', '--')}-{model.engine}-{precision}-{key}"
+    return BuildRequest(
+        name=model.name,
+        folder=str(model.folder),
+        revision=model.revision,
+        graph=graph.relative_to(model.folder).as_posix(),
+        sha256=inputs.weights_sha256,
+        settings_sha256=inputs.settings_sha256,
+        spec=spec,
+        precision=precision,
+        target=str(target or place),
+        key=key,
+        calibration_file=str(calibration_file) if calibration_file else None,
+        calibration_sha256=content[0] if content else None,
+        text_field=text_field,
+        calibration_count=calibration_count,
+        seed=seed,
+        gate=gate,
+        force=force,
+        engine=model.engine,
+    )
+
+
+def _content(file: Path | None, field: str) -> list[str] | None:
+    return None if file is None else [sha256_of(file), "".join(file.suffixes), field]
+
+
+def find_or_build(request: BuildRequest, *, progress: bool = True) -> Artefact:
+    """The artefact at the request's target; built first where it is missing.
+
+    Raises:
+        ArtefactError: it cannot be stored, or what is there is damaged.
+        MissingExtraError: building needs a package that is not installed.
+        BuildError: the build failed, or no Python was found to build with.
+        InputError: the target holds an artefact of something else.
+    """
+    target = Path(request.target)
+    if not is_artefact(target):
+        _build_once(request, target, progress=progress)
+    artefact = open_artefact(target)
+    if artefact.manifest.key != request.key:
+        raise InputError(f"{target} holds an artefact made from other inputs; choose another folder, or delete it")
+    return artefact
+
+
+def _build_once(request: BuildRequest, target: Path, *, progress: bool) -> None:
+    """A refusal is remembered: the same inputs would be refused again."""
+    refusal = target.with_name(f"{target.name}.refused")
+    if refusal.is_file():
+        raise QualityError(f"{refusal.read_text(encoding='utf-8')} (as found before: {refusal})")
+    logger.info("building the %s artefact of %s in %s", request.precision, request.name, target)
+    try:
+        _run_child(request, progress=progress)
+    except QualityError as err:
+        if target.parent == home() / "artefacts":
+            with contextlib.suppress(OSError):  # then it will be found out again
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(refusal, str(err))
+        raise
+
+
+@contextlib.contextmanager
+def target_lock(target: Path) -> Any:  # noqa: ANN401 (a context manager)
+    """One builder at a time for a target; a dead process leaves no lock behind."""
+    import filelock
+
+    name = hashlib.blake2b(str(target.absolute()).encode(), digest_size=8).hexdigest()
+    folder = home() / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / f"{name}.lock")
+        lock.acquire()
+    except OSError as err:
+        raise ArtefactError(f"{folder} cannot be written: {err}; choose another place with NIMBED_HOME") from err
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run_child(request: BuildRequest, *, progress: bool) -> None:
+    """Build in a process of its own.
+
+    Raises:
+        BuildError: it could not be started, or failed; other errors of nimbed's are passed on as they are.
+    """
+    ends: list[dict[str, Any]] = []
+    try:
+        with _started(request) as child:
+            ends += _shown(child.reports(), request, progress=progress)
+            fault = child.fault()
+    except OSError as err:
+        raise BuildError(f"the process that builds {request.name} could not be run: {err}; {_BEFOREHAND}") from err
+    if ends and ends[-1]["kind"] == "error":
+        raise getattr(errors, ends[-1]["type"], BuildError)(ends[-1]["message"])
+    if not ends:
+        raise BuildError(f"building {request.name} {fault or f'ended before it was done; {_BEFOREHAND}'}")
+
+
+def _started(request: BuildRequest) -> AbstractContextManager[child_process.Child]:
+    python = child_process.interpreter()
+    if python is None:
+        raise BuildError(
+            f"building {request.name} needs a Python interpreter, and this program ({sys.executable or 'embedded'}) "
+            f"has none that could be started; {_BEFOREHAND}"
+        )
+    environment = {**os.environ, "NNCF_CI": "1", "TOKENIZERS_PARALLELISM": "false", "NIMBED_HOME": str(home())}
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 (which raises)
+        environment["HOME"] = str(home())  # NNCF can't be imported without one
+    if request.engine == "native":
+        # Its build divides texts among threads; numpy's own would wait for each other at every small product.
+        environment["OPENBLAS_NUM_THREADS"] = "1"
+    return child_process.started(
+        python,
+        "nimbed.quantization.process",
+        json.dumps(asdict(request)).encode(),
+        path=child_process.import_path(barred=[Path(request.folder)]),
+        environment=environment,
+        folder=Path(sys.exec_prefix).anchor,  # nothing of it reads what lies in the user's
+    )
+
+
+def _shown(reports: Iterator[dict[str, Any]], request: BuildRequest, *, progress: bool) -> Iterator[dict[str, Any]]:
+    """Show the steps, and pass on how it ended."""
+    from tqdm.auto import tqdm
+
+    shown = progress and sys.stderr is not None  # programs without a console have none
+    with tqdm(total=None, desc=f"{request.name} {request.precision}", unit="step", disable=not shown) as bar:
+        for event in reports:
+            if event["kind"] != "progress":
+                yield event
+                continue
+            logger.info("%s: %s", request.name, event["stage"])
+            bar.total = event["steps"]
+            bar.set_postfix_str(event["stage"])
+            bar.update(event["step"] - bar.n)

@@ -1,0 +1,266 @@
+"""Where a model comes from: a local folder, or a repository of the Hugging Face hub, pinned to a commit."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nimbed._files.places import expanded
+from nimbed._loading.artefact import MANIFEST
+from nimbed._model_folder.network_file import PICKLE, graph_file, networks, no_graph, readable, reads
+from nimbed._model_folder.weights import named_files
+from nimbed.errors import DownloadError, InputError, ModelNotFoundError, NimbedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from os import PathLike
+
+__all__ = ["ModelSource", "Source", "resolve"]
+
+logger = logging.getLogger("nimbed")
+
+_CLIENTS = re.compile(r"(requests|urllib3|httpx\d*|httpcore\d*)(\.|$)")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_CONFIG_FILES = ("*.json", "*/config.json", "[0-9]*/model.safetensors", "LICENSE*", "README.md")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where and how to find a model.
+
+    Attributes:
+        revision: branch, tag or commit of a hub repository; None is its main branch. The commit is recorded.
+        local_files_only: never touch the network (HF_HUB_OFFLINE=1 does the same).
+        cache_folder: the hub's download cache; None is the hub's own default.
+        file: the graph to use, relative to the model folder, such as "openvino/openvino_model_qint8_quantized.xml";
+            None takes an OpenVINO file, an ONNX file or safetensors, in this order.
+        allow_code: run a TorchScript file that nimbed did not write on this machine (backend="ipex"): TorchScript is
+            code, so say so only where you trust its author.
+    """
+
+    revision: str | None = None
+    local_files_only: bool = False
+    cache_folder: str | None = None
+    file: str | None = None
+    allow_code: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """A model's files on this machine.
+
+    Attributes:
+        name: the hub id, or the folder's name.
+        folder: where its files are.
+        revision: the commit, for a hub repository.
+        engine: that shall run it.
+    """
+
+    name: str
+    folder: Path
+    revision: str | None = None
+    engine: str = "openvino"
+
+
+def resolve(model: str | PathLike[str], source: Source, engine: str = "openvino") -> ModelSource:
+    """Find a model's folder, downloading what the engine needs of a hub repository.
+
+    Raises:
+        ModelNotFoundError: there is no such folder or repository.
+        DownloadError: the hub could not be reached after bounded retries, or refused.
+    """
+    folder, name = expanded(model), str(model)
+    if name and folder.is_dir():
+        return ModelSource(name=_local_name(folder), folder=folder.resolve(), engine=engine)
+    if folder.exists() or not _HUB_ID.fullmatch(name) or name.startswith(".") or re.search(r"--|\.\.|[.-]$", name):
+        raise ModelNotFoundError(f"{name or '(no name)'}: neither a folder nor a hub id (owner/name)")
+    if "/" not in name:
+        # The short names that sentence-transformers' documentation uses.
+        name = f"sentence-transformers/{name}"
+    return _from_hub(name, source, engine)
+
+
+def _local_name(folder: Path) -> str:
+    """A folder's name; inside the hub's cache, the hub id."""
+    for part in folder.resolve().parts:
+        if part.startswith("models--"):
+            return part.removeprefix("models--").replace("--", "/")
+    return folder.resolve().name
+
+
+def _from_hub(name: str, source: Source, engine: str) -> ModelSource:
+    from huggingface_hub import constants, snapshot_download
+
+    options: dict[str, Any] = {"repo_id": name, "revision": source.revision, "cache_dir": _cache_folder(source)}
+    if source.local_files_only or constants.HF_HUB_OFFLINE:
+        return replace(_from_cache(name, options), engine=engine)
+
+    def fetch(files: list[str]) -> Path:
+        # By the user's name for the revision, not by its commit: only so is the name found again offline.
+        return Path(_retrying(lambda: snapshot_download(allow_patterns=files, **options)))
+
+    try:
+        files = _retrying(lambda: _files(name, source.revision))
+        wanted = _wanted(name, files, source, engine)
+        folder = fetch(wanted)
+        if more := _named(folder, files, source, engine):
+            folder = fetch([*wanted, *more])
+    except NimbedError:
+        raise
+    except Exception as err:
+        raise _explained(name, source, err) from err
+    return ModelSource(name=name, folder=folder, revision=folder.name, engine=engine)
+
+
+def _cache_folder(source: Source) -> str:
+    """The download cache; where no home folder is known, huggingface_hub makes one that is called ~."""
+    from huggingface_hub import constants
+
+    return str(expanded(source.cache_folder or constants.HF_HUB_CACHE, "set HF_HOME, or Source(cache_folder=...)"))
+
+
+def _from_cache(name: str, options: dict[str, Any]) -> ModelSource:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    how = f"offline mode forbids the network; fetch it once online: hf download {name}"
+    try:
+        folder = Path(snapshot_download(local_files_only=True, **options))
+    except LocalEntryNotFoundError as err:
+        # From 2.0 on a snapshot counts as incomplete without every file of the repository.
+        if (known := getattr(err, "snapshot_path", None)) is None:
+            raise ModelNotFoundError(f"{name} is not in the download cache, and {how}") from err
+        folder = Path(known)
+    except (HFValidationError, OSError, ValueError) as err:
+        raise ModelNotFoundError(f"{name}: neither a folder nor a hub id (owner/name): {err}") from err
+    if missing := [file for file in _settings_of(options) if not (folder / file).is_file()]:
+        raise ModelNotFoundError(f"{name} is in the download cache without {', '.join(missing)}, and {how}")
+    return ModelSource(name=name, folder=folder, revision=folder.name)
+
+
+def _settings_of(options: dict[str, Any]) -> list[str]:
+    """Names of a repository's settings, where huggingface_hub remembers them: from 2.0 on."""
+    try:
+        from huggingface_hub import get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+    except ImportError:
+        return []
+    try:
+        files = [file.path for file in get_cached_repo_tree(**options)]
+    except (OSError, CachedRepoTreeNotFoundError):  # fetched by an older one
+        return []
+    return _matching(files, ("*.json", "[0-9]*/config.json"))
+
+
+def _files(name: str, revision: str | None) -> list[str]:
+    from huggingface_hub import HfApi
+
+    info = HfApi().model_info(name, revision=revision, timeout=30)
+    return [sibling.rfilename for sibling in info.siblings or ()]
+
+
+def _wanted(name: str, files: list[str], source: Source, engine: str) -> list[str]:
+    """Of a repository's files those that are needed: settings, tokenizer, and one form of the network, if any."""
+    names = networks(engine)
+    if MANIFEST in files:
+        return files
+    if not names:
+        return _matching(files, _CONFIG_FILES)
+    graph = readable(source.file, engine) if source.file else next((g for g in names if g in files), None)
+    if graph is None:
+        raise no_graph(name, names, pickled=PICKLE in files)
+    if graph not in files:
+        there = ", ".join(f for f in files if reads(engine, f))
+        raise InputError(f"Source(file={graph!r}): no such file in {name}, which has {there or 'none of that kind'}")
+    beside = [graph.removesuffix(".xml") + ".bin"] if graph.endswith(".xml") else []
+    return [*_matching(files, _CONFIG_FILES), graph, *(f for f in beside if f in files)]
+
+
+def _named(folder: Path, files: list[str], source: Source, engine: str) -> list[str]:
+    """Of a repository's files those that the network's own, which is in the folder, names."""
+    if MANIFEST in files or engine == "auto":
+        return []
+    graph = graph_file(folder, source.file, engine)
+    paths = [(graph.parent / name).relative_to(folder).as_posix() for name in named_files(graph)]
+    return [path for path in paths if path in files]
+
+
+def _matching(files: list[str], patterns: Sequence[str]) -> list[str]:
+    """A pattern's stars do not reach into folders."""
+    return [f for f in files if any(fnmatch.fnmatch(f, p) and f.count("/") == p.count("/") for p in patterns)]
+
+
+def _retrying(call: Callable[[], Any]) -> Any:  # noqa: ANN401 (what the call returns)
+    """Call again after transient faults only, four times at most."""
+    from tenacity import (
+        Retrying,
+        before_sleep_log,
+        retry_if_exception,
+        stop_after_attempt,
+        wait_random_exponential,
+    )
+
+    return Retrying(
+        retry=retry_if_exception(_transient),
+        stop=stop_after_attempt(4),
+        wait=wait_random_exponential(multiplier=0.5, max=8),
+        before_sleep=before_sleep_log(logger, logging.WARNING),
+        reraise=True,
+    )(call)
+
+
+def _transient(error: BaseException) -> bool:
+    error = _root(error)
+    if (status := _status(error)) is not None:
+        return status in {408, 429} or status >= 500
+    # huggingface_hub speaks through requests, from 1.0 on through httpx, from 2.0 on through httpx2; after a fault it
+    # closes the client that its other threads still use, which is a bare RuntimeError.
+    of_client = any(_CLIENTS.match(kind.__module__) for kind in type(error).__mro__)
+    return of_client or isinstance(error, (ConnectionError, TimeoutError)) or "client has been closed" in str(error)
+
+
+def _root(error: BaseException) -> BaseException:
+    """Why the hub could not be asked, where huggingface_hub complains that there is no copy on disk either."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return error.__cause__ or error if isinstance(error, LocalEntryNotFoundError) else error
+
+
+def _status(error: BaseException) -> int | None:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _explained(name: str, source: Source, error: BaseException) -> NimbedError:
+    """An error of huggingface_hub in nimbed's words."""
+    error = _root(error)
+    if _status(error) is not None:
+        return _refused(name, source, error)
+    if _transient(error):
+        return DownloadError(
+            f"{name}: the hub could not be reached: {error}; its cache is used with Source(local_files_only=True)"
+        )
+    if isinstance(error, OSError):
+        return DownloadError(
+            f"{name}: the download could not be stored: {error}; free its place or choose another "
+            "(Source(cache_folder=...), or HF_HOME)"
+        )
+    return DownloadError(f"{name}: the download failed: {type(error).__name__}: {error}")
+
+
+def _refused(name: str, source: Source, error: BaseException) -> NimbedError:
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return DownloadError(f"{name} is gated: accept its terms on the hub, then run: hf auth login")
+    if isinstance(error, RepositoryNotFoundError) or _status(error) == 401:
+        return ModelNotFoundError(
+            f"{name}: neither a local folder nor a repository of the hub (private ones need: hf auth login)"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return ModelNotFoundError(f"{name} has no revision {source.revision!r}")
+    return DownloadError(f"{name}: the hub refused: {error}")

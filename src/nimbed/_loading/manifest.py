@@ -1,0 +1,210 @@
+"""The manifest of an artefact, ``nimbed.json``: its records, how they are written, and how they are read and checked.
+
+It has a checksum of its own, which tells damage. Who changes it on purpose can write another: ``docs/security.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from nimbed._files.json import read_json
+from nimbed._files.names import leads_inside
+from nimbed._files.records import record_of
+from nimbed._model_folder.network import ENCODER_FILE
+from nimbed._types import ModelSpec, Precision
+from nimbed.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 2
+MANIFEST = "nimbed.json"
+REMEDY = "copy or build the artefact again"
+# IPEX's network.
+SCRIPT = "model.pt"
+# What each engine reads besides the tokenizer; the first of them it reads as long as it is open.
+NETWORKS: dict[str, tuple[str, ...]] = {
+    "ipex": (SCRIPT,),
+    "native": (ENCODER_FILE,),
+    "openvino": ("model.bin", "model.xml"),
+}
+_CHECKSUM = "checksum"
+# What the annotations below are written with.
+_NAMES = {"Mapping": Mapping, "ModelSpec": ModelSpec, "Precision": Precision}
+_MOST = 2**31 - 1  # tokens, or numbers in a vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRecord:
+    """What an artefact was made from.
+
+    Attributes:
+        id: hub id or folder name.
+        revision: commit of the hub repository, or None.
+        file: the network's file within the model folder.
+        sha256: of that file (and the ``.bin`` of an OpenVINO graph).
+    """
+
+    id: str
+    revision: str | None
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """One file.
+
+    Attributes:
+        bytes: its size.
+        sha256: says which file it is; fingerprints stand on it.
+        crc32: of IEEE 802.3, says at every opening that the file is not damaged. Without SHA instructions the sha256
+            of a network takes longer than the rest of the opening.
+    """
+
+    bytes: int
+    sha256: str
+    crc32: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Content of ``nimbed.json``.
+
+    Attributes:
+        engine: the backend that runs it.
+        precision: "int8" or "fp32".
+        source: what it was made from.
+        spec: pooling, prompts, lengths.
+        key: hash over all inputs of the build.
+        calibration: origin, sha256 of the texts, count and seed; None where nothing was calibrated.
+        quality: how close its outputs are to the fp32 ones, as measured when it was built, and the thresholds.
+        repair: what was done because they were not close enough: layers in fp32 and what they cost; None where nothing.
+        forced: it failed its quality gate and was published all the same.
+        versions: of the libraries that built it.
+        files: every other file of the folder; ``ranges.npy`` is there where int8 vectors can be had.
+        format: of this manifest.
+    """
+
+    engine: str
+    precision: Precision
+    source: SourceRecord
+    spec: ModelSpec
+    key: str
+    calibration: Mapping[str, Any] | None = None
+    quality: Mapping[str, Any] | None = None
+    repair: Mapping[str, Any] | None = None
+    forced: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def digest(self) -> str:
+        """Hash over the files' content: equal for every copy of the artefact, whatever its path.
+
+        It holds what opening compares with the files, so that others which pass give another digest.
+        """
+        content = {name: [r.bytes, r.crc32, r.sha256] for name, r in sorted(self.files.items())}
+        return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+class _Quality(TypedDict):
+    """What a quality report has besides its measures, of which each threshold has one."""
+
+    texts: int
+    thresholds: Mapping[str, float]
+    missed: tuple[str, ...]
+
+
+class _Repair(TypedDict):
+    """What is said of a repair."""
+
+    before: Mapping[str, Any]
+    accuracy_control: str
+    fp32_layers: tuple[str, ...]
+    latency_ratio: float | None
+    latency: str
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``nimbed.json``; the manifest must list the folder's files."""
+    values = json.loads(json.dumps(asdict(manifest)))
+    text = json.dumps({**values, _CHECKSUM: _checksum(values)}, indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest alone, checked by itself, without a look at the other files.
+
+    Raises:
+        ArtefactError: it is missing, foreign, of another version's format, damaged, or says what cannot be.
+    """
+    path = folder / MANIFEST
+    values = dict(read_json(path, error=ArtefactError, remedy=f"this is no nimbed artefact, or damaged: {REMEDY}"))
+    _check_format(path, values.get("format"))
+    if values.pop(_CHECKSUM, None) != _checksum(values):
+        raise ArtefactError(f"{path} is damaged: its {_CHECKSUM} is not that of its content; {REMEDY}")
+    try:
+        manifest = record_of(Manifest, values, _NAMES)
+        _check_names(manifest)
+        _check_numbers(manifest)
+        _check_reports(manifest)
+    except ValueError as err:
+        raise ArtefactError(f"{path}: {err}; {REMEDY}") from err
+    return manifest
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _check_format(path: Path, number: object) -> None:
+    if type(number) is not int or number < 1:
+        raise ArtefactError(f"{path}: format is missing: this is no nimbed artefact")
+    if number > FORMAT:
+        raise ArtefactError(
+            f"{path}: format {number} is newer than this nimbed reads ({FORMAT}); pip install -U nimbed"
+        )
+    if number < FORMAT:
+        raise ArtefactError(f"{path}: format {number} is older than this nimbed reads ({FORMAT}); build it again")
+
+
+def _check_names(manifest: Manifest) -> None:
+    """That all that will be read is listed, and nothing leads out of the folder."""
+    if manifest.engine not in NETWORKS:
+        raise ValueError(f"engine is {manifest.engine!r}, not one of {', '.join(NETWORKS)}")
+    for name in manifest.files:
+        if not leads_inside(name) or name == MANIFEST:
+            raise ValueError(f"files: {name!r} is no name within the folder")
+    dense = [layer.weights for layer in manifest.spec.dense if manifest.engine == "ipex"]
+    for name in ("tokenizer.json", *NETWORKS[manifest.engine], *dense):
+        if name not in manifest.files:
+            raise ValueError(f"files: {name} is not listed, and {manifest.engine} reads it")
+
+
+def _check_numbers(manifest: Manifest) -> None:
+    spec = manifest.spec
+    widths = [n for layer in spec.dense for n in (layer.in_features, layer.out_features)]
+    for number in (spec.hidden_size, spec.dim, spec.max_length, spec.positions or 1, *widths):
+        if not 0 < number <= _MOST:
+            raise ValueError(f"spec: {number} is no number of tokens or components")
+    for name, record in manifest.files.items():
+        if min(record.bytes, record.crc32) < 0:
+            raise ValueError(f"files.{name}: a size or CRC-32 below 0")
+
+
+def _check_reports(manifest: Manifest) -> None:
+    """That the reports have what is shown of them."""
+    if manifest.quality is not None:
+        report = record_of(_Quality, manifest.quality, _NAMES, "quality")
+        if unknown := set(report["missed"]) - report["thresholds"].keys():
+            raise ValueError(f"quality.missed: {min(unknown)} is none of its thresholds")
+        if unknown := {n for n in report["thresholds"] if type(manifest.quality.get(n)) not in {int, float}}:
+            raise ValueError(f"quality.{min(unknown)} is no number")
+    if manifest.repair is not None:
+        record_of(_Repair, manifest.repair, _NAMES, "repair")

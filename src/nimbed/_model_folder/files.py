@@ -1,0 +1,72 @@
+"""The files of a model folder that can change a vector, and what is hashed of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from nimbed._files.digests import sha256_of
+from nimbed._model_folder.tokenizer_settings import FILES
+from nimbed._model_folder.weights import weight_files
+from nimbed.errors import SpecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nimbed._types import ModelSpec
+
+_SETTINGS = ("config.json", *FILES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """Those of one network. Hashed when first asked for.
+
+    Attributes:
+        weights: the network's file, those that it names, and those of the dense layers.
+        settings: what describes it, and its tokenizer.
+    """
+
+    weights: tuple[Path, ...]
+    settings: tuple[Path, ...]
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Of a lone file the usual; of several, that of a list of theirs."""
+        return _joint(self.weights)
+
+    @cached_property
+    def settings_sha256(self) -> str:
+        """In the same way."""
+        return _joint(self.settings)
+
+    @property
+    def digest(self) -> str:
+        """Over all of them."""
+        return hashlib.sha256(f"{self.weights_sha256} {self.settings_sha256}".encode()).hexdigest()
+
+
+def model_files(folder: Path, network: Path, spec: ModelSpec) -> ModelFiles:
+    """What a network is computed from.
+
+    Args:
+        folder: of the model.
+        network: its graph, its safetensors or their index.
+        spec: of the model.
+
+    Raises:
+        SpecError: a file of weights is missing or no such file.
+    """
+    dense = [file for layer in spec.dense for file in weight_files(folder / layer.weights)]
+    settings = tuple(file for name in _SETTINGS if (file := folder / name).is_file())
+    return ModelFiles(weights=(*weight_files(network), *dense), settings=settings)
+
+
+def _joint(files: tuple[Path, ...]) -> str:
+    try:
+        each = [sha256_of(file) for file in files]
+    except OSError as err:
+        raise SpecError(f"{err.filename} cannot be read: {err.strerror}; fetch the folder again") from err
+    return each[0] if len(each) == 1 else hashlib.sha256("\n".join(each).encode()).hexdigest()

@@ -1,0 +1,207 @@
+"""Requests of many callers in, merged batches out: one lane for queries, one for documents."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from nimbed._promise import Promise
+from nimbed._serving.plan import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nimbed._types import Float32Array, Int32Array, Role
+    from nimbed.backends.shapes import ShapePolicy
+
+# Batches that are planned together: more rows of like length, but a caller who comes later waits for them.
+_WINDOW_BATCHES = 128
+# Rows of one request in a window, so that a long one does not keep the others out.
+_SHARE_ROWS = 512
+
+
+def as_they_are(vectors: Float32Array) -> Float32Array:
+    """Finishes nothing."""
+    return vectors
+
+
+@dataclass(eq=False)
+class Request:
+    """Sequences of one caller, their vectors as they come, and the promise that waits for the last.
+
+    Attributes:
+        sequences: token ids.
+        vectors: float32 ``[len(sequences), dim]``.
+        finish: makes the promise's result of the vectors.
+        promise: giving it up takes out the rows that have not started.
+        planned: sequences that are in batches, or about to be.
+    """
+
+    sequences: Sequence[Int32Array]
+    vectors: Float32Array
+    finish: Callable[[Float32Array], Any] = as_they_are
+    promise: Promise[Any] = field(default_factory=Promise)
+    planned: int = 0
+    _done: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.promise.done()
+
+    def put(self, index: int, vector: Float32Array) -> None:
+        """Take the vector of one sequence; with the last one the promise is done."""
+        self.vectors[index] = vector
+        with self._lock:  # rows may be in batches that end at the same time
+            self._done += 1
+            done = self._done
+        if done == len(self.sequences):
+            self.complete()
+
+    def complete(self) -> None:
+        """Finish the vectors and keep the promise."""
+        if self.over:
+            return
+        try:
+            result = self.finish(self.vectors)
+        except Exception as err:  # noqa: BLE001 (it belongs to the caller, not to this thread)
+            self.promise.set_exception(err)
+        else:
+            self.promise.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Let the caller have an error, unless there is an outcome."""
+        self.promise.set_exception(error)
+
+
+# A request and the number of its sequence.
+Row = tuple[Request, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows that run together, of one or many requests of one role."""
+
+    role: Role
+    rows: list[Row]
+
+    @property
+    def sequences(self) -> list[Int32Array]:
+        """Token ids of each row."""
+        return [request.sequences[index] for request, index in self.rows]
+
+    def alive(self) -> Batch:
+        """Without the rows that nobody waits for any more."""
+        rows = [row for row in self.rows if not row[0].over]
+        return self if len(rows) == len(self.rows) else replace(self, rows=rows)
+
+    def halves(self) -> list[Batch]:
+        """Two batches of half the rows; one row cannot be halved."""
+        middle = len(self.rows) // 2
+        return [replace(self, rows=rows) for rows in (self.rows[:middle], self.rows[middle:]) if rows]
+
+    def by_request(self) -> list[Batch]:
+        """One batch for each caller."""
+        parts: dict[int, list[Row]] = {}
+        for row in self.rows:
+            parts.setdefault(id(row[0]), []).append(row)
+        return [replace(self, rows=rows) for rows in parts.values()]
+
+    def fail(self, error: BaseException) -> None:
+        """Each caller gets the error."""
+        for request, _ in self.rows:
+            request.fail(error)
+
+
+class Lane:
+    """What waits in one role. Not thread-safe: the scheduler's lock is around it.
+
+    Args:
+        role: of all that waits.
+        shapes: the engine's budget and buckets.
+        ahead: plan many batches at once, so that rows of like length meet; else each batch anew around the row that has
+            waited longest, so that what came meanwhile fills it.
+    """
+
+    def __init__(self, role: Role, shapes: ShapePolicy, *, ahead: bool) -> None:
+        self._role = role
+        self._shapes = shapes
+        self._ahead = ahead
+        self._waiting: deque[Request] = deque()
+        self._loose: list[Row] = []
+        self._ready: deque[Batch] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._ready or self._loose or self._waiting)
+
+    @property
+    def depth(self) -> int:
+        """Sequences that wait."""
+        planned = len(self._loose) + sum(len(batch.rows) for batch in self._ready)
+        return planned + sum(len(request.sequences) - request.planned for request in self._waiting)
+
+    def put(self, request: Request) -> None:
+        """Let a request wait."""
+        self._waiting.append(request)
+
+    @property
+    def is_one_batch(self) -> bool:
+        """Whether all that waits runs together."""
+        if not self._ready and self:
+            self._plan()
+        return len(self._ready) == 1 and not self._waiting and not self._loose
+
+    def take(self) -> Batch | None:
+        """The next batch, or None where nobody waits any more."""
+        while self:
+            if not self._ready:
+                self._plan()
+                continue
+            batch = self._ready[0].alive()
+            del self._ready[0]
+            if batch.rows:
+                return batch
+        return None
+
+    def drain(self) -> list[Request]:
+        """All requests that wait, each once; the lane is empty then."""
+        rows = [*self._loose, *(row for batch in self._ready for row in batch.rows)]
+        left = {id(request): request for request in [*self._waiting, *(row[0] for row in rows)]}
+        self._waiting.clear()
+        self._loose.clear()
+        self._ready.clear()
+        return list(left.values())
+
+    def _plan(self) -> None:
+        """Make batches of what waits. Nothing has changed where it fails, so that nobody is lost."""
+        rows, waiting = self._window()
+        loose: list[Row] = []
+        if len(rows) == 1:  # as most queries come
+            ready = deque([Batch(role=self._role, rows=rows)])
+        else:
+            batches = plan([len(request.sequences[index]) for request, index in rows], self._shapes)
+            if not self._ahead:
+                batches = [batch for batch in batches if 0 in batch]
+                planned = {int(i) for batch in batches for i in batch}
+                loose = [row for i, row in enumerate(rows) if i not in planned]
+            ready = deque(Batch(role=self._role, rows=[rows[i] for i in batch]) for batch in batches)
+        self._waiting, self._loose, self._ready = waiting, loose, ready
+
+    def _window(self) -> tuple[list[Row], deque[Request]]:
+        """Rows that are planned together, those that have waited longest first; and who waits then."""
+        waiting = self._waiting.copy()
+        rows = [row for row in self._loose if not row[0].over]
+        tokens = sum(len(request.sequences[index]) for request, index in rows)
+        while waiting and tokens < _WINDOW_BATCHES * self._shapes.token_budget:
+            request = waiting.popleft()
+            if request.over:
+                continue
+            first, request.planned = request.planned, min(request.planned + _SHARE_ROWS, len(request.sequences))
+            rows += [(request, index) for index in range(first, request.planned)]
+            tokens += sum(map(len, request.sequences[first : request.planned]))
+            if request.planned < len(request.sequences):
+                waiting.append(request)
+        return rows, waiting

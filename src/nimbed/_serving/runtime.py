@@ -1,0 +1,172 @@
+"""What an open encoder holds: the engine, the cache, and the threads before the engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nimbed._cache.lru import Keys, VectorCache, Vectors, rows_of
+from nimbed._cache.store_urls import check_url, without_credentials
+from nimbed._cache.stores import open_store
+from nimbed._serving.admission_limit import Gate
+from nimbed._serving.checked_session import checked
+from nimbed._serving.postprocess import cut_to, join_windows, l2_normalized
+from nimbed._serving.reentry import within_a_call
+from nimbed._serving.scheduler import Scheduler
+from nimbed._serving.worker_thread import JobThread, until
+from nimbed._text.pair_tokenizer import PairTokenizer
+from nimbed.errors import ClosedError
+
+if TYPE_CHECKING:
+    import weakref
+    from collections.abc import Sequence
+
+    from nimbed._cache.lru import Tier
+    from nimbed._loading.engine import Engine
+    from nimbed._loading.settings import CacheConfig
+    from nimbed._text.tokenizer import TokenizedTexts
+    from nimbed._types import BatchRecord, Float32Array, Role
+
+logger = logging.getLogger("nimbed")
+
+# Characters of text that may be under way in each role; more waits outside.
+_WITHIN: dict[Role, int] = {"query": 1_000_000, "document": 4_000_000}
+# Tokens up to which shapes are warmed: few queries are longer, and the first ones would wait while long shapes run.
+_WARMED = 128
+# So long closing waits for callers.
+_CLOSE_S = 10.0
+
+
+class Core:
+    """An open engine, ready for the texts of many callers.
+
+    Args:
+        engine: owned.
+        cache: its configuration, or None.
+        on_batch: told of each batch, as long as it lives.
+    """
+
+    def __init__(self, engine: Engine, cache: CacheConfig | None, on_batch: weakref.WeakMethod[Any]) -> None:
+        self.engine = engine
+        self._process = os.getpid()
+        self._closed = False
+        self.cache = None if cache is None else VectorCache(cache.size_bytes, _tier(cache, engine.spec.dim))
+        self.gates: dict[Role, Gate] = {role: Gate(limit) for role, limit in _WITHIN.items()}
+        # Two threads: a query must not wait until a block of documents is tokenized.
+        self.preparers: dict[Role, JobThread] = {role: JobThread(f"nimbed-prepare-{role}") for role in _WITHIN}
+        self._keys: dict[Role, Keys] = {
+            role: Keys(engine.vector_fingerprint, engine.spec.prompt(role)) for role in self.gates
+        }
+
+        def tell(record: BatchRecord) -> None:
+            if (alive := on_batch()) is not None:
+                alive(record)
+
+        backend, shapes = engine.backend, engine.backend.shapes
+        session, bulk = checked(backend, engine.files)
+        self.scheduler = Scheduler(session, shapes, bulk, engine.spec.dim, on_batch=tell)
+
+    def start(self) -> None:
+        """Start the threads before the engine; where that fails, it has to be closed."""
+        self.scheduler.start()
+        # Queries run alone: every length that one is likely to have is compiled while nothing else waits.
+        shapes = self.engine.backend.shapes
+        lengths = [n for n in shapes.lengths if shapes.least_alone <= n <= _WARMED]
+        self.scheduler.warm([np.zeros(n, np.int32) for n in lengths])
+
+    def keys(self, role: Role) -> Keys:
+        """Makes the cache's keys of texts in this role."""
+        return self._keys[role]
+
+    def cached(self, texts: Sequence[str], role: Role) -> Vectors | None:
+        """The vectors ``[n, dim]`` where the process's cache has all of them."""
+        if self.cache is None or not texts:
+            return None
+        keys = self._keys[role]
+        if (first := keys(texts[:1]))[0] not in self.cache:
+            return None
+        if (entries := self.cache.peek(first + keys(texts[1:]))) is None:
+            return None
+        info = self.engine.info
+        rows = cut_to(info.dim, rows_of(entries, self.engine.spec.dim), normalize=info.normalize)
+        cut = np.array([entry.cut for entry in entries], np.int32)
+        self.engine.tokenizer.refuse_cut(cut, range(len(cut)))
+        return Vectors(rows, cut)
+
+    def tokenize(self, texts: Sequence[Any], role: Role, items: Sequence[int]) -> TokenizedTexts:
+        """Token ids of strings, with the role's prompt, or of pairs; ``items`` are their numbers in messages."""
+        tokenizer = self.engine.tokenizer
+        if isinstance(tokenizer, PairTokenizer):
+            return tokenizer(texts, items=items)
+        return tokenizer(texts, self.engine.spec.prompt(role), items=items)
+
+    def vectors(self, raw: Float32Array, tokens: TokenizedTexts) -> Float32Array:
+        """Vectors of texts ``[texts, full_dim]``, from those of their sequences."""
+        vectors = join_windows(raw, tokens)
+        # The engine's vectors have norm 1 already, unless they were joined.
+        again = self.engine.info.normalize and (tokens.windowed or self.engine.normalize_after)
+        return l2_normalized(vectors) if again else vectors
+
+    def vectors_apart(self, tokens: TokenizedTexts, role: Role) -> Float32Array:
+        """As :meth:`vectors`, computed on this thread in a session of its own, for one who must not wait."""
+        self.refuse_closed()
+        raw = self.scheduler.runner.apart(tokens.sequences, role, self.engine.backend.session())
+        return self.vectors(raw, tokens)
+
+    def refuse_closed(self) -> None:
+        """Raise ClosedError where it is closed."""
+        if self._closed:
+            raise ClosedError("this encoder was closed before the call was done")
+
+    def close(self) -> None:
+        """Fail what waits, write what the tier has not written, give the engine back."""
+        if self._closed or os.getpid() != self._process:
+            return  # in a fork, threads and engine are the parent's
+        self._closed = True
+        for gate in self.gates.values():
+            gate.close(ClosedError("this encoder was closed before the call was done"))
+        for preparer in self.preparers.values():
+            preparer.stop()
+        self.scheduler.stop()
+        if not within_a_call():
+            self._finish()
+            return
+        try:  # not a daemon: the interpreter does not end before it
+            threading.Thread(target=self._finish, name="nimbed-close", daemon=False).start()
+        except RuntimeError:
+            logger.warning("no thread could be started to wait for the encoder's end", exc_info=True)
+
+    def _finish(self) -> None:
+        """Wait for what is under way: a thread in the engine or the tokenizer must not outlive the interpreter."""
+        for preparer in self.preparers.values():
+            preparer.join()
+        self.scheduler.join()
+        until(lambda: all(gate.empty for gate in self.gates.values()), _CLOSE_S)  # callers who tokenize
+        if self.cache is not None:
+            self.cache.close()
+        self.engine.backend.close()
+
+
+def _tier(config: CacheConfig, dim: int) -> Tier | None:
+    url = config.url
+    if url is None:
+        return None
+    from nimbed._cache.shared_tier import GuardedTier, OffTier  # with tenacity and asyncio, which take long to import
+    from nimbed._cache.values import Seal
+
+    name, secret = without_credentials(url), config.secret()
+    if config.signed and secret is None:
+        return OffTier(name, "its key is not written out; set NIMBED_CACHE_KEY")
+    if config.credentials_dropped:
+        # This process got the configuration in a pickle.
+        url = os.environ.get("NIMBED_REDIS_URL")
+        if not url:
+            return OffTier(name, "credentials are not pickled; set NIMBED_REDIS_URL for child processes")
+        check_url(url, source="NIMBED_REDIS_URL")
+        name = without_credentials(url)
+    store = open_store(url, timeout_s=config.timeout_s, ttl_s=config.ttl_s)
+    return GuardedTier(store, name=name, seal=Seal(dim, secret), timeout_s=config.timeout_s)

@@ -1,0 +1,1 @@
+"""Texts checked, and made token ids."""

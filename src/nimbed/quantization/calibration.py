@@ -1,0 +1,146 @@
+"""Which texts calibrate, and which are held out to measure the result."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nimbed._text.text_files import read_lines
+from nimbed._types import Pair, TokenBatch
+from nimbed.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from nimbed._types import Int32Array
+
+SHIPPED = "nimbed: Python Enhancement Proposals (public domain), the Rust book in Chinese (MIT)"
+_HELD_OUT = 128
+# Of so many texts that measure, one ranks layers for the repair, so that the held-out ones judge it unseen.
+_ONE_RANKS = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSet:
+    """Token ids of texts, each kind whole first, then an excerpt of each in the same order.
+
+    Attributes:
+        calibrate: set the ranges of activations.
+        held_out: measure the result; its whole texts are the documents, its excerpts the queries.
+        ranking: tell which layers hurt, should the result have to be repaired. No text is in two of the three.
+        record: for the manifest.
+    """
+
+    calibrate: list[Int32Array]
+    held_out: list[Int32Array]
+    ranking: list[Int32Array]
+    record: dict[str, object]
+
+
+def read_texts(path: Path | None, field: str = "text") -> list[str]:
+    """The user's texts, or for None those that nimbed ships; blank ones and repeated ones are left out.
+
+    Raises:
+        InputError: names file and line where no text stands.
+    """
+    if path is not None:
+        texts = list(dict.fromkeys(text for text in read_lines(path, field) if text.strip()))
+        if not texts:
+            raise InputError(f"calibration file {path} holds no texts")
+        return texts
+    shipped = resources.files("nimbed.quantization") / "data" / "calibration.jsonl.gz"
+    with resources.as_file(shipped) as file:
+        return list(read_lines(file))
+
+
+def choose(
+    texts: Sequence[str],
+    tokenize: Callable[[Sequence[str]], Sequence[Int32Array]],
+    *,
+    count: int,
+    seed: int,
+    origin: str,
+    others: Sequence[str] = (),
+) -> CalibrationSet:
+    """A seeded choice stratified by length: one text from each of ``count`` equal slices of the sorted lengths.
+
+    Real lengths, no padding. Each chosen text comes once whole and once as an excerpt of a query's length, since short
+    texts have ranges of their own. Those that measure are chosen alike: from the texts that are left, and half of them
+    (or more, where fewer are left) from ``others``, so that texts which are all alike cannot hide what they spoil.
+    Where there are neither, the calibration texts measure, and the record says so.
+    """
+    rng = np.random.default_rng(seed)
+    known = set(texts)
+    everything = [*texts, *(text for text in others if text not in known)]
+    sequences = tokenize(everything)
+    by_length = np.argsort([len(s) for s in sequences], kind="stable")
+    mine = by_length < len(texts)
+    chosen = _one_of_each_slice(by_length[mine], count, rng)
+    left = by_length[mine & ~np.isin(by_length, chosen)]
+    measure = _measuring(left, by_length[~mine], rng)
+    ranks = np.arange(len(measure)) % _ONE_RANKS == _ONE_RANKS - 1
+    held_out = measure[~ranks]
+
+    def with_excerpts(indices: np.ndarray) -> list[Int32Array]:
+        return [*(sequences[i] for i in indices), *tokenize([excerpt(everything[i], rng) for i in indices])]
+
+    calibrate = with_excerpts(chosen)
+    seen = with_excerpts(held_out) if len(held_out) else calibrate
+    return CalibrationSet(
+        calibrate=calibrate,
+        held_out=seen,
+        ranking=with_excerpts(measure[ranks]) if ranks.any() else seen,
+        record={
+            "origin": origin,
+            "sha256": hashlib.sha256("\0".join(texts[i] for i in chosen).encode("utf-8", "surrogatepass")).hexdigest(),
+            "count": len(chosen),
+            "seed": seed,
+            "tokens": sum(map(len, calibrate)),
+            "held_out": int((held_out < len(texts)).sum()),
+            "held_out_shipped": int((held_out >= len(texts)).sum()),
+        },
+    )
+
+
+def _measuring(left: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of the texts that measure: half from each side, more from the others where few are left."""
+    wanted = _HELD_OUT * _ONE_RANKS // (_ONE_RANKS - 1)
+    own = _one_of_each_slice(left, wanted // 2 if len(others) else wanted, rng)
+    return np.concatenate([own, _one_of_each_slice(others, wanted - len(own), rng)])
+
+
+def pairs_of(texts: Sequence[str], *, seed: int) -> list[Pair]:
+    """Each text as a document with an excerpt as its query: its own, or in turn one of the text before it.
+
+    What a cross-encoder sees is mostly near misses, and the text before is one.
+    """
+    rng = np.random.default_rng(seed)
+    return [Pair(excerpt(texts[at - at % 2], rng), text) for at, text in enumerate(texts)]
+
+
+def excerpt(text: str, rng: np.random.Generator) -> str:
+    """A stretch of 20 to 160 characters, of whole words where there are spaces."""
+    size = int(rng.integers(20, 161))
+    start = int(rng.integers(0, max(1, len(text) - size + 1)))
+    stretch = text[start : start + size]
+    if start:
+        stretch = stretch.partition(" ")[2] or stretch
+    if start + size < len(text):
+        stretch = stretch.rpartition(" ")[0] or stretch
+    return stretch
+
+
+def _one_of_each_slice(order: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    slices = np.array_split(order, min(count, len(order))) if len(order) else []
+    return np.array([rng.choice(s) for s in slices], np.int64)
+
+
+def one_row(sequence: Int32Array, input_names: Iterable[str]) -> dict[str, np.ndarray]:
+    """A network's inputs for a single text or pair, ``[1, tokens]``."""
+    values = TokenBatch.from_sequences([sequence]).padded(len(sequence))
+    return {name: values[name] for name in input_names}

@@ -1,0 +1,1 @@
+"""The build for nimbed's own engine: numpy alone."""

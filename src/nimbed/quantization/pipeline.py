@@ -1,0 +1,113 @@
+"""The build: calibration texts chosen, the engine's own part run, the result published."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nimbed._dtypes import save_ranges
+from nimbed._files.digests import sha256_of
+from nimbed._loading.artefact import file_records, is_artefact, staging
+from nimbed._loading.build import BuildRequest, target_lock
+from nimbed._loading.manifest import Manifest, SourceRecord, write_manifest
+from nimbed._model_folder.files import model_files
+from nimbed._text.pair_tokenizer import PairTokenizer
+from nimbed._text.tokenizer import TextTokenizer, load_tokenizer, save_tokenizer
+from nimbed._versions import versions_of
+from nimbed.errors import BuildError, InputError
+from nimbed.quantization.calibration import SHIPPED, CalibrationSet, choose, pairs_of, read_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nimbed._types import Int32Array
+    from nimbed.quantization.built import Built
+
+STEPS = ("reading the network", "quantising", "measuring against fp32", "repairing", "saving", "publishing")
+_BUILDERS = {
+    "ipex": "nimbed.quantization.ipex",
+    "native": "nimbed.quantization.native.build",
+    "openvino": "nimbed.quantization.openvino.build",
+}
+_LIBRARIES = (
+    "nimbed", "openvino", "nncf", "optimum-intel", "intel-extension-for-pytorch", "torch", "transformers", "tokenizers",
+)  # fmt: skip
+
+
+def build(request: BuildRequest, report: Callable[[int], None]) -> None:
+    """Publish the artefact that the request describes. ``report`` is told the number of each step that begins."""
+    target = Path(request.target)
+    with target_lock(target):
+        if is_artefact(target):
+            return
+        if target.exists():
+            raise InputError(f"{target} exists and is no artefact; choose another folder")
+        with staging(target) as folder:
+            _build_in(folder, request, report)
+            report(5)
+
+
+def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]) -> None:
+    # Settings and tokenizer first: they fail in milliseconds.
+    calibration = _calibration(request)
+    save_tokenizer(Path(request.folder), folder)
+    report(0)
+    # An engine's part needs packages that the others' do not.
+    built: Built = import_module(_BUILDERS[request.engine]).make(folder, request, calibration, report)
+    if built.calibration is not None and request.spec.task == "embedding":
+        save_ranges(folder, built.outputs(calibration.calibrate))
+    _refuse_changed(request)
+    _write_manifest(folder, request, built)
+
+
+def _refuse_changed(request: BuildRequest) -> None:
+    """What was read here must be what was hashed when the build was asked for."""
+    folder = Path(request.folder)
+    now = model_files(folder, folder / request.graph, request.spec)
+    if (now.weights_sha256, now.settings_sha256) != (request.sha256, request.settings_sha256):
+        raise BuildError(f"{folder}: its files changed while the artefact was built; build it again")
+
+
+def _write_manifest(folder: Path, request: BuildRequest, built: Built) -> None:
+    write_manifest(
+        folder,
+        Manifest(
+            engine=request.engine,
+            precision=request.precision,
+            source=SourceRecord(id=request.name, revision=request.revision, file=request.graph, sha256=request.sha256),
+            spec=request.spec,
+            key=request.key,
+            calibration=built.calibration,
+            quality=built.quality,
+            repair=built.repair,
+            forced=built.forced,
+            versions=versions_of(_LIBRARIES),
+            files=file_records(folder),
+        ),
+    )
+
+
+def _calibration(request: BuildRequest) -> CalibrationSet:
+    path = Path(request.calibration_file) if request.calibration_file else None
+    texts = read_texts(path, request.text_field)
+    if path and sha256_of(path) != request.calibration_sha256:
+        raise InputError(f"calibration file {path} was changed while the build began; run it again")
+    return choose(
+        texts,
+        _sequences_of(request),
+        count=request.calibration_count,
+        seed=request.seed,
+        origin="the user's texts" if path else SHIPPED,
+        others=read_texts(None) if path else (),
+    )
+
+
+def _sequences_of(request: BuildRequest) -> Callable[[Sequence[str]], list[Int32Array]]:
+    """Makes token ids of texts; where the network scores, of pairs made from them."""
+    spec, tokenizer = request.spec, load_tokenizer(Path(request.folder))
+    if spec.task == "scoring":
+        pairs = PairTokenizer(tokenizer, spec, max_length=spec.max_length, truncate="silent")
+        return lambda texts: pairs(pairs_of(texts, seed=request.seed)).sequences
+    single = TextTokenizer(tokenizer, spec, max_length=spec.max_length, truncate="silent")
+    return lambda texts: single(texts, spec.prompt("document")).sequences

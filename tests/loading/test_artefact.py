@@ -1,0 +1,415 @@
+"""Artefacts are whole or not there, and a damaged or foreign one is refused by name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nimbed._files.digests import Unchanged
+from nimbed._loading import artefact
+from nimbed._loading.artefact import file_records, home, is_artefact, open_artefact, staging, verify_artefact
+from nimbed._loading.describe import describe
+from nimbed._loading.manifest import FORMAT, MANIFEST, Manifest, SourceRecord, _checksum, read_manifest, write_manifest
+from nimbed._types import ModelSpec
+from nimbed.errors import ArtefactError, ModelNotFoundError
+
+SPEC = ModelSpec(
+    architecture="bert", hidden_size=8, dim=8, pooling="mean", normalize=True, max_length=16,
+    prompts={"query": "为: "}, origins={"pooling": "modules.json"},
+)  # fmt: skip
+QUALITY = {"texts": 9, "min_cosine": 0.99, "thresholds": {"min_cosine": 0.9}, "missed": []}
+FILES = {"model.xml": b"<net/>", "model.bin": bytes(range(256)), "tokenizer.json": b"{}", "extra/notes.txt": b"n"}
+
+
+def made(folder: Path, **changes: object) -> Path:
+    """An artefact's folder by hand; ``changes`` are laid over its manifest."""
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    values = {
+        "engine": "openvino",
+        "precision": "int8",
+        "source": SourceRecord(id="some/model", revision="abc", file="model.safetensors", sha256="0" * 64),
+        "spec": SPEC,
+        "key": "k",
+        "quality": QUALITY,
+        "files": file_records(folder),
+    }
+    write_manifest(folder, Manifest(**{**values, **changes}))
+    return folder
+
+
+def rewrite(folder: Path, **changes: object) -> Path:
+    """Other words in the manifest, with a checksum that is right: what a maker says, not damage."""
+    values = {**json.loads((folder / MANIFEST).read_text(encoding="utf-8")), **changes}
+    values = {key: value for key, value in values.items() if key != "checksum" and value is not ...}
+    (folder / MANIFEST).write_text(json.dumps({**values, "checksum": _checksum(values)}), encoding="utf-8")
+    return folder
+
+
+def refused(folder: Path, *named: str) -> None:
+    with pytest.raises(ArtefactError) as caught:
+        open_artefact(folder)
+    assert isinstance(caught.value, OSError)
+    for word in named:
+        assert word in str(caught.value)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder of the test's own, with nothing else in it."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    return folder
+
+
+def test_what_was_written_is_read(place):
+    opened = open_artefact(made(place))
+    assert opened.manifest.spec == SPEC
+    assert opened.manifest.source.revision == "abc"
+    assert opened.manifest.quality == QUALITY
+    assert set(opened.manifest.files) == set(FILES)
+    assert opened.manifest.files["model.bin"].bytes == 256
+    assert os.fspath(opened) == str(place)
+    assert is_artefact(place)
+    assert not is_artefact(place / "extra")
+
+
+def test_the_digest_follows_the_content_and_not_the_place(place, tmp_path):
+    digest = open_artefact(made(place)).manifest.digest
+    copied = shutil.copytree(place, tmp_path / "elsewhere" / "renamed")
+    assert open_artefact(copied).manifest.digest == digest
+    (copied / "model.bin").write_bytes(bytes(256))
+    write_manifest(copied, Manifest(**{**vars(open_artefact(place).manifest), "files": file_records(copied)}))
+    assert open_artefact(copied).manifest.digest != digest
+
+
+@given(name=st.sampled_from(sorted(FILES)), data=st.data())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_one_flipped_bit_is_found(place, name, data):
+    made(place)
+    content = bytearray(FILES[name])
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    (place / name).write_bytes(content)
+    refused(place, str(place / name), "CRC-32", "copy or build")
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("content", [b"", b"longer than it was" * 20])
+def test_another_size_is_found(place, name, content):
+    (made(place) / name).write_bytes(content)
+    refused(place, str(place / name), f"{len(content)} bytes", f"{len(FILES[name])}")
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_missing_file_is_found(place, name):
+    (made(place) / name).unlink()
+    refused(place, str(place / name), "missing")
+
+
+def test_a_file_that_cannot_be_read_is_named(place, monkeypatch):
+    made(place)
+
+    def denied(*paths):
+        raise PermissionError(errno.EACCES, "Permission denied", str(paths[0]))
+
+    monkeypatch.setattr(artefact, "crc32_of", denied)
+    refused(place, str(place), "Permission denied")
+
+
+def test_a_newer_format_says_to_upgrade(place):
+    refused(made(place, format=FORMAT + 1), MANIFEST, "newer", "pip install -U nimbed")
+
+
+def test_an_older_format_says_to_build_it_again(place):
+    refused(made(place, format=FORMAT - 1), MANIFEST, "older", "build it again")
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "null", '"text"', "{}", '{"format": "1"}', '{"format": 0}', '{"format": true}', '{"name": "x"}']
+)
+def test_a_foreign_manifest(place, content):
+    (place / MANIFEST).write_text(content)
+    refused(place, str(place / MANIFEST), "no nimbed artefact")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1,', b"\xff\xfe{}", b"\0" * 30, b"[" * 200_000])
+def test_a_manifest_that_is_no_json(place, content):
+    (made(place) / MANIFEST).write_bytes(content)
+    refused(place, str(place / MANIFEST), "cannot be read")
+
+
+@pytest.mark.parametrize("key", ["engine", "precision", "source", "spec", "key", "files"])
+def test_an_incomplete_manifest(place, key):
+    refused(rewrite(made(place), **{key: ...}), str(place / MANIFEST), key, "incomplete")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("source", {"id": "a"}), ("source", 3), ("spec", []), ("spec", {"dim": 3}), ("files", ["model.xml"]),
+     ("files", {"model.xml": {"bytes": 6}}), ("files", {"model.xml": None}), ("engine", "tensorrt"), ("forced", 1),
+     ("precision", "int4"), ("versions", {"torch": 2}), ("quality", {}), ("quality", {**QUALITY, "missed": ["x"]}),
+     ("quality", {**QUALITY, "min_cosine": None}), ("repair", {"before": {}}), ("more", 1), ("key", None)],
+)  # fmt: skip
+def test_a_manifest_with_parts_of_another_form(place, key, value):
+    refused(rewrite(made(place), **{key: value}), str(place / MANIFEST), key)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"dim": 0}, {"dim": -8}, {"dim": 2**60}, {"dim": "8"}, {"dim": True}, {"max_length": 1e400}, {"pooling": "median"},
+     {"prompts": {"query": 3}}, {"dense": [3]}, {"dense": 0}, {"positions": -1}, {"more": 1}],
+)  # fmt: skip
+def test_a_spec_that_cannot_be(place, change):
+    spec = json.loads((made(place) / MANIFEST).read_text(encoding="utf-8"))["spec"]
+    refused(rewrite(place, spec={**spec, **change}), "spec")
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_flipped_bit_of_the_manifest_is_found(place, data):
+    """80 of 3,000 changed vectors before it had a checksum: a pooling, a prompt, a length."""
+    manifest = open_artefact(made(place)).manifest
+    content = bytearray((place / MANIFEST).read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    (place / MANIFEST).write_bytes(content)
+    try:
+        assert read_manifest(place) == manifest
+    except ArtefactError as err:
+        assert str(place / MANIFEST) in str(err)  # noqa: PT017 (either is right)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_maker_writes_gives_errors_of_ours_alone(place, data):
+    values = json.loads((made(place) / MANIFEST).read_text(encoding="utf-8"))
+    within = values
+    while isinstance(within, dict) and within:
+        key = data.draw(st.sampled_from(sorted(within)))
+        if not isinstance(within[key], dict) or data.draw(st.booleans()):
+            within[key] = data.draw(ANYTHING)
+            break
+        within = within[key]
+    rewrite(place, **values)
+    with suppress(ArtefactError):
+        describe(open_artefact(place))
+
+
+@pytest.mark.parametrize(
+    "name", ["../model.xml", "/etc/passwd", "a/../../b", "a\\b", "C:b", "", ".", "a//b", "a/", "a\0b", "nimbed.json"]
+)
+def test_a_name_that_leads_out(place, name):
+    files = json.loads((made(place) / MANIFEST).read_text(encoding="utf-8"))["files"]
+    refused(rewrite(place, files={**files, name: files["model.xml"]}), "no name within the folder", repr(name))
+
+
+def test_every_file_that_an_engine_reads_is_listed(place):
+    refused(rewrite(made(place), files={}), "not listed")
+    for name in ("model.bin", "model.xml", "tokenizer.json"):
+        records = {n: vars(r) for n, r in file_records(made(place)).items() if n != name}
+        refused(rewrite(place, files=records), name, "not listed")
+
+
+@pytest.mark.parametrize("name", ["ranges.npy", "tokenizer_config.json", "model.pt", "extra/more.bin"])
+def test_a_file_that_might_be_read_and_is_not_listed(place, name):
+    (made(place) / name).write_bytes(b"x")
+    refused(place, str(place / name), "does not list it")
+
+
+@pytest.mark.parametrize("name", ["README.md", ".gitattributes", ".cache/huggingface/model.xml.json"])
+def test_what_the_hub_adds_is_left_alone(place, name):
+    (made(place) / name).parent.mkdir(parents=True, exist_ok=True)
+    (place / name).write_bytes(b"x")
+    open_artefact(place)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links are not for everybody there")
+def test_a_link_may_lead_to_the_hubs_blobs_and_nowhere_else(place, tmp_path):
+    digest = open_artefact(made(place)).manifest.digest
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "c0ffee", tmp_path / "models--a--b" / "blobs"
+    shutil.copytree(place, snapshot)
+    blobs.mkdir()
+    (snapshot / "model.bin").rename(blobs / "1")
+    (snapshot / "model.bin").symlink_to("../../blobs/1")
+    assert open_artefact(snapshot).manifest.digest == digest
+    (snapshot / "model.bin").unlink()
+    (snapshot / "model.bin").symlink_to(place / "model.bin")
+    refused(snapshot, str(snapshot / "model.bin"), "leads out")
+
+
+def test_a_digest_cannot_be_kept_by_other_files_that_pass(place):
+    """Other weights, with the CRC-32 that is theirs and the sha256 that was the old ones'."""
+    genuine = open_artefact(made(place)).manifest
+    (place / "model.bin").write_bytes(bytes(256))
+    forged = {name: vars(record) for name, record in file_records(place).items()}
+    forged["model.bin"]["sha256"] = genuine.files["model.bin"].sha256
+    rewrite(place, files=forged)
+    assert open_artefact(place).manifest.digest != genuine.digest
+    with pytest.raises(ArtefactError, match=r"model\.bin is not the file that was built"):
+        verify_artefact(place)
+
+
+def test_verify_passes_what_was_built(place):
+    assert verify_artefact(made(place)) == open_artefact(place)
+
+
+def test_what_is_written_into_an_open_file_is_noticed(place):
+    path = made(place) / "model.bin"
+    os.utime(path, (0, 0))
+    was = Unchanged.of([path])
+    was.check(replaced=False)
+    path.write_bytes(path.read_bytes())
+    for replaced in (False, True):
+        with pytest.raises(ArtefactError, match=r"model\.bin was written into"):
+            was.check(replaced=replaced)
+
+
+def test_a_file_that_another_took_the_name_of_is_still_the_old_one(place):
+    path = made(place) / "model.bin"
+    was = Unchanged.of([path])
+    (place / "new").write_bytes(bytes(256))
+    (place / "new").replace(path)
+    was.check()
+    with pytest.raises(ArtefactError):
+        was.check(replaced=False)
+    path.unlink()
+    was.check()
+
+
+def test_no_manifest(place):
+    refused(place, str(place / MANIFEST), "missing")
+
+
+def test_staging_publishes_at_the_end(place):
+    target = place / "deep" / "model"
+    with staging(target) as folder:
+        assert folder.parent == target.parent
+        made(folder)
+        assert not target.exists()
+        itself = folder.stat().st_ino
+    assert target.stat().st_ino == itself  # renamed, not copied: nobody sees half of it
+    assert open_artefact(target).manifest.spec == SPEC
+    assert [p.name for p in target.parent.iterdir()] == ["model"]
+
+
+def test_others_may_read_what_the_umask_allows(place):
+    with staging(place / "model") as folder:
+        made(folder)
+    (place / "plain").mkdir()
+    assert (place / "model").stat().st_mode == (place / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt(), SystemExit(3), ModelNotFoundError("gone")])
+def test_an_exception_leaves_nothing_and_comes_through(place, error):
+    def interrupted() -> None:
+        with staging(place / "model") as folder:
+            made(folder)
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        interrupted()
+    assert caught.value is error
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model", "model[1]", "a*b"])
+def test_what_a_killed_build_left_is_swept(place, name):
+    left = staging(place / name)
+    made(left.__enter__())
+    abandoned = list(place.iterdir())
+    assert len(abandoned) == 1
+    with staging(place / name) as folder:
+        made(folder)
+        assert not abandoned[0].exists()
+    assert [p.name for p in place.iterdir()] == [name]
+
+
+def test_a_build_of_another_target_is_left_alone(place):
+    with staging(place / "model.v2") as other:
+        made(other)
+        with staging(place / "model") as folder:
+            made(folder)
+            assert is_artefact(other)
+    assert sorted(p.name for p in place.iterdir()) == ["model", "model.v2"]
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(place):
+    with pytest.raises(ArtefactError, match="No space left") as caught, staging(place / "model"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.bin")
+    assert str(place / "model") in str(caught.value)
+    assert "NIMBED_HOME" in str(caught.value)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the resource module is Unix only")
+def test_a_file_size_limit_leaves_nothing(place):
+    script = f"""
+import resource
+from pathlib import Path
+from nimbed._loading.artefact import staging
+from nimbed.errors import ArtefactError
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    with staging(Path({str(place / "model")!r})) as folder:
+        (folder / "model.bin").write_bytes(bytes(5000))
+except ArtefactError as err:
+    print("refused:", err)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert "refused:" in done.stdout
+    assert str(place / "model") in done.stdout
+    assert list(place.iterdir()) == []
+
+
+def test_a_file_in_the_way_of_the_parent(place):
+    (place / "file").write_text("mine")
+    with pytest.raises(ArtefactError, match="cannot be stored"), staging(place / "file" / "model"):
+        pytest.fail("there is no place to write")
+    assert (place / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("taken", ["file", "folder"])
+def test_a_target_that_is_taken_is_left_alone(place, taken):
+    target = place / "model"
+    keep = target if taken == "file" else target / "keep"
+    keep.parent.mkdir(exist_ok=True)
+    keep.write_text("mine")
+    with pytest.raises(ArtefactError) as caught, staging(target) as folder:
+        made(folder)
+    assert str(target) in str(caught.value)
+    assert keep.read_text() == "mine"
+    assert [p.name for p in place.iterdir()] == ["model"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no folders, even from root")
+def test_a_place_that_cannot_be_written():
+    with pytest.raises(ArtefactError, match="/proc/nimbed/model"), staging(Path("/proc/nimbed/model")):
+        pytest.fail("there is no place to write")
+
+
+def test_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("NIMBED_HOME", str(tmp_path))
+    assert home() == tmp_path
+    monkeypatch.setenv("NIMBED_HOME", "~/somewhere")
+    assert home() == Path.home() / "somewhere"
+    for unset in ("", None):
+        monkeypatch.setenv("NIMBED_HOME", unset) if unset is not None else monkeypatch.delenv("NIMBED_HOME")
+        assert home().name == "nimbed"
+        assert home().is_absolute()

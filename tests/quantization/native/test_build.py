@@ -1,0 +1,249 @@
+"""The native engine's build: numpy's exact pass, rounding, refusals, and what ``auto`` makes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.planted import sensitive_model
+
+from nimbed import Encoder, quantize
+from nimbed._loading import auto, build
+from nimbed._loading.artefact import open_artefact
+from nimbed._model_folder.network import read_shape
+from nimbed._types import TokenBatch
+from nimbed.backends import BACKENDS, engine_module, open_backend
+from nimbed.backends.protocol import OpenRequest
+from nimbed.errors import ArtefactError, BackendError, InputError, MissingExtraError, QualityError, SpecError
+from nimbed.quantization.native import packed
+from nimbed.quantization.native.bert import forward, gelu, read_weights
+from nimbed.quantization.native.rounding import rounded, scales_of
+from nimbed.spec import SpecOverrides, read_spec
+
+pytestmark = pytest.mark.usefixtures("native")
+through_openvino = pytest.mark.skipif(
+    "NIMBED_NATIVE_LIBRARY" in os.environ, reason="OpenVINO ends the process under another allocator, a sanitizer's too"
+)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["sensitive", "planted outliers"])
+def spoiled(request, tiny_folder, tmp_path_factory):
+    return sensitive_model(tiny_folder, tmp_path_factory.mktemp("models") / "spoiled", outliers=request.param)
+
+
+def test_the_exact_pass_is_torchs(minilm_folder):
+    import torch
+    import transformers
+
+    shape = read_shape(minilm_folder, read_spec(minilm_folder))
+    weights = read_weights(minilm_folder / "model.safetensors", shape)
+    ids = np.random.default_rng(0).integers(1000, 29000, 80).astype(np.int32)
+    model = transformers.AutoModel.from_pretrained(minilm_folder).eval()
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(ids[None].astype(np.int64))).last_hidden_state[0].numpy()
+    found = forward(weights, shape, ids)
+    assert np.linalg.norm(found - expected) <= 2e-6 * np.linalg.norm(expected)
+
+
+def test_gelu_is_erfs():
+    import math
+
+    x = np.linspace(-9, 9, 2001, dtype=np.float32)
+    exact = [value * (1 + math.erf(value / math.sqrt(2))) / 2 for value in x.tolist()]
+    np.testing.assert_allclose(gelu(x), exact, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), inputs=st.integers(64, 200), outputs=st.integers(8, 40))
+def test_rounding_is_closer_than_to_the_nearest(seed, inputs, outputs):
+    rng = np.random.default_rng(seed)
+    weights = rng.standard_normal((outputs, inputs)).astype(np.float32)
+    x = (rng.standard_normal((500, inputs)) @ rng.standard_normal((inputs, inputs))).astype(np.float32)
+    groups = np.arange(inputs) // 96
+    scales = scales_of(weights, groups)[:, groups]
+    made = rounded(weights, scales, x.T @ x)
+    nearest = np.rint(weights / scales)
+    assert made.dtype == np.int8
+    assert np.abs(made.astype(int)).max() <= 127
+
+    def error(values):
+        return np.linalg.norm(x @ (values * scales - weights).T)
+
+    # Of few weights chance decides; of many, what one rounding loses the others make good.
+    assert error(made) < 0.9 * error(nearest)
+
+
+def test_rounding_without_inputs_is_to_the_nearest():
+    weights = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+    weights[1] = 0
+    scales = np.repeat(scales_of(weights, np.zeros(8, int)), 8, axis=1)
+    np.testing.assert_array_equal(rounded(weights, scales, np.zeros((8, 8), np.float32)), np.rint(weights / scales))
+
+
+def test_groups_have_scales_of_their_own():
+    weights = np.float32([[1, -2, 100], [0, 0, 3]])
+    np.testing.assert_allclose(scales_of(weights, np.array([0, 0, 1])) * 127, [[2, 100], [127, 3]])
+    assert packed._GROUP == pytest.importorskip("nimbed._native").GROUP
+
+
+def test_a_build_is_the_same_every_time(tiny_folder, tmp_path):
+    made = [quantize(tiny_folder, tmp_path / name, backend="native", progress=False) for name in ("a", "b")]
+    assert made[0].manifest.digest == made[1].manifest.digest
+
+
+def test_weights_in_parts_and_in_bfloat16(tiny_folder, tmp_path, monkeypatch):
+    import torch
+    import transformers
+
+    parts = shutil.copytree(tiny_folder, tmp_path / "parts", ignore=shutil.ignore_patterns("*.safetensors"))
+    model = transformers.BertModel.from_pretrained(tiny_folder, add_pooling_layer=False)
+    model.to(torch.bfloat16).save_pretrained(parts, max_shard_size="1MB")
+    assert len(list(parts.glob("model-*-of-*.safetensors"))) > 1
+    with Encoder(parts, backend="native") as found, Encoder(tiny_folder, backend="torch") as exact:
+        a, b = found.encode(["one", "two words"]), exact.encode(["one", "two words"])
+    assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.999
+
+
+@pytest.mark.parametrize("texts", [["The quick brown fox jumps over the lazy dog."], ["a a a a"] * 64, None])
+def test_sabotage_passes_the_gate_or_is_refused(texts, spoiled, tmp_path):
+    try:
+        made = quantize(spoiled, tmp_path / "out", calibration=texts, backend="native", progress=False)
+    except QualityError:
+        assert list(tmp_path.iterdir()) == []
+        return
+    assert made.manifest.quality["missed"] == []
+    with Encoder(made) as found, Encoder(spoiled, backend="torch") as exact:
+        a, b = found.encode(["one", "two words, and more"]), exact.encode(["one", "two words, and more"])
+    assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.99
+
+
+@through_openvino
+def test_a_refusal_is_remembered_and_auto_takes_openvino(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("NIMBED_HOME", str(tmp_path))
+    builds = []
+    run = build._run_child
+
+    def refuse(request, *, progress):
+        builds.append(request.engine)
+        if request.engine == "native":
+            raise QualityError("int8 is too far from fp32")
+        run(request, progress=progress)
+
+    monkeypatch.setattr(build, "_run_child", refuse)
+    for _ in range(2):
+        with Encoder(tiny_folder) as encoder:
+            assert encoder.info.backend == "openvino"
+            assert "native engine's int8 failed its quality gate" in encoder.info.reasons["backend"]
+    assert quantize(tiny_folder, progress=False).manifest.engine == "openvino"
+    assert builds == ["native", "openvino"]
+    with pytest.raises(QualityError, match="as found before"):
+        Encoder(tiny_folder, backend="native")
+
+
+@through_openvino
+def test_auto_says_why_not(tiny_folder, tiny_onnx, tmp_path):
+    with Encoder(tiny_folder) as encoder:
+        assert encoder.info.backend == "native"
+    for settings_, why in (
+        ({"model": tiny_folder, "precision": "fp32"}, "precision='fp32' was asked for"),
+        ({"model": tiny_onnx, "precision": "int8"}, "found none of model.safetensors"),
+        ({"model": tiny_folder, "spec": SpecOverrides(pooling="weightedmean")}, "no weightedmean pooling"),
+    ):
+        with Encoder(**settings_) as encoder:
+            assert encoder.info.backend == "openvino"
+            assert why in encoder.info.reasons["backend"]
+
+
+def test_what_it_does_not_run_is_refused_by_name(tiny_folder, tmp_path):
+    config = json.loads((tiny_folder / "config.json").read_text())
+    for change, why in (
+        ({"model_type": "modernbert"}, "runs bert.*not modernbert"),
+        ({"hidden_act": "gelu_new"}, "not the activation gelu_new"),
+        ({"position_embedding_type": "relative_key"}, "absolute positions"),
+        ({"num_attention_heads": 5}, "no kernels for 5 heads"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"num_hidden_layers": 3}, r"lacks .*layer\.2"),
+        ({"intermediate_size": 32}, r"up.weight has the shape \(64, 32\)"),
+    ):
+        folder = tmp_path / str(abs(hash(why)))
+        shutil.copytree(tiny_folder, folder)
+        (folder / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(SpecError, match=why):
+            Encoder(folder, backend="native")
+    with pytest.raises(InputError, match="has int8"):
+        Encoder(tiny_folder, backend="native", precision="fp32")
+
+
+@through_openvino
+def test_without_the_extension_auto_takes_openvino(tiny_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nimbed._native", None)
+    auto.native_missing.cache_clear()
+    try:
+        with Encoder(tiny_folder, precision="fp32") as encoder:
+            assert "not compiled" in encoder.info.reasons["backend"]
+        monkeypatch.delitem(sys.modules, "nimbed.backends.native", raising=False)
+        with pytest.raises(MissingExtraError, match=r"C\+\+ compiler"):
+            engine_module("native")
+    finally:
+        auto.native_missing.cache_clear()
+
+
+def test_a_bundle_without_the_engines_module_says_what_it_lacks(monkeypatch):
+    monkeypatch.setitem(BACKENDS, "native", ("nimbed.backends.left_out", None))
+    with pytest.raises(MissingExtraError, match="left out of this bundle"):
+        engine_module("native")
+
+
+@pytest.fixture(scope="module")
+def tiny_native(tiny_folder, tmp_path_factory):
+    return quantize(tiny_folder, tmp_path_factory.mktemp("built") / "tiny", backend="native", progress=False)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_damaged_engine_file_is_refused_or_harmless(data, tiny_native, tmp_path_factory):
+    """The manifest's hashes tell every change; without them, the file's own header and the engine's settings do."""
+    folder = shutil.copytree(tiny_native.folder, tmp_path_factory.mktemp("damaged") / "copy")
+    path = folder / "encoder.safetensors"
+    content = bytearray(path.read_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    else:
+        content[data.draw(st.integers(0, header - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    with pytest.raises(ArtefactError):
+        open_artefact(folder)
+    request = OpenRequest(folder=folder, spec=tiny_native.manifest.spec, precision="int8", threads=1)
+    try:
+        opened = open_backend("native", request)
+    except (BackendError, ArtefactError):
+        return
+    finally:
+        shutil.rmtree(folder)
+    vectors = opened.session().run(TokenBatch.from_sequences([np.int32([101, 102])]))
+    assert vectors.shape == (1, 32)
+
+
+def test_a_file_that_is_written_into_while_it_is_open_gives_no_more_vectors(tiny_native, tmp_path):
+    """Other weights over the old ones (cp): before, their vectors came under the old fingerprint."""
+    folder = shutil.copytree(tiny_native.folder, tmp_path / "copy")
+    path = folder / "encoder.safetensors"
+    with Encoder(folder, cache=None) as encoder:
+        vectors = encoder.encode(["a text", "another"])
+        content = path.read_bytes()
+        shutil.copyfile(path, tmp_path / "new")
+        (tmp_path / "new").replace(path)  # as it should be done: the old one stays open
+        np.testing.assert_array_equal(encoder.encode(["a text", "another"]), vectors)
+    with Encoder(folder, cache=None) as encoder:
+        with path.open("r+b") as file:
+            file.write(content[:-64] + bytes(64))
+        for role in ("query", "document"):
+            with pytest.raises(ArtefactError, match=r"encoder\.safetensors was written into.*open the model again"):
+                encoder.encode(["a text"], role=role)
