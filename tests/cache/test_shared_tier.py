@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tests.support.redis_server import redis_server
 
 from nimbed import CacheConfig, Encoder
+from nimbed._cache import store_thread
 from nimbed._cache.breaker import Breaker
-from nimbed._cache.lru import Entry, store_thread
+from nimbed._cache.lru import Entry
 from nimbed._cache.shared_tier import GuardedTier
 from nimbed._cache.values import Seal
 from nimbed.errors import InputError, TruncationError
