@@ -9,10 +9,13 @@ if TYPE_CHECKING:
     from types import FrameType
 
 # Where locks may be held, and where others wait for what this thread has begun.
-_INNER = {
+INNER = frozenset(
     f"nimbed.{name}"
-    for name in ("_cache", "_call", "_core", "_gate", "_jobs", "_lanes", "_meter", "_promise", "_scheduler", "_waiting")
-}
+    for name in (
+        "_cache.lru", "_promise", "_serving.admission_limit", "_serving.call", "_serving.queues", "_serving.runtime",
+        "_serving.scheduler", "_serving.stats", "_serving.waiting", "_serving.worker_thread",
+    )
+)  # fmt: skip
 
 
 def within_a_call() -> bool:
@@ -23,7 +26,7 @@ def within_a_call() -> bool:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (inspect, which has it too, takes long to import)
     outside = False
     while frame is not None:
-        inner = frame.f_globals.get("__name__") in _INNER
+        inner = frame.f_globals.get("__name__") in INNER
         if outside and inner:
             return True
         outside, frame = outside or not inner, frame.f_back
