@@ -151,7 +151,7 @@ class Measure:
     def _rounding(self, name: str, width: int, group: int | None = None) -> Part:
         group = group or width
         x = _random(group)
-        return Part(name, 0, self._best(lambda times: testing.quantise(self.kernels, x, times)) * width / group)
+        return Part(name, 0, self._best(lambda times: testing.quantize(self.kernels, x, times)) * width / group)
 
     def _norm(self, width: int) -> Part:
         x, ones = _random(width), np.ones(width, np.float32)

@@ -14,12 +14,12 @@ class Model:
     def __init__(self, settings: dict[str, Any], arrays: dict[str, Any]) -> None: ...
 
 class Session:
-    """One lane of execution, used by one thread at a time."""
+    """Batches through the network on some threads; used by one caller at a time."""
 
     def __init__(self, model: Model, threads: int, bulk: bool, kernels: str = "auto") -> None: ...
     @property
     def threads(self) -> int:
-        """How many it has; fewer than were asked for where the system gave no more."""
+        """How many it has: fewer than were asked for where the system gave no more."""
 
     def expect(self) -> None:
         """Wake the threads for a batch that is about to come, from any thread."""

@@ -42,8 +42,8 @@ def product(kernels, a, weights, *, steps=1.0, lows=0.0, scale=1.0, bias=0.0, ac
 
     rows = len(a)
     sums = whole(scale, PANEL) * weights.sum(0)
-    base = floats(np.broadcast_to(np.float32(bias), (*(np.shape(bias)[:-1] or (1,)), PANEL)))
-    parameters = (whole(scale, PANEL), floats(sums), base)
+    addend = floats(np.broadcast_to(np.float32(bias), (*(np.shape(bias)[:-1] or (1,)), PANEL)))
+    parameters = (whole(scale, PANEL), floats(sums), addend)
     return testing.linear(kernels, a, whole(steps, rows), whole(lows, rows), packed(weights), *parameters, activation)
 
 
@@ -155,9 +155,9 @@ ROWS_OF_FLOATS = {
 @every_set
 @pytest.mark.parametrize("width", [64, 128, 384, 1536, 8192])
 @pytest.mark.parametrize("kind", ROWS_OF_FLOATS)
-def test_quantise_bit_for_bit(kernels, width, kind):
+def test_quantize_bit_for_bit(kernels, width, kind):
     x = floats(ROWS_OF_FLOATS[kind](random(width), width))
-    q, step, low = testing.quantise(kernels, x)
+    q, step, low = testing.quantize(kernels, x)
     span = x.max() - x.min()
     assert (np.float32(step), np.float32(low)) == (span / np.float32(255), x.min())
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
@@ -173,9 +173,9 @@ def test_quantise_bit_for_bit(kernels, width, kind):
 @pytest.mark.parametrize("kernels", FAST)
 @given(st.integers(0, 2**32), st.integers(1, 8), st.floats(2**-60, 2**60))
 @settings(max_examples=60, deadline=None)
-def test_quantise_as_the_plain_kernels(kernels, seed, panels, magnitude):
+def test_quantize_as_the_plain_kernels(kernels, seed, panels, magnitude):
     x = floats(random(seed).normal(size=panels * PANEL) * magnitude)
-    for ours, plain in zip(testing.quantise(kernels, x), testing.quantise("reference", x), strict=True):
+    for ours, plain in zip(testing.quantize(kernels, x), testing.quantize("reference", x), strict=True):
         np.testing.assert_array_equal(ours, plain)
 
 
@@ -222,7 +222,7 @@ def test_add_norm_of_a_constant_row_is_beta(kernels, size, width, value):
     x = floats(np.pad(np.full(size, value), (0, width - size)))
     out, q, step, low = testing.add_norm(kernels, y, x, size, gamma, beta, smooth, 1e-12)
     np.testing.assert_array_equal(out, beta)
-    for ours, plain in zip((q, step, low), testing.quantise(kernels, beta * smooth), strict=True):
+    for ours, plain in zip((q, step, low), testing.quantize(kernels, beta * smooth), strict=True):
         np.testing.assert_array_equal(ours, plain)
 
 
@@ -358,7 +358,7 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="activation"):
         product("reference", a, weights, activation=3)
     with pytest.raises(ValueError, match="multiple of 64"):
-        testing.quantise("reference", row[:60].copy())
+        testing.quantize("reference", row[:60].copy())
     with pytest.raises(ValueError, match="size is beyond"):
         testing.add_norm("reference", row, row, 65, row, row, row, 0.0)
     with pytest.raises(ValueError, match="as long as x"):

@@ -106,7 +106,7 @@ def test_a_vector_is_the_same_bits_in_any_company(lengths, threads, bulk, model)
 
 
 @pytest.mark.parametrize("tokens", [3, 40, 600])
-def test_members_who_come_late_are_let_in(tokens, model):
+def test_threads_that_wake_late_join_at_a_later_layer(tokens, model):
     """They sleep between batches, and find a batch at another layer each time."""
     rng = np.random.default_rng(tokens)
     texts = batch(*(sequence(rng, min(tokens, 300)) for _ in range(-(-tokens // 300))))
@@ -162,20 +162,20 @@ def test_queries_and_bulk_at_once_give_the_same_bits(engine):
     rng = np.random.default_rng(1)
     texts = [TokenBatch.from_sequences([sequence(rng, n)]) for n in (5, 40, 120, 200)]
     expected = [engine.session().run(text) for text in texts]
-    lanes = [engine.session(), engine.session(), *engine.bulk().sessions]
+    sessions = [engine.session(), engine.session(), *engine.bulk().sessions]
     wrong: list[int] = []
 
-    def work(lane):
+    def work(session):
         for _ in range(15):
             for text, vector in zip(texts, expected, strict=True):
-                wrong.append(int((lane.run(text) != vector).sum()))
+                wrong.append(int((session.run(text) != vector).sum()))
 
-    threads = [threading.Thread(target=work, args=[lane]) for lane in lanes]
+    threads = [threading.Thread(target=work, args=[session]) for session in sessions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == [0] * 60 * len(lanes)
+    assert wrong == [0] * 60 * len(sessions)
 
 
 def test_a_child_of_fork_lets_go_of_it(engine):

@@ -93,8 +93,8 @@ def test_the_reasons_say_that_there_are_fewer(minilm_native, monkeypatch):
 
 
 @pytest.mark.parametrize("bulk", [False, True])
-def test_what_throws_leaves_nobody_waiting(bulk):
-    assert not _native.testing.in_the_way_after_throwing(bulk)
+def test_a_run_that_ends_in_an_exception_leaves_nobody_waiting(bulk):
+    assert not _native.testing.counts_as_running_after_exception(bulk)
 
 
 def test_a_model_keeps_its_arrays_and_not_their_dictionary(parts):
@@ -147,24 +147,24 @@ def test_settings_that_are_none_are_refused(settings, tmp_path, parts, minilm_na
 
 @linux
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
-def test_members_keep_off_their_callers_core(minilm_native):
+def test_threads_keep_off_their_callers_core(minilm_native):
     """On a core with it they would wait for each other, which takes a time slice."""
     found = in_a_new_process(
         minilm_native,
         """
 before = set(os.listdir("/proc/self/task"))
 two = session(2)
-(member,) = set(os.listdir("/proc/self/task")) - before
+(thread,) = set(os.listdir("/proc/self/task")) - before
 cores, off = sorted(os.sched_getaffinity(0)), []
 for core in cores:
     os.sched_setaffinity(0, {core})
     two.run(IDS, OFFSETS, None)
-    off.append(core not in os.sched_getaffinity(int(member)))
-os.sched_setaffinity(int(member), {cores[-1]})  # as an administrator may: it is not undone
+    off.append(core not in os.sched_getaffinity(int(thread)))
+os.sched_setaffinity(int(thread), {cores[-1]})  # as an administrator may: it is not undone
 for core in cores:
     os.sched_setaffinity(0, {core})
     two.run(IDS, OFFSETS, None)
-    off.append(os.sched_getaffinity(int(member)) == {cores[-1]})
+    off.append(os.sched_getaffinity(int(thread)) == {cores[-1]})
 print(all(off), len(off) == 2 * len(cores))
 """,
     )
@@ -179,8 +179,8 @@ def test_more_threads_than_cores_may_run_anywhere(minilm_native):
 before = set(os.listdir("/proc/self/task"))
 many = session(len(os.sched_getaffinity(0)) + 1)
 many.run(IDS, OFFSETS, None)
-members = set(os.listdir("/proc/self/task")) - before
-print(all(os.sched_getaffinity(int(one)) == os.sched_getaffinity(0) for one in members))
+threads = set(os.listdir("/proc/self/task")) - before
+print(all(os.sched_getaffinity(int(one)) == os.sched_getaffinity(0) for one in threads))
 """,
     )
     assert found == "True"

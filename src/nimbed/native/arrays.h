@@ -28,7 +28,7 @@ inline const Kernels& kernels_named(const std::string& name) {
 
 // An array of numpy's in memory of our own, exactly as long as it says: what writes beyond it, a sanitizer sees.
 template <class T, int N>
-Output<T, N> made(std::initializer_list<size_t> shape) {
+Output<T, N> new_array(std::initializer_list<size_t> shape) {
   size_t count = 1;
   for (const size_t n : shape) count *= n;
   T* data = new T[count]();

@@ -15,10 +15,10 @@ struct Avx512Vnni {
   using F = __m512;
   static constexpr int kWidth = 16;
 
-  static F all(float x) { return _mm512_set1_ps(x); }
+  static F splat(float x) { return _mm512_set1_ps(x); }
   static F load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, F x) { _mm512_storeu_ps(p, x); }
-  static F from_int(const int32_t* p) { return _mm512_cvtepi32_ps(_mm512_load_si512(p)); }
+  static F load_int(const int32_t* p) { return _mm512_cvtepi32_ps(_mm512_load_si512(p)); }
   static void store_u8(uint8_t* p, F x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(x)));
   }
@@ -28,7 +28,7 @@ struct Avx512Vnni {
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F min(F a, F b) { return _mm512_min_ps(a, b); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
-  static F minus_abs(F x) { return _mm512_or_ps(x, all(-0.0f)); }
+  static F negative_abs(F x) { return _mm512_or_ps(x, splat(-0.0f)); }
   static F round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static F times_power_of_two(F x, F power) { return _mm512_scalef_ps(x, power); }
   static float reduce_add(F x) { return _mm512_reduce_add_ps(x); }
@@ -40,23 +40,23 @@ struct Avx512Vnni {
   template <int R>
   __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, Stream stream, int32_t* out) {
     __m512i sums[R * 4];
-    each<R * 4>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
+    unroll<R * 4>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
     for (int i = 0; i < k; i += 4, a += 4, stream.weights += 4 * kPanel, stream.next += stream.step) {
       __m512i w[4];
       _mm_prefetch(stream.next, _MM_HINT_T1);
-      each<4>([&](auto c) { w[c] = kept(_mm512_loadu_si512(stream.weights + 64 * c)); });
-      each<R>([&](auto r) {
+      unroll<4>([&](auto c) { w[c] = in_register(_mm512_loadu_si512(stream.weights + 64 * c)); });
+      unroll<R>([&](auto r) {
         int32_t four;
         __builtin_memcpy(&four, a + r * stride, 4);
         const __m512i x = _mm512_set1_epi32(four);
-        each<4>([&](auto c) { sums[r * 4 + c] = add_products(sums[r * 4 + c], x, w[c]); });
+        unroll<4>([&](auto c) { sums[r * 4 + c] = add_products(sums[r * 4 + c], x, w[c]); });
       });
     }
-    each<R * 4>([&](auto i) { _mm512_store_si512(out + i * 16, sums[i]); });
+    unroll<R * 4>([&](auto i) { _mm512_store_si512(out + i * 16, sums[i]); });
   }
 
   // Else the compiler, short of its favourite registers, would load the weights again for each row.
-  static __m512i kept(__m512i x) {
+  static __m512i in_register(__m512i x) {
     asm("" : "+v"(x));
     return x;
   }
@@ -68,7 +68,7 @@ struct Avx512Vnni {
   }
 
   // to[16, 16] = the transposed from[16, 16], of which `rows` are there; the others are zero.
-  static void square(const float* from, ptrdiff_t stride, int rows, float* to, int padded) {
+  static void transpose(const float* from, ptrdiff_t stride, int rows, float* to, int padded) {
     __m512 r[16], t[16];
     for (int i = 0; i < 16; ++i) r[i] = i < rows ? _mm512_loadu_ps(from + i * stride) : _mm512_setzero_ps();
     for (int i = 0; i < 16; i += 2) {

@@ -9,10 +9,10 @@
 
 namespace nimbed {
 
-constexpr int kMostWidth = 8192;  // of a row of activations
-constexpr int kPanel = 64;        // columns of weights that are packed together
-constexpr int kGroup = 384;       // inputs of a product that are rounded together, behind attention
-constexpr int kTile = 6;          // rows that pass over a panel together: 6 x 64 int32 sums fill 24 of 32 registers
+constexpr int kMaxWidth = 8192;  // of a row of activations
+constexpr int kPanel = 64;       // columns of weights that are packed together
+constexpr int kGroup = 384;      // inputs of a product that are rounded together, behind attention
+constexpr int kTile = 6;         // rows that pass over a panel together: 6 x 64 int32 sums fill 24 of 32 registers
 
 // A row of activations in 8 bits: x = low + step * q, q from 0 to 255.
 struct RowScale {
@@ -28,9 +28,9 @@ struct Panel {
   const float* sum;
 };
 
-// What a product is added to: row r's 64 numbers begin at from + r * stride. A bias has the stride 0.
-struct Base {
-  const float* from;
+// What a product is added to: row r's 64 numbers begin at values + r * stride. A bias has the stride 0.
+struct Addend {
+  const float* values;
   ptrdiff_t stride;
 };
 
@@ -48,13 +48,13 @@ struct Norm {
 struct Kernels {
   const char* name;
 
-  // out[r, 0:64] = activation(a[r] x panel + base[r]), float; a: uint8 [rows, k], k a multiple of 64. The base may be
-  // `out` itself.
+  // out[r, 0:64] = activation(a[r] x panel + addend[r]), float; a: uint8 [rows, k], k a multiple of 64. The addend may
+  // be `out` itself.
   void (*linear)(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k, const Panel& panel,
-                 const Base& base, Activation activation, float* out, ptrdiff_t out_stride);
+                 const Addend& addend, Activation activation, float* out, ptrdiff_t out_stride);
 
   // q = round((x - low) / step) for one row of `width` floats, low and step from its smallest and largest value.
-  RowScale (*quantise)(const float* x, int width, uint8_t* q);
+  RowScale (*quantize)(const float* x, int width, uint8_t* q);
 
   // x = LayerNorm(x + y) for one row, of which `size` of `width` floats are real; and x * smooth, rounded, in q.
   RowScale (*add_norm)(const float* y, float* x, int size, int width, const Norm& norm, uint8_t* q);

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "vector_kernels.h"
+#include "vector_attention.h"
 
 namespace nimbed {
 namespace {
@@ -15,14 +15,14 @@ struct Avx2 {
   static constexpr int kWidth = 8;
   static constexpr int kAttentionColumns = 2;  // kTile x 2 sums, 2 keys and a query: 15 of 16 registers
 
-  static F all(float x) { return _mm256_set1_ps(x); }
+  static F splat(float x) { return _mm256_set1_ps(x); }
   static F load(const float* p) { return _mm256_loadu_ps(p); }
   static void store(float* p, F x) { _mm256_storeu_ps(p, x); }
-  static F from_int(const int32_t* p) {
+  static F load_int(const int32_t* p) {
     return _mm256_cvtepi32_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(p)));
   }
   static void store_u8(uint8_t* p, F x) {
-    const __m256i whole = _mm256_cvtps_epi32(_mm256_min_ps(x, all(255.0f)));  // 255 too where x is no number
+    const __m256i whole = _mm256_cvtps_epi32(_mm256_min_ps(x, splat(255.0f)));  // 255 too where x is no number
     const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
   }
@@ -32,7 +32,7 @@ struct Avx2 {
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static F min(F a, F b) { return _mm256_min_ps(a, b); }
   static F max(F a, F b) { return _mm256_max_ps(a, b); }
-  static F minus_abs(F x) { return _mm256_or_ps(x, all(-0.0f)); }
+  static F negative_abs(F x) { return _mm256_or_ps(x, splat(-0.0f)); }
   static F round(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   // `power` is a whole number from -126 to 127.
   static F times_power_of_two(F x, F power) {
@@ -44,11 +44,11 @@ struct Avx2 {
   static float reduce_max(F x) { return reduce(x, [](__m128 a, __m128 b) { return _mm_max_ps(a, b); }); }
   static float sqrt(float x) { return std::sqrt(x); }
 
-  template <class Of>
-  static float reduce(F x, Of of) {
-    __m128 rest = of(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-    rest = of(rest, _mm_movehl_ps(rest, rest));
-    return _mm_cvtss_f32(of(rest, _mm_movehdup_ps(rest)));
+  template <class Combine>
+  static float reduce(F x, Combine combine) {
+    __m128 rest = combine(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    rest = combine(rest, _mm_movehl_ps(rest, rest));
+    return _mm_cvtss_f32(combine(rest, _mm_movehdup_ps(rest)));
   }
 
   static constexpr int kDepth = 384;  // inputs that pass at once: a panel's weights of them stay in the L1 cache
@@ -79,23 +79,23 @@ struct Avx2 {
   template <int R, int kVectors>
   __attribute__((noinline)) static void block(const uint16_t* a, int depth, const int8_t* weights, int32_t* out) {
     __m256i sums[R * kVectors];
-    each<R * kVectors>([&](auto i) { sums[i] = _mm256_setzero_si256(); });
+    unroll<R * kVectors>([&](auto i) { sums[i] = _mm256_setzero_si256(); });
     for (int i = 0; i < depth; i += 4, a += 4, weights += 4 * kPanel) {
       __m256i w[kVectors];
-      each<kVectors>([&](auto c) {
+      unroll<kVectors>([&](auto c) {
         w[c] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + 16 * c)));
       });
-      each<R>([&](auto r) {
+      unroll<R>([&](auto r) {
         int64_t four;
         __builtin_memcpy(&four, a + r * kDepth, 8);
         const __m256i x = _mm256_set1_epi64x(four);
-        each<kVectors / 2>([&](auto c) {
+        unroll<kVectors / 2>([&](auto c) {
           constexpr int j = r * kVectors + 2 * c;
           add_products(sums[j], sums[j + 1], x, w[2 * c], w[2 * c + 1]);
         });
       });
     }
-    each<R * kVectors / 2>([&](auto i) {
+    unroll<R * kVectors / 2>([&](auto i) {
       const __m256i both = _mm256_hadd_epi32(sums[2 * i], sums[2 * i + 1]);  // columns 0 1 4 5 2 3 6 7
       auto* to = reinterpret_cast<__m256i*>(out + i / (kVectors / 2) * kPanel + i % (kVectors / 2) * 8);
       _mm256_store_si256(to, _mm256_add_epi32(_mm256_load_si256(to), _mm256_permute4x64_epi64(both, 0xd8)));
@@ -113,7 +113,7 @@ struct Avx2 {
   }
 
   // to[8, 8] = the transposed from[8, 8], of which `rows` are there; the others are zero.
-  static void square(const float* from, ptrdiff_t stride, int rows, float* to, int padded) {
+  static void transpose(const float* from, ptrdiff_t stride, int rows, float* to, int padded) {
     __m256 r[8], t[8];
     for (int i = 0; i < 8; ++i) r[i] = i < rows ? _mm256_loadu_ps(from + i * stride) : _mm256_setzero_ps();
     for (int i = 0; i < 8; i += 2) {
@@ -133,10 +133,10 @@ struct Avx2 {
   }
 };
 
-using Set = VectorKernels<Avx2>;
+using Vectors = VectorKernels<Avx2>;
 
 }  // namespace
 
-const Kernels kAvx2{"avx2", Set::linear, Set::quantise, Set::add_norm, Set::attend};
+const Kernels kAvx2{"avx2", Vectors::linear, Vectors::quantize, Vectors::add_norm, VectorAttention<Avx2>::attend};
 
 }  // namespace nimbed

@@ -5,15 +5,17 @@
 
 #include <algorithm>
 
+#include "vector_attention.h"
+
 namespace nimbed {
 namespace {
 
-using Set = VectorKernels<Avx512Vnni>;
+using Vectors = VectorKernels<Avx512Vnni>;
 
 // A pair of int16, the first in the lower half.
 using Pair = uint32_t;
 
-constexpr float kMostSum = 2147483520.0f;  // the largest float below 2^31
+constexpr float kMaxSum = 2147483520.0f;  // the largest float below 2^31
 constexpr float kValueLevels = 4095.0f;
 constexpr float kTotalWeight = 393216.0f;  // of a row; with kValueLevels, what rounding adds to weights has room yet
 
@@ -25,18 +27,19 @@ struct Scale {
 };
 
 // The largest |from[length, dim]|.
-float largest_of(const float* from, ptrdiff_t stride, int length, int dim) {
-  __m512 most[4];
-  each<4>([&](auto i) { most[i] = _mm512_setzero_ps(); });
+float max_abs(const float* from, ptrdiff_t stride, int length, int dim) {
+  __m512 largest[4];
+  unroll<4>([&](auto i) { largest[i] = _mm512_setzero_ps(); });
   for (int j = 0; j < length; j += 4) {
     for (int d = 0; d < dim; d += 16) {
-      each<4>([&](auto i) {
+      unroll<4>([&](auto i) {
         const float* row = from + std::min(j + i, length - 1) * stride;
-        most[i] = _mm512_max_ps(most[i], _mm512_abs_ps(_mm512_loadu_ps(row + d)));
+        largest[i] = _mm512_max_ps(largest[i], _mm512_abs_ps(_mm512_loadu_ps(row + d)));
       });
     }
   }
-  return _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3])));
+  const __m512 first = _mm512_max_ps(largest[0], largest[1]), second = _mm512_max_ps(largest[2], largest[3]);
+  return _mm512_reduce_max_ps(_mm512_max_ps(first, second));
 }
 
 __m512i rounded(const float* from, __m512 factor) {
@@ -57,7 +60,7 @@ __m512i pair_up(const float* from, int count, float factor, Pair* to) {
 
 // to[dim / 2, padded] = pairs of neighbours in each row of from[length, dim]; the columns beyond `length` are zero.
 void pair_keys(const float* from, ptrdiff_t stride, int length, int dim, float factor, Pair* to, int padded) {
-  alignas(64) float pairs[16 * 16], turned[16 * 16];
+  alignas(64) float pairs[16 * 16], transposed[16 * 16];
   for (int j = 0; j < padded; j += 16) {
     const int rows = std::min(length - j, 16);
     for (int d = 0; d < dim; d += 32) {
@@ -65,9 +68,9 @@ void pair_keys(const float* from, ptrdiff_t stride, int length, int dim, float f
       for (int r = 0; r < rows; ++r) {
         pair_up(from + (j + r) * stride + d, count, factor, reinterpret_cast<Pair*>(pairs + 16 * r));
       }
-      Avx512Vnni::square(pairs, 16, rows, turned, 16);
+      Avx512Vnni::transpose(pairs, 16, rows, transposed, 16);
       for (int i = 0; i < count / 2; ++i) {
-        _mm512_storeu_si512(to + (d / 2 + i) * padded + j, _mm512_load_si512(turned + 16 * i));
+        _mm512_storeu_si512(to + (d / 2 + i) * padded + j, _mm512_load_si512(transposed + 16 * i));
       }
     }
   }
@@ -96,19 +99,19 @@ template <int R, int kColumns>
 __attribute__((noinline)) void multiply(const Pair* rows, ptrdiff_t row_stride, int pairs, const Pair* columns,
                                         ptrdiff_t stride, const float* steps, float* out, ptrdiff_t out_stride) {
   __m512i sums[R * kColumns];
-  each<R * kColumns>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
+  unroll<R * kColumns>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
   for (int p = 0; p < pairs; ++p, columns += stride) {
     __m512i column[kColumns];
-    each<kColumns>([&](auto c) { column[c] = _mm512_loadu_si512(columns + 16 * c); });
-    each<R>([&](auto r) {
+    unroll<kColumns>([&](auto c) { column[c] = _mm512_loadu_si512(columns + 16 * c); });
+    unroll<R>([&](auto r) {
       const __m512i x = _mm512_set1_epi32(int(rows[r * row_stride + p]));
-      each<kColumns>([&](auto c) {
+      unroll<kColumns>([&](auto c) {
         constexpr int i = r * kColumns + c;
         sums[i] = add_products(sums[i], x, column[c]);
       });
     });
   }
-  each<R * kColumns>([&](auto i) {
+  unroll<R * kColumns>([&](auto i) {
     constexpr int r = i / kColumns, c = i % kColumns;
     const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[i]), _mm512_set1_ps(steps[r]));
     _mm512_storeu_ps(out + r * out_stride + 16 * c, scaled);
@@ -130,7 +133,7 @@ void attend_rows(const Head& head, const float* q, ptrdiff_t stride, const float
   Pair* weights = reinterpret_cast<Pair*>(scores);  // in the first half of each row of them
   float steps[R], totals[R];
   for (int r = 0; r < R; ++r) {
-    const Scale scale(largest_of(q + r * stride, stride, 1, dim), head.levels);
+    const Scale scale(max_abs(q + r * stride, stride, 1, dim), head.levels);
     pair_up(q + r * stride, dim, scale.factor, queries + r * components);
     steps[r] = scale.step * head.key_step;
   }
@@ -140,19 +143,19 @@ void attend_rows(const Head& head, const float* q, ptrdiff_t stride, const float
   int j = 0;
   for (; j + 64 <= padded; j += 64) score(std::integral_constant<int, 4>{}, j);
   for (; j < padded; j += 16) score(std::integral_constant<int, 1>{}, j);
-  Set::soften<R>(scores, head.length, padded, distances, totals);
+  VectorAttention<Avx512Vnni>::softmax_weights<R>(scores, head.length, padded, distances, totals);
   for (int r = 0; r < R; ++r) {
     const float factor = std::min(32767.0f, kTotalWeight / totals[r]);
     const __m512i sum = pair_up(scores + r * padded, padded, factor, weights + r * padded);
     steps[r] = head.value_step / float(_mm512_reduce_add_epi32(sum));  // of the rounded ones: equal ones stay a mean
   }
-  const auto gather = [&](auto columns, int d) {
+  const auto sum_values = [&](auto columns, int d) {
     multiply<R, columns>(weights, padded, tokens, head.values + d, dim, steps, out + d, out_stride);
   };
   int d = 0;
-  for (; d + 64 <= dim; d += 64) gather(std::integral_constant<int, 4>{}, d);
-  for (; d + 32 <= dim; d += 32) gather(std::integral_constant<int, 2>{}, d);
-  for (; d < dim; d += 16) gather(std::integral_constant<int, 1>{}, d);
+  for (; d + 64 <= dim; d += 64) sum_values(std::integral_constant<int, 4>{}, d);
+  for (; d + 32 <= dim; d += 32) sum_values(std::integral_constant<int, 2>{}, d);
+  for (; d < dim; d += 16) sum_values(std::integral_constant<int, 1>{}, d);
 }
 
 void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim,
@@ -161,12 +164,12 @@ void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, in
   Pair* keys = reinterpret_cast<Pair*>(scratch);
   Pair* values = keys + padded * dim / 2;
   float* scores = scratch + padded * dim;  // [kTile, padded], and kTile queries
-  const float levels = std::min(32767.0f, std::floor(std::sqrt(kMostSum / dim)));
-  const Scale key(largest_of(k, stride, length, dim), levels), value(largest_of(v, stride, length, dim), kValueLevels);
+  const float levels = std::min(32767.0f, std::floor(std::sqrt(kMaxSum / dim)));
+  const Scale key(max_abs(k, stride, length, dim), levels), value(max_abs(v, stride, length, dim), kValueLevels);
   pair_keys(k, stride, length, dim, key.factor, keys, padded);
   pair_rows(v, stride, length, dim, value.factor, values);
   const Head head{keys, values, length, padded, dim, levels, key.step, value.step};
-  by_tiles(length, [&](auto height, int first) {
+  for_tiles(length, [&](auto height, int first) {
     attend_rows<height>(head, q + first * stride, stride, distances ? distances - first : nullptr,
                         out + first * out_stride, out_stride, scores);
   });
@@ -174,6 +177,6 @@ void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, in
 
 }  // namespace
 
-const Kernels kAvx512Vnni{"avx512_vnni", Set::linear, Set::quantise, Set::add_norm, attend};
+const Kernels kAvx512Vnni{"avx512_vnni", Vectors::linear, Vectors::quantize, Vectors::add_norm, attend};
 
 }  // namespace nimbed

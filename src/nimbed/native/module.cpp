@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "arrays.h"
-#include "network.h"
+#include "session.h"
 
 using namespace nanobind::literals;
 
@@ -22,7 +22,7 @@ using Ids = Input<int32_t, 1>;
 using Vectors = Output<float, 2>;
 
 // Attention's sums of weights and values in 32 bits have room for 262,400 keys.
-constexpr int kMostPositions = 1 << 18;
+constexpr int kMaxPositions = 1 << 18;
 
 // Reads a model's settings and arrays, each by its name; `kept` takes every array that it gave the memory of.
 class Reader {
@@ -30,12 +30,12 @@ class Reader {
   Reader(nb::dict settings, nb::dict arrays, std::vector<nb::object>& kept)
       : settings_(settings), arrays_(arrays), kept_(kept) {}
 
-  int number(const char* name, int least, int most) const {
+  int number(const char* name, int min, int max) const {
     if (!settings_.contains(name)) refuse(std::string("the setting ") + name + " is missing");
     int64_t value = 0;
-    if (!nb::try_cast<int64_t>(settings_[name], value, false) || value < least || value > most) {
-      refuse(std::string("the setting ") + name + " is no number from " + std::to_string(least) + " to " +
-             std::to_string(most));
+    if (!nb::try_cast<int64_t>(settings_[name], value, false) || value < min || value > max) {
+      refuse(std::string("the setting ") + name + " is no number from " + std::to_string(min) + " to " +
+             std::to_string(max));
     }
     return int(value);
   }
@@ -83,66 +83,84 @@ class Reader {
   std::vector<nb::object>& kept_;
 };
 
-Network read_network(const Reader& from) {
+Network read_sizes(const Reader& from) {
   Network net;
-  net.size = from.number("hidden_size", 1, kMostWidth);
+  net.size = from.number("hidden_size", 1, kMaxWidth);
   net.width = int(round_up(net.size, kPanel));
+  net.inner = from.number("intermediate_width", kPanel, 1 << 16);
   net.head_dim = from.number("head_dim", 16, 1024);
   net.group_heads = from.number("group_heads", 1, 1024);
-  net.groups = from.number("groups", 1, 1024);
+  net.head_groups = from.number("groups", 1, 1024);
   net.group_width = int(round_up(size_t(net.head_dim) * net.group_heads, kPanel));
   net.vocabulary = from.number("vocab_size", 1, 1 << 24);
-  net.positions = from.number("positions", 1, kMostPositions);
+  net.positions = from.number("positions", 1, kMaxPositions);
   net.types = from.number("type_vocab_size", 1, 1 << 10);
   net.padding = from.number("padding_id", -1, net.positions - 2);
   net.activation = Activation(from.number("activation", 0, 2));
   net.pooling = Pooling(from.number("pooling", 0, 3));
-  net.normalise = from.number("normalize", 0, 1) == 1;
-  const int inner = from.number("intermediate_width", kPanel, 1 << 16), context = net.groups * net.group_width;
-  if (net.head_dim % 16 != 0 || inner % kPanel != 0 || context > (1 << 16)) refuse("widths that are not padded");
-  const size_t width = size_t(net.width);
-  const float epsilon = from.real("layer_norm_eps");
+  net.normalize = from.number("normalize", 0, 1) == 1;
+  if (net.inner % kPanel != 0) refuse("the setting intermediate_width is no multiple of 64");
+  if (net.head_dim % 16 != 0) refuse("the setting head_dim is no multiple of 16");
+  if (net.context_width() > 1 << 16) refuse("the settings groups, group_heads and head_dim make too many columns");
+  return net;
+}
+
+void read_tables(const Reader& from, Network& net) {
+  const size_t width = size_t(net.width), heads = size_t(net.head_groups) * net.group_heads;
   net.words = from.array<float>("words", {size_t(net.vocabulary), width});
   net.position_table = from.array<float>("positions", {size_t(net.positions), width});
   net.type_table = from.array<float>("types", {size_t(net.types), width});
-  const size_t heads = size_t(net.groups) * net.group_heads;
   const bool relative = from.number("relative", 0, 1) == 1;
   net.relative = relative ? from.array<float>("relative", {heads, size_t(net.distances())}) : nullptr;
-  net.embedding_norm = from.norm("norm", width, epsilon);
+}
+
+Layer read_layer(const Reader& from, const Network& net, const std::string& name, float epsilon) {
+  const int context = net.context_width();
+  return {from.linear(name + "projection", net.width, 3 * context, net.width),
+          from.linear(name + "output", context, net.width, kGroup),
+          from.norm(name + "attention_norm", net.width, epsilon),
+          from.linear(name + "up", net.width, net.inner, net.width),
+          from.linear(name + "down", net.inner, net.width, kGroup),
+          from.norm(name + "output_norm", net.width, epsilon)};
+}
+
+Network read_network(const Reader& from) {
+  Network net = read_sizes(from);
+  const float epsilon = from.real("layer_norm_eps");
+  read_tables(from, net);
+  net.embedding_norm = from.norm("norm", net.width, epsilon);
   const int layers = from.number("layers", 1, 1024);
   for (int i = 0; i < layers; ++i) {
-    const std::string name = "layers." + std::to_string(i) + ".";
-    net.layers.push_back({from.linear(name + "projection", net.width, 3 * context, net.width),
-                          from.linear(name + "output", context, net.width, kGroup),
-                          from.linear(name + "up", net.width, inner, net.width),
-                          from.linear(name + "down", inner, net.width, kGroup),
-                          from.norm(name + "attention_norm", width, epsilon),
-                          from.norm(name + "output_norm", width, epsilon)});
+    net.layers.push_back(read_layer(from, net, "layers." + std::to_string(i) + ".", epsilon));
   }
   return net;
 }
 
-// A network with the arrays that it reads, and the order among its sessions.
+// A network with the arrays that it reads, and the priority of queries among its sessions.
 struct Model {
   Model(nb::dict settings, nb::dict arrays) : network(read_network(Reader(settings, arrays, kept))) {}
 
   std::vector<nb::object> kept;
   Network network;
-  OfProcess<RightOfWay> way;
+  ForkSafe<QueryPriority> priority;
 };
 
-Batch checked(const Network& net, const Ids& ids, const Ids& offsets, const std::optional<Ids>& types) {
+void check_lengths(const Network& net, const Ids& ids, const Ids& offsets) {
   const size_t count = offsets.shape(0) - 1;
   if (offsets.shape(0) < 2 || offsets(0) != 0 || size_t(offsets(count)) != ids.shape(0)) {
     refuse("offsets do not go from 0 to the number of ids");
   }
   for (size_t i = 0; i < count; ++i) {
     const int64_t length = int64_t(offsets(i + 1)) - offsets(i);
-    if (length < 1 || length > net.longest()) {
+    if (length < 1 || length > net.max_length()) {
       refuse("sequence " + std::to_string(i) + " has " + std::to_string(length) + " tokens; 1 to " +
-             std::to_string(net.longest()) + " are possible");
+             std::to_string(net.max_length()) + " are possible");
     }
   }
+}
+
+Batch check_batch(const Network& net, const Ids& ids, const Ids& offsets, const std::optional<Ids>& types) {
+  check_lengths(net, ids, offsets);
   for (size_t i = 0; i < ids.shape(0); ++i) {
     if (ids(i) < 0 || ids(i) >= net.vocabulary) {
       refuse("token id " + std::to_string(ids(i)) + " is not in the vocabulary of " + std::to_string(net.vocabulary));
@@ -155,7 +173,7 @@ Batch checked(const Network& net, const Ids& ids, const Ids& offsets, const std:
       if (type < 0 || type >= net.types) refuse("segment id " + std::to_string(type) + " is unknown");
     }
   }
-  return {ids.data(), offsets.data(), types ? types->data() : nullptr, int(count)};
+  return {ids.data(), offsets.data(), types ? types->data() : nullptr, int(offsets.shape(0) - 1)};
 }
 
 // A session has memory for one batch at a time.
@@ -174,11 +192,11 @@ class InUse {
 class PySession {
  public:
   PySession(Model& model, int threads, bool bulk, const std::string& kernels)
-      : model_(model), session_(model.network, kernels_named(kernels), *model.way, std::max(1, threads), bulk) {}
+      : model_(model), session_(model.network, kernels_named(kernels), *model.priority, std::max(1, threads), bulk) {}
 
   Vectors run(const Ids& ids, const Ids& offsets, const std::optional<Ids>& types) {
-    const Batch batch = checked(model_.network, ids, offsets, types);
-    auto result = made<float, 2>({size_t(batch.count), size_t(model_.network.size)});
+    const Batch batch = check_batch(model_.network, ids, offsets, types);
+    auto result = new_array<float, 2>({size_t(batch.count), size_t(model_.network.size)});
     float* data = result.data();
     const InUse in_use(in_use_);
     nb::gil_scoped_release release;
@@ -187,9 +205,9 @@ class PySession {
   }
 
   Vectors hidden(const Ids& ids, const Ids& offsets, const std::optional<Ids>& types, int layers) {
-    const Batch batch = checked(model_.network, ids, offsets, types);
+    const Batch batch = check_batch(model_.network, ids, offsets, types);
     if (layers < 0 || layers > int(model_.network.layers.size())) refuse("there are not so many layers");
-    auto result = made<float, 2>({ids.shape(0), size_t(model_.network.size)});
+    auto result = new_array<float, 2>({ids.shape(0), size_t(model_.network.size)});
     float* data = result.data();
     const InUse in_use(in_use_);
     nb::gil_scoped_release release;

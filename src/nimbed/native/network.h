@@ -1,115 +1,95 @@
-// A BERT-like encoder with 8-bit weights, over ragged batches: no token is computed that was not asked for.
+// A BERT-like encoder with 8-bit weights: sizes, and pointers into an engine file; the arrays belong to others.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "kernels.h"
-#include "team.h"
 
 namespace nimbed {
 
-// y = x W^T + b, packed in panels of 64 output channels. The inputs are in groups, each with a scale of its own, in
-// activations and weights: a few of them are much larger than the others.
+// y = x W^T + b. W is packed in panels of 64 output channels. Its inputs are in groups, each with a scale of its own for
+// a token's activations and for a channel's weights, since a few inputs are much larger than the others.
 struct Linear {
   const int8_t* weights;  // [panels][inputs / 4][64][4]
   const float* scale;     // [panels][groups][64]
-  const float* sum;       // the same
+  const float* sum;       // [panels][groups][64]
   const float* bias;      // [panels][64]
   int panels;
   int inputs;  // multiple of 64
-  int group;   // inputs in one; the last has what is left
+  int group;   // inputs of a group; the last group has what is left
 
+  int outputs() const { return panels * kPanel; }
   int groups() const { return groups_of(inputs, group); }
-  int width_of(int g) const { return g + 1 < groups() ? group : inputs - g * group; }
+  int group_size(int g) const { return std::min(group, inputs - g * group); }
+  int64_t bytes() const { return int64_t(outputs()) * inputs; }  // of the weights: one a multiplication of a token
 
   Panel panel(int i, int g) const {
     const ptrdiff_t at = (ptrdiff_t(i) * inputs + ptrdiff_t(g) * group) * kPanel;
-    const ptrdiff_t next = at + ptrdiff_t(width_of(g)) * kPanel, all = ptrdiff_t(panels) * inputs * kPanel;
-    const ptrdiff_t numbers = (ptrdiff_t(i) * groups() + g) * kPanel;
-    return {weights + at, weights + (next < all ? next : 0), scale + numbers, sum + numbers};
+    const ptrdiff_t next = at + ptrdiff_t(group_size(g)) * kPanel;
+    const ptrdiff_t channel = (ptrdiff_t(i) * groups() + g) * kPanel;
+    return {weights + at, weights + (next < bytes() ? next : 0), scale + channel, sum + channel};
   }
 };
 
-// Heads are computed in groups that fill a panel. `projection` has for each group its panels for q, then k, then v.
+// The four products of a layer in order of execution, and the norms behind the residual sums.
 struct Layer {
-  Linear projection, output, up, down;
-  Norm attention_norm, output_norm;
+  Linear projection;  // width -> for each group of heads its queries, then its keys, then its values
+  Linear output;      // head_groups * group_width -> width
+  Norm attention_norm;
+  Linear up;    // width -> inner
+  Linear down;  // inner -> width
+  Norm output_norm;
 
-  int64_t products() const {
-    int64_t sum = 0;
-    for (const Linear* linear : {&projection, &output, &up, &down}) sum += int64_t(linear->panels) * kPanel * linear->inputs;
-    return sum;
-  }
+  int64_t weight_bytes() const { return projection.bytes() + output.bytes() + up.bytes() + down.bytes(); }
 };
 
 enum class Pooling : int { cls = 0, mean = 1, last = 2, max = 3 };
 
-// What an engine file says; the arrays belong to others.
 struct Network {
-  int size;         // of a token's vector
-  int width;        // the same, padded
+  int size;         // of a token's vector, and of a text's
+  int width;        // size, padded to a multiple of 64
+  int inner;        // width of the feed-forward network
   int head_dim;     // padded to a multiple of 16
-  int group_heads;  // heads in a group
-  int groups;
-  int group_width;  // columns of q (or k, or v) in a group: a multiple of 64
+  int group_heads;  // heads in a group: their queries (or keys, or values) fill whole panels
+  int head_groups;
+  int group_width;  // group_heads * head_dim, padded to a multiple of 64
   int vocabulary;
   int positions;
   int types;
   int padding;  // RoBERTa counts positions from this token's id on, and does not count that token; else -1
   Activation activation;
   Pooling pooling;
-  bool normalise;
+  bool normalize;
   const float* words;           // [vocabulary][width]
   const float* position_table;  // [positions][width]
   const float* type_table;      // [types][width]
-  // MPNet adds a number to each head's scores by distance, [heads][distances], distance 0 in the middle; or nullptr.
+  // MPNet adds a number to each head's scores by distance, [heads][distances()], distance 0 in the middle; or nullptr.
   const float* relative;
   Norm embedding_norm;
   std::vector<Layer> layers;
 
-  int longest() const { return positions - padding - 1; }
-  int distances() const { return int(round_up(2 * size_t(longest()) + 16, 16)); }
-  // Of a token with the weights of one layer.
-  int64_t products() const { return layers.empty() ? 0 : layers[0].products(); }
+  int context_width() const { return head_groups * group_width; }
+  int max_length() const { return positions - padding - 1; }  // tokens of a text
+  int distances() const { return int(round_up(2 * size_t(max_length()) + 16, 16)); }
 };
 
+// Texts, one behind another.
 struct Batch {
   const int32_t* ids;
-  const int32_t* offsets;  // [count + 1]
-  const int32_t* types;    // or nullptr
-  int count;
-};
+  const int32_t* offsets;  // [count + 1], into ids: a slice of a batch has the ids of the whole
+  const int32_t* types;    // [tokens], or nullptr
+  int count;               // of texts
 
-struct Workspace;
-
-// One lane of execution: a team and its memory. Used by one caller at a time.
-class Session {
- public:
-  Session(const Network& network, const Kernels& kernels, RightOfWay& way, int threads, bool in_bulk);
-  ~Session();
-
-  // How many threads there are; fewer than were asked for where the system gave no more.
-  int threads() const { return team_->size(); }
-
-  // A batch is about to come: what sleeps wakes, and the first weights are on their way. From any thread.
-  void expect();
-
-  // Sentence vectors, float [count, size]. The batch must be valid.
-  void run(const Batch& batch, float* out);
-
-  // Token vectors after so many layers (0: the embeddings), float [tokens, size]; for tests.
-  void hidden(const Batch& batch, int layers, float* out);
-
- private:
-  const Network& network_;
-  const Kernels& kernels_;
-  RightOfWay& way_;
-  bool in_bulk_;
-  std::vector<const int8_t*> pages_;  // of weights, in the order in which they are read
-  OfProcess<Team> team_;
-  std::vector<std::unique_ptr<Workspace>> spaces_;
+  int tokens() const { return offsets[count] - offsets[0]; }
+  int length(int text) const { return offsets[text + 1] - offsets[text]; }
+  int row(int text) const { return offsets[text] - offsets[0]; }  // of its first token
+  int longest() const {
+    int longest = 1;
+    for (int text = 0; text < count; ++text) longest = std::max(longest, length(text));
+    return longest;
+  }
 };
 
 }  // namespace nimbed

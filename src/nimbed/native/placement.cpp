@@ -9,7 +9,7 @@ namespace nimbed {
 #if defined(__linux__)
 namespace {
 
-// The logical processors of a processor's core, itself among them: "0,4" or "0-1" in the system's words.
+// The logical processors of a processor's core, itself among them: the system says "0,4" or "0-1".
 cpu_set_t read_core(int processor) {
   cpu_set_t core;
   CPU_ZERO(&core);
@@ -27,11 +27,11 @@ cpu_set_t read_core(int processor) {
   return core;
 }
 
-cpu_set_t without(const cpu_set_t& from, const cpu_set_t& what) {
-  cpu_set_t both, left;
-  CPU_AND(&both, &from, &what);
-  CPU_XOR(&left, &from, &both);
-  return left;
+cpu_set_t difference(const cpu_set_t& from, const cpu_set_t& removed) {
+  cpu_set_t both, result;
+  CPU_AND(&both, &from, &removed);
+  CPU_XOR(&result, &from, &both);
+  return result;
 }
 
 }  // namespace
@@ -41,30 +41,30 @@ const cpu_set_t& Placement::core_of(int processor) {
   return known != cores_.end() ? known->second : cores_.emplace(processor, read_core(processor)).first->second;
 }
 
-void Placement::add(pthread_t thread) {
-  Member member{thread, {}, {}};
-  if (pthread_getaffinity_np(thread, sizeof member.allowed, &member.allowed) != 0) return;
-  member.given = member.allowed;
-  members_.push_back(member);
+void Placement::add(pthread_t handle) {
+  Thread thread{handle, {}, {}};
+  if (pthread_getaffinity_np(handle, sizeof thread.allowed, &thread.allowed) != 0) return;
+  thread.assigned = thread.allowed;
+  threads_.push_back(thread);
 }
 
 void Placement::leave_core_to_caller() {
   const int processor = sched_getcpu();
-  if (processor == processor_ || processor < 0 || processor >= CPU_SETSIZE || members_.empty()) return;
+  if (processor == processor_ || processor < 0 || processor >= CPU_SETSIZE || threads_.empty()) return;
   processor_ = processor;
   const cpu_set_t& core = core_of(processor);
   cpu_set_t alone;
   CPU_ZERO(&alone);
   CPU_SET(processor, &alone);
-  for (Member& member : members_) {
+  for (Thread& thread : threads_) {
     cpu_set_t now;
-    if (pthread_getaffinity_np(member.thread, sizeof now, &now) != 0) continue;
-    if (!CPU_EQUAL(&now, &member.given)) member.allowed = now;  // somebody else has set it
-    cpu_set_t given = without(member.allowed, core);
-    if (size_t(CPU_COUNT(&given)) < members_.size()) given = without(member.allowed, alone);
-    if (size_t(CPU_COUNT(&given)) < members_.size()) given = member.allowed;
-    if (!CPU_EQUAL(&given, &now)) pthread_setaffinity_np(member.thread, sizeof given, &given);
-    pthread_getaffinity_np(member.thread, sizeof member.given, &member.given);  // the system may give less
+    if (pthread_getaffinity_np(thread.handle, sizeof now, &now) != 0) continue;
+    if (!CPU_EQUAL(&now, &thread.assigned)) thread.allowed = now;  // somebody else has set it
+    cpu_set_t assigned = difference(thread.allowed, core);
+    if (size_t(CPU_COUNT(&assigned)) < threads_.size()) assigned = difference(thread.allowed, alone);
+    if (size_t(CPU_COUNT(&assigned)) < threads_.size()) assigned = thread.allowed;
+    if (!CPU_EQUAL(&assigned, &now)) pthread_setaffinity_np(thread.handle, sizeof assigned, &assigned);
+    pthread_getaffinity_np(thread.handle, sizeof thread.assigned, &thread.assigned);  // the system may give less
   }
 }
 #else

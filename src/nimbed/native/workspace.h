@@ -1,4 +1,4 @@
-// The memory that one member of a team computes in.
+// The memory that one thread computes in.
 #pragma once
 
 #include <algorithm>
@@ -9,23 +9,18 @@
 
 namespace nimbed {
 
-constexpr size_t kBlockBytes = 480 << 10;  // of the widest activations of a block of rows: they stay in the L2 cache
-constexpr int kMostRows = 96;
-
 // Memory that grows and is aligned to cache lines. It begins as zeros, which padding that nobody writes must be.
 template <class T>
 class Buffer {
  public:
-  T* at_least(size_t count) {
-    if (count > size_) {
-      std::free(data_);
-      size_ = 0;
-      data_ = static_cast<T*>(std::aligned_alloc(64, round_up(count * sizeof(T), 64)));
-      if (data_ == nullptr) throw std::bad_alloc();
-      std::fill_n(data_, count, T{});
-      size_ = count;
-    }
-    return data_;
+  void reserve(size_t count) {
+    if (count <= size_) return;
+    std::free(data_);
+    size_ = 0;
+    data_ = static_cast<T*>(std::aligned_alloc(64, round_up(count * sizeof(T), 64)));
+    if (data_ == nullptr) throw std::bad_alloc();
+    std::fill_n(data_, count, T{});
+    size_ = count;
   }
   T* get() const { return data_; }
   Buffer() = default;
@@ -38,40 +33,42 @@ class Buffer {
 };
 
 // Rows of activations in 8 bits.
-struct Rounded {
-  Buffer<uint8_t> values;
-  Buffer<RowScale> scales;
+struct QuantizedBuffer {
+  Buffer<uint8_t> values;   // [rows, width]
+  Buffer<RowScale> scales;  // [groups, rows]
 
-  void at_least(size_t rows, size_t width) {
-    values.at_least(rows * width);
-    scales.at_least(rows * groups_of(int(width), kGroup));
+  void reserve(size_t rows, size_t width) {
+    values.reserve(rows * width);
+    scales.reserve(rows * groups_of(int(width), kGroup));
   }
 };
 
-inline int block_rows(const Network& net) {
-  const size_t widest = net.layers.empty() ? kPanel : size_t(net.layers[0].up.panels) * kPanel;
-  const int rows = int(kBlockBytes / (widest * sizeof(float))) / kTile * kTile;
-  return std::clamp(rows, 2 * kTile, kMostRows);
-}
-
-// What one member of a team computes in. What members read of each other is that of rank 0.
+// What threads read of each other lies in the workspace of rank 0.
 struct Workspace {
-  Buffer<float> hidden, heads, scratch, context, mixed, wide, narrow;
-  Rounded input, block;
+  // Of all tokens of a piece.
+  Buffer<float> hidden;    // [tokens, width]: the residual stream
+  QuantizedBuffer normed;  // [tokens, width]: the same, multiplied by the norm's factors, in 8 bits
+  Buffer<float> heads;     // [3, tokens, group_width]: queries, keys and values of a group of heads
+  Buffer<float> scratch;   // of one head's attention
+  Buffer<float> context;   // [tokens, context_width]: what attention gives
+  // Of a block of rows.
+  QuantizedBuffer quantized;       // [rows, context_width or inner]
+  Buffer<float> attention_out;     // [rows, width]
+  Buffer<float> inner;             // [rows, inner]: within the feed-forward network
+  Buffer<float> feed_forward_out;  // [rows, width]
 
-  void prepare(const Network& net, int tokens, int longest) {
-    const size_t rows = size_t(std::min(tokens, block_rows(net)));
-    const size_t context_width = size_t(net.groups) * net.group_width;
-    const size_t wide_width = net.layers.empty() ? kPanel : size_t(net.layers[0].up.panels) * kPanel;
-    hidden.at_least(size_t(tokens) * net.width);
-    input.at_least(tokens, net.width);
-    heads.at_least(3 * size_t(tokens) * net.group_width);
-    scratch.at_least(attention_scratch(longest, net.head_dim));
-    context.at_least(tokens * context_width);
-    mixed.at_least(rows * net.width);
-    wide.at_least(rows * wide_width);
-    narrow.at_least(rows * net.width);
-    block.at_least(rows, std::max({context_width, wide_width, size_t(net.width)}));
+  void reserve(const Network& net, int tokens, int longest, int block_rows) {
+    const size_t all = size_t(tokens), rows = size_t(std::min(tokens, block_rows));
+    const size_t width = size_t(net.width), context_width = size_t(net.context_width()), wide = size_t(net.inner);
+    hidden.reserve(all * width);
+    normed.reserve(all, width);
+    heads.reserve(3 * all * net.group_width);
+    scratch.reserve(attention_scratch(longest, net.head_dim));
+    context.reserve(all * context_width);
+    quantized.reserve(rows, std::max(context_width, wide));
+    attention_out.reserve(rows * width);
+    inner.reserve(rows * wide);
+    feed_forward_out.reserve(rows * width);
   }
 };
 

@@ -1,0 +1,136 @@
+#include "session.h"
+
+#include <algorithm>
+
+namespace nimbed {
+namespace {
+
+// Tokens of a piece, if its texts are short: at most, and where threads take whole pieces of few tokens, at least.
+constexpr int kMaxTokens = 256, kMinTokens = 64;
+
+// The widest activations of a block of rows stay in the L2 cache.
+constexpr size_t kBlockBytes = 480 << 10;
+constexpr int kMaxBlockRows = 96;
+
+// Multiplications in a layer, half of which take about as long as the system needs to wake a thread: a batch of more
+// waits for its threads, since those that come late join between layers.
+constexpr int64_t kWakeMultiplications = 40'000'000;
+
+// What threads fetch while they wait for a batch: pages of so many bytes, 32 MB of them at most.
+constexpr ptrdiff_t kPageBytes = 4096;
+constexpr size_t kMaxPages = (32 << 20) / kPageBytes;
+
+int block_rows(const Network& net) {
+  const int rows = int(kBlockBytes / (size_t(net.inner) * sizeof(float))) / kTile * kTile;
+  return std::clamp(rows, 2 * kTile, kMaxBlockRows);
+}
+
+// Whole texts, of `max_tokens` together or one that is longer.
+std::vector<Batch> pieces_of(const Batch& batch, int max_tokens) {
+  std::vector<Batch> pieces;
+  for (int text = 0; text < batch.count; ++text) {
+    if (pieces.empty() || pieces.back().tokens() + batch.length(text) > max_tokens) {
+      pieces.push_back({batch.ids, batch.offsets + text, batch.types, 0});
+    }
+    ++pieces.back().count;
+  }
+  return pieces;
+}
+
+// The weights' pages that a pass reads first.
+std::vector<const int8_t*> first_pages(const Network& net) {
+  std::vector<const int8_t*> pages;
+  for (const Layer& layer : net.layers) {
+    for (const Linear* linear : {&layer.projection, &layer.output, &layer.up, &layer.down}) {
+      for (ptrdiff_t at = 0; at < linear->bytes() && pages.size() < kMaxPages; at += kPageBytes) {
+        pages.push_back(linear->weights + at);
+      }
+    }
+  }
+  return pages;
+}
+
+// Into the caches; a page beyond the last weights is only a page that nobody needs.
+bool prefetch(const int8_t* page) {
+  for (int i = 0; i < kPageBytes; i += 64) __builtin_prefetch(page + i, 0, 2);
+  return true;
+}
+
+}  // namespace
+
+Session::Session(const Network& network, const Kernels& kernels, QueryPriority& priority, int threads, bool bulk)
+    : network_(network), kernels_(kernels), priority_(priority), bulk_(bulk), pages_(first_pages(network)),
+      pool_(threads, [this](size_t i) { return i < pages_.size() && prefetch(pages_[i]); }) {
+  for (int i = 0; i < pool_->size(); ++i) workspaces_.push_back(std::make_unique<Workspace>());
+}
+
+void Session::expect() {
+  if (!priority_.bulk_running()) pool_->wake();
+}
+
+// Where there are enough pieces, each thread takes whole ones; else threads share the columns of each. Beside bulk work
+// a query has the caller's thread alone: more would wait at barriers for each other's turn on the cores.
+Session::Plan Session::plan(const Batch& batch) const {
+  const int threads = !bulk_ && priority_.bulk_running() ? 1 : pool_->size();
+  Plan plan{threads, pieces_of(batch, kMaxTokens), false, false, block_rows(network_)};
+  if (threads == 1) return plan;
+  const int tokens = batch.tokens(), enough = 2 * threads;
+  auto pieces = pieces_of(batch, std::clamp(tokens / enough, kMinTokens, kMaxTokens));
+  if (int(pieces.size()) >= enough) {
+    plan.pieces = std::move(pieces);
+  } else {
+    plan.share_pieces = true;
+    plan.wait_for_threads = tokens * network_.layers[0].weight_bytes() > kWakeMultiplications;
+  }
+  return plan;
+}
+
+void Session::reserve(const Plan& plan, const Batch& batch) {
+  int tokens = 0;
+  for (const Batch& piece : plan.pieces) tokens = std::max(tokens, piece.tokens());
+  for (auto& workspace : workspaces_) workspace->reserve(network_, tokens, batch.longest(), plan.block_rows);
+}
+
+void Session::run(const Batch& batch, float* out) {
+  const Plan plan = this->plan(batch);
+  reserve(plan, batch);
+  const QueryPriority::Running running(priority_, bulk_);
+  std::atomic<size_t> next_piece{0};
+  const auto job = [&](int rank) { work(plan, batch, rank, next_piece, out); };
+  if (plan.threads == 1) {
+    job(0);
+  } else {
+    pool_->run(job, plan.wait_for_threads);
+  }
+}
+
+// One thread's part of a batch.
+void Session::work(const Plan& plan, const Batch& batch, int rank, std::atomic<size_t>& next_piece, float* out) {
+  const int layers = int(network_.layers.size());
+  const bool shared = plan.share_pieces;
+  for (size_t i = shared ? 0 : next_piece++; i < plan.pieces.size(); i = shared ? i + 1 : next_piece++) {
+    ForwardPass pass = forward(plan, plan.pieces[i], rank);
+    pass.run(layers, int(i) * (layers + 1));
+    if (!shared || rank == 0) pass.pool(out + (plan.pieces[i].offsets - batch.offsets) * network_.size);
+  }
+}
+
+ForwardPass Session::forward(const Plan& plan, const Batch& piece, int rank) {
+  Workspace& own = *workspaces_[rank];
+  const Worker worker = plan.share_pieces ? Worker{own, *workspaces_[0], &*pool_, rank} : Worker{own, own, nullptr, 0};
+  return {network_, kernels_, piece, plan.block_rows, worker, bulk_ ? &priority_ : nullptr};
+}
+
+void Session::hidden(const Batch& batch, int layers, float* out) {
+  const Plan plan{1, pieces_of(batch, kMaxTokens), false, false, block_rows(network_)};
+  reserve(plan, batch);
+  for (const Batch& piece : plan.pieces) {
+    ForwardPass pass = forward(plan, piece, 0);
+    pass.run(layers, 0);
+    for (int t = 0; t < piece.tokens(); ++t, out += network_.size) {
+      std::copy_n(pass.hidden() + ptrdiff_t(t) * network_.width, network_.size, out);
+    }
+  }
+}
+
+}  // namespace nimbed
