@@ -1,6 +1,6 @@
-"""nimbed from end to end on real text: quantise a model, index 30 PEPs with LangChain and with LlamaIndex, ask.
+"""nimbed from end to end on real text: quantize a model, index 30 PEPs with LangChain and LlamaIndex, ask questions.
 
-Then the same texts through HuggingFaceEmbeddings, for the speed. Exits with 1 where retrieval is plainly broken.
+Then it embeds the same texts with HuggingFaceEmbeddings, to compare the speed. It exits with 1 if retrieval is broken.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 BENCHMARKS = HERE.parent / "benchmarks"
 TOP = 3
-# Fewer of the questions answered within the first three means that something is wrong, not that a question is hard.
+# If fewer questions are answered within the first three, something is wrong; it is not that a question is hard.
 MIN_SHARE_FOUND = 0.75
 
 
@@ -84,13 +84,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peps", type=int, default=30, help="how many documents")
     parser.add_argument("--questions", type=int, default=12, help="how many questions")
     parser.add_argument("--texts", type=int, default=192, help="how many texts to compare the speed on")
-    parser.add_argument("--pairs", type=int, default=3, help="how often the two take turns")
+    parser.add_argument("--pairs", type=int, default=3, help="how often each of the two is measured, alternating")
     return parser.parse_args()
 
 
 def build(model: str) -> Path:
-    """The int8 artefact, from the cache where it has been built before."""
-    heading(f"1. Quantise {Path(model).name if Path(model).is_dir() else model} to int8")
+    """The int8 artefact; if it was built before, it comes from the cache."""
+    heading(f"1. Quantize {Path(model).name if Path(model).is_dir() else model} to int8")
     started = time.perf_counter()
     artefact = quantize(model)
     quality = artefact.manifest.quality or {}
@@ -98,14 +98,14 @@ def build(model: str) -> Path:
     print(f"  {artefact.folder.name}: {megabytes:.0f} MB, in {time.perf_counter() - started:.1f} s")
     if quality:
         print(
-            f"  cosine with fp32 on {quality['texts']} texts it was not calibrated with: "
+            f"  cosine with fp32 on {quality['texts']} texts it was not calibrated on: "
             f"mean {quality['mean_cosine']:.4f}, worst {quality['min_cosine']:.4f}"
         )
     return artefact.folder
 
 
 def load_peps(count: int) -> list[Pep]:
-    """Files as the PEP repository has them; the header gives number and title, the body is what is indexed."""
+    """Files as in the PEP repository. Number and title come from the header; the body is indexed."""
     peps = []
     for path in sorted((HERE / "data" / "peps").glob("pep-*.rst"))[:count]:
         header, body = path.read_text(encoding="utf-8").split("\n\n", 1)
@@ -159,7 +159,7 @@ def with_llama_index(model: Path, peps: list[Pep]) -> Index:
 
 
 def timed(framework: str, passages: int, call: Callable[[], object]) -> object:
-    """Run it and say how long it took, and how many passages were longer than the model reads."""
+    """Run it, print how long it took, and print its warnings: some passages are longer than the model reads."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         started = time.perf_counter()
@@ -172,7 +172,7 @@ def timed(framework: str, passages: int, call: Callable[[], object]) -> object:
 
 
 def ask(indexes: list[Index], questions: list[tuple[str, int]]) -> dict[str, int]:
-    """Print the answers; for each framework, how often the expected PEP was among them."""
+    """Print the answers. Returns, for each framework, how often the expected PEP was among them."""
     heading(f"3. Ask {len(questions)} questions (* marks the PEP that answers it)")
     found = {index.framework: 0 for index in indexes}
     for number, (question, expected) in enumerate(questions, start=1):
@@ -187,7 +187,7 @@ def ask(indexes: list[Index], questions: list[tuple[str, int]]) -> dict[str, int
 
 
 def show(answer: Answer, *, is_expected: bool) -> None:
-    """One line: score, number, title, the beginning of the passage."""
+    """Print one line: score, number, title and the beginning of the passage."""
     mark = "*" if is_expected else " "
     title = textwrap.shorten(answer.title, 40, placeholder=" ...")
     text = re.sub(r"^[=~-]+$", "", answer.passage, flags=re.MULTILINE)  # the lines under reStructuredText's headings
@@ -196,7 +196,7 @@ def show(answer: Answer, *, is_expected: bool) -> None:
 
 
 def compare(options: argparse.Namespace, passages: list[str]) -> None:
-    """The benchmark itself, smaller."""
+    """Run the benchmark itself, with fewer texts."""
     sys.path.insert(0, str(BENCHMARKS))
     import _common
     import compare_huggingface

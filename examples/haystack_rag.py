@@ -1,6 +1,6 @@
-"""Retrieval for an LLM with Haystack: index documents, store the pipeline as YAML, and fill a prompt with what answers.
+"""Retrieval for an LLM with Haystack: index documents, store the pipeline as YAML, and fill a prompt with the answers.
 
-pip install "nimbed[haystack,export]"
+pip install "nimbed[haystack]"
 python examples/haystack_rag.py [model folder, artefact folder or hub id]
 """
 
@@ -34,7 +34,7 @@ Question: {{ question }}
 def indexing(model: str, store: InMemoryDocumentStore) -> Pipeline:
     pipeline = Pipeline()
     pipeline.add_component("splitter", DocumentSplitter(split_by="word", split_length=100, split_overlap=10))
-    # The name of the source is embedded with each piece; "chunk" averages over windows in place of cutting long ones.
+    # The name of the source is embedded with each piece. "chunk" averages over windows instead of cutting long pieces.
     embedder = NimbedDocumentEmbedder(model, truncate="chunk", meta_fields_to_embed=["source"])
     pipeline.add_component("embedder", embedder)
     pipeline.add_component("writer", DocumentWriter(store))
@@ -58,7 +58,7 @@ def main(model: str) -> None:
     documents = [Document(content=path.read_text(encoding="utf-8"), meta={"source": path.name}) for path in PEPS]
     written = indexing(model, store).run({"splitter": {"documents": documents}})["writer"]["documents_written"]
 
-    # What was stored as text is the same pipeline again; modules beside Haystack's own must be allowed.
+    # The pipeline is stored as text and loaded again; Haystack wants modules other than its own to be allowed.
     stored = asking(model, store).dumps()
     pipeline = Pipeline.loads(stored, allowed_modules=["nimbed.*"])
     found = pipeline.run({"embedder": {"text": QUESTION}, "prompt": {"question": QUESTION}})

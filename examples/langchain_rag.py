@@ -1,6 +1,6 @@
-"""Retrieval for an LLM with LangChain: split documents, index them, and fill a prompt with what answers a question.
+"""Retrieval for an LLM with LangChain: split documents, index them, and fill a prompt with the answers to a question.
 
-pip install "nimbed[langchain,export]" langchain-text-splitters
+pip install "nimbed[langchain]" langchain-text-splitters
 python examples/langchain_rag.py [model folder, artefact folder or hub id]
 """
 
@@ -37,7 +37,7 @@ def as_context(documents: list[Document]) -> str:
 def main(model: str) -> None:
     splitter = RecursiveCharacterTextSplitter(chunk_size=600, chunk_overlap=60)
     chunks = splitter.split_documents([load(path) for path in PEPS])
-    # Some chunks have more tokens than the model reads; "chunk" averages over windows in place of cutting them.
+    # Some chunks have more tokens than the model reads. "chunk" averages over windows instead of cutting them.
     embeddings = NimbedEmbeddings(model=model, truncate="chunk")
     store = InMemoryVectorStore.from_documents(chunks, embeddings)
     retriever = store.as_retriever(search_kwargs={"k": 2})

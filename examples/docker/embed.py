@@ -1,4 +1,4 @@
-r"""One text a line in, one JSON list of floats a line out; needs nimbed's base install and an artefact, no torch.
+r"""One text per line in, one JSON list of floats per line out. Needs nimbed's base install and an artefact, no torch.
 
 printf 'first text\nsecond text\n' | python embed.py /artefact
 """
