@@ -171,6 +171,13 @@ def test_every_family_is_on_the_page_of_models():
             assert not last or f"`{last}`" in rows[family.name]
 
 
+def test_contributing_says_where_every_folder_is():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = re.findall(r"`(\w+)/`", " ".join(re.findall(r"^\| (`.+?`) \|", text, flags=re.MULTILINE)))
+    package = ROOT / "src" / "nimbed"
+    assert set(listed) == {path.parent.name for kind in ("py", "cpp") for path in package.glob(f"*/*.{kind}")}
+
+
 def test_the_glossary_is_in_order():
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     words = [word.lower() for word in re.findall(r"^\*\*(.+?)\.?\*\*", text, flags=re.MULTILINE)]

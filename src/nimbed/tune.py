@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     Kind = Literal["documents", "queries"]
 
+__all__ = ["TuneReport", "tune"]
+
 CANDIDATES: dict[Kind, tuple[int, ...]] = {"documents": (256, 512, 1024, 2048), "queries": (16, 32, 48)}
 _FIELDS: dict[Kind, str] = {"documents": "tokens_per_thread", "queries": "least_alone"}
 _ROLES: dict[Kind, Role] = {"documents": "document", "queries": "query"}

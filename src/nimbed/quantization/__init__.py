@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nimbed._files.places import expanded
-from nimbed._loading.artefact import is_artefact
+from nimbed._loading.artefact import Artefact, is_artefact, verify_artefact
 from nimbed._loading.auto import choose_for
 from nimbed._loading.build import QualityGate, find_or_build, make_request
 from nimbed._loading.hub import Source, resolve
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
 
-    from nimbed._loading.artefact import Artefact
     from nimbed._loading.build import BuildRequest
     from nimbed._loading.hub import ModelSource
     from nimbed._types import Precision
     from nimbed.spec import SpecOverrides
 
-__all__ = ["Calibration", "QualityGate", "quantize"]
+__all__ = ["Artefact", "Calibration", "QualityGate", "quantize", "verify_artefact"]
 
 
 @dataclass(frozen=True, kw_only=True)
