@@ -1,4 +1,4 @@
-"""Encoder: texts in, vectors out. The pipeline of the whole package, one step a line."""
+"""Encoder: texts in, vectors out."""
 
 from __future__ import annotations
 
@@ -37,33 +37,35 @@ if TYPE_CHECKING:
 __all__ = ["Encoder", "EncoderInfo", "EncoderStats"]
 
 _ROLES = ("document", "query")
-# So few are looked up in the cache on the event loop itself: it takes microseconds.
+# Up to this many are looked up in the cache on the event loop itself, which takes microseconds.
 _FEW_CHARACTERS = 2000
 
 
 class Encoder(OpenModel):
     """A sentence-embedding model on the CPU.
 
-    Usable from many threads and event loops at once. It can be pickled: the copy opens the model when first used;
-    so does a copy inherited by fork.
+    It may be used from many threads and event loops at once, and it can be pickled. A copy, pickled or inherited by
+    fork, opens the model when it is first used.
 
     Args:
         model: hub id, model folder or artefact folder.
-        backend: "native", "openvino", "torch", "ipex" (see ``docs``) or "fake"; "auto" is explained in :attr:`info`.
-        precision: "int8", "fp32" or "bf16"; "auto" takes int8 where the CPU has instructions for it.
-        max_length: tokens that a text keeps, special tokens included; None is the model's own limit.
-        truncate: for longer texts: "warn" and cut, raise an "error", cut in silence ("silent"), or "chunk": embed
-            overlapping windows and average them by token count.
-        dim: keep the first ``dim`` components, then normalise again (Matryoshka); None keeps all.
-        threads: for the engine; None takes what affinity and cgroup quota allow.
-        cache: of vectors, by all that can change them: a size in bytes, the URL of a tier that processes share
-            (``redis://...`` or ``sqlite:///...``), a :class:`nimbed.CacheConfig`, or None for no cache.
-        spec: what to say instead of the model folder (pooling, prompts, normalize).
-        source: revision, file, cache and offline settings.
+        backend: "native", "openvino", "torch", "ipex" (see ``docs/models.md``) or "fake"; "auto" chooses, and
+            :attr:`info` says why.
+        precision: "int8", "fp32" or "bf16"; "auto" takes int8 if the CPU has instructions for it.
+        max_length: how many tokens of a text are kept, special tokens included; None is the model's own limit.
+        truncate: what is done to longer texts. "warn" cuts and warns, "error" raises, "silent" cuts, and "chunk"
+            embeds overlapping windows and averages them by token count.
+        dim: keep the first ``dim`` components, then normalize again (Matryoshka); None keeps all.
+        threads: threads of the engine; None takes what affinity and cgroup quota allow.
+        cache: the cache of vectors, whose keys name everything that can change a vector: a size in bytes, the URL of
+            a tier that processes share (``redis://...`` or ``sqlite:///...``), a :class:`nimbed.CacheConfig`, or None
+            for no cache.
+        spec: pooling, prompts and normalize in place of what the model folder says.
+        source: revision, file, download cache and offline settings.
 
     Raises:
-        ModelNotFoundError: no such folder or hub model.
-        SpecError: the folder holds what cannot be honoured.
+        ModelNotFoundError: there is no such folder or hub model.
+        SpecError: the folder says something that cannot be honoured.
         InputError: a setting cannot be used.
         ArtefactError: the artefact is damaged or cannot be stored.
         MissingExtraError: building needs a package that is not installed.
@@ -134,25 +136,26 @@ class Encoder(OpenModel):
         dtype: Dtype = "float32",
         timeout_s: float | None = None,
     ) -> AnyArray:
-        """Embed texts, with the prompt that the role has.
+        """Embed texts, with the prompt of the role.
 
         Args:
             texts: any number.
-            role: "document" or "query": queries do not wait for documents, and have a prompt of their own.
-            dtype: "float32"; "float16"; "int8", steps of the ranges that the artefact keeps; or "ubinary", a bit for
-                each component above 0, eight a byte. See ``quantize_embeddings`` of sentence-transformers.
-            timeout_s: seconds to wait for the vectors, a full queue included; None, or infinity, waits as long as it
-                takes.
+            role: "document" or "query". Queries do not wait for documents, and have a prompt of their own.
+            dtype: "float32"; "float16"; "int8", steps of the ranges that the artefact keeps; or "ubinary", one bit for
+                each component (1 if it is above 0), eight to a byte. See ``quantize_embeddings`` of
+                sentence-transformers.
+            timeout_s: how many seconds to wait for the vectors, including the wait at a full queue; None or infinity
+                waits as long as it takes.
 
         Returns:
-            ``[len(texts), dim]``, in the order of the texts; ``(0, dim)`` for an empty list. For "ubinary" uint8
+            ``[len(texts), dim]``, in the order of the texts; ``(0, dim)`` for an empty list. For "ubinary" it is uint8
             ``[len(texts), dim / 8]``.
 
         Raises:
             InputTypeError: something is not a string; names the index.
             InputError: a text is not valid Unicode, the role is unknown, the artefact has no such dtype, or
-                ``timeout_s`` is no number from 0 on.
-            TruncationError: a text is too long and the policy is "error".
+                ``timeout_s`` is negative or not a number.
+            TruncationError: a text is too long and ``truncate="error"``.
             EncodeTimeoutError: it took longer than ``timeout_s``.
         """
         until, started = ends_at(timeout_s), time.perf_counter()
@@ -172,7 +175,7 @@ class Encoder(OpenModel):
     @overload
     async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: Dtype) -> AnyArray: ...
     async def aencode(self, texts: Sequence[str], *, role: Role = "document", dtype: Dtype = "float32") -> AnyArray:
-        """As :meth:`encode`; the event loop stays free. Cancelling takes out what has not started."""
+        """As :meth:`encode`, without blocking the event loop. Cancelling removes the texts that have not started."""
         items, started = check_texts(texts), time.perf_counter()
         if self._current() is None:  # a copy that has not opened the model
             import asyncio
@@ -195,7 +198,7 @@ class Encoder(OpenModel):
     @overload
     def encode_query(self, text: str, *, dtype: Dtype, timeout_s: float | None = ...) -> AnyArray: ...
     def encode_query(self, text: str, *, dtype: Dtype = "float32", timeout_s: float | None = None) -> AnyArray:
-        """Embed one query, with the query prompt: ``[dim]``. dtype and errors are those of :meth:`encode`."""
+        """Embed one query with the query prompt. Returns ``[dim]``; dtype and errors are those of :meth:`encode`."""
         return self.encode([check_text(text)], role="query", dtype=dtype, timeout_s=timeout_s).reshape(-1)
 
     @overload
@@ -223,11 +226,11 @@ class Encoder(OpenModel):
     ) -> Iterator[AnyArray]:
         """Embed any number of texts in bounded memory.
 
-        The iterable is read one block ahead of the engine: at most 2 x 512 texts are held.
+        The iterable is read one block ahead of the engine, so at most 2 x 512 texts are held.
 
         Args:
             texts: any iterable of strings.
-            role: whose prompt is used.
+            role: the role whose prompt is used.
             dtype: as in :meth:`encode`.
             progress: show a progress bar on standard error.
 
@@ -270,7 +273,7 @@ class Encoder(OpenModel):
             for first, block in chain(text_blocks(texts), [(0, None)]):
                 call, started = None, time.perf_counter()
                 if block is not None:
-                    # A stream of any length does not drive out of the cache what calls will ask for again.
+                    # A long stream must not evict from the cache what other calls will ask for again.
                     call = Call(core, block, role, first=first, keep=False)
                     call.begin()
                 if waiting is not None:

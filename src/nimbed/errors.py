@@ -5,11 +5,11 @@ Each class is also the built-in that people catch for that kind of fault::
     NimbedError
     ├── InputError (ValueError)            a setting or a text that cannot be used
     │   └── TruncationError                a text is longer than max_length and truncate="error"
-    ├── InputTypeError (TypeError)         not a string where a string is wanted
+    ├── InputTypeError (TypeError)         not a string where a string is expected
     ├── SpecError (ValueError)             a model folder says something that cannot be honoured
     ├── ModelNotFoundError (FileNotFoundError)
     ├── DownloadError (OSError)            the hub could not be reached, or refused
-    ├── ArtefactError (OSError)            half-written, foreign, damaged, or cannot be stored
+    ├── ArtefactError (OSError)            damaged, foreign or incomplete, or cannot be stored
     ├── BuildError (RuntimeError)          building an artefact failed
     │   └── QualityError                   int8 is too far from fp32, and could not be repaired
     ├── MissingExtraError (ImportError)    an optional package is needed; the message has the command
@@ -47,19 +47,19 @@ class NimbedError(Exception):
 
 
 class InputError(NimbedError, ValueError):
-    """A setting or a text cannot be used; the message names it and says what would do."""
+    """A setting or a text cannot be used; the message names it and says what to do."""
 
 
 class TruncationError(InputError):
-    """A text has more tokens than ``max_length`` and the policy is ``truncate="error"``."""
+    """A text has more tokens than ``max_length``, and ``truncate="error"``."""
 
 
 class InputTypeError(NimbedError, TypeError):
-    """Something is not a string (or a list of strings) where one is wanted."""
+    """Something is not a string (or a list of strings) where one is expected."""
 
 
 class SpecError(NimbedError, ValueError):
-    """A model folder holds something that nimbed cannot honour; names the file and the key."""
+    """A model folder says something that nimbed cannot honour; the message names the file and the key."""
 
 
 class ModelNotFoundError(NimbedError, FileNotFoundError):
@@ -67,11 +67,11 @@ class ModelNotFoundError(NimbedError, FileNotFoundError):
 
 
 class DownloadError(NimbedError, OSError):
-    """A download failed for good: retried where that could help, refused otherwise."""
+    """A download failed: it was retried if that could help, or the hub refused."""
 
 
 class ArtefactError(NimbedError, OSError):
-    """An artefact is damaged, foreign or half-written, or cannot be stored where it should be."""
+    """An artefact is damaged, foreign or incomplete, or cannot be stored where it should be."""
 
 
 class BuildError(NimbedError, RuntimeError):
@@ -79,11 +79,11 @@ class BuildError(NimbedError, RuntimeError):
 
 
 class QualityError(BuildError):
-    """int8 outputs are too far from the fp32 ones, also after repair; the message has figures and remedies."""
+    """int8 outputs are too far from the fp32 ones, even after repair; the message has figures and remedies."""
 
 
 class MissingExtraError(NimbedError, ImportError):
-    """An optional dependency is needed; the message holds the command that installs it."""
+    """An optional package is needed; the message has the command that installs it."""
 
 
 class BackendError(NimbedError, RuntimeError):
@@ -99,7 +99,7 @@ class ClosedError(NimbedError, RuntimeError):
 
 
 class EncodeTimeoutError(NimbedError, TimeoutError):
-    """The vectors did not come within ``timeout_s``; what had not started was taken out of the queue."""
+    """The vectors did not come within ``timeout_s``; texts that had not started were removed from the queue."""
 
 
 class FingerprintError(NimbedError, ValueError):

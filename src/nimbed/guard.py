@@ -1,4 +1,4 @@
-"""A guard for vector stores: an index keeps the fingerprint of its vectors, and refuses vectors of another."""
+"""A guard for vector stores: an index keeps the fingerprint of its vectors and refuses vectors of another one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILE_NAME = "nimbed-index.json"
 
 _PREFIX = "nimbed_"
 _FINGERPRINT, _ACCEPTED, _PROMPT = f"{_PREFIX}fingerprint", f"{_PREFIX}accepted", f"{_PREFIX}prompt_"
-# What a fingerprint is made of, as far as it can be read; a stamp has them so that a refusal can say what differs.
+# The readable part of what a fingerprint is made of. A stamp holds it, so that a refusal can say what differs.
 _FACTS = (
     "model", "revision", "backend", "backend_version", "precision", "instruction_set", "dim", "max_length", "pooling",
     "normalize",
@@ -31,13 +31,13 @@ _Value = str | int | float | bool
 
 
 def stamp(embeddings: object) -> dict[str, _Value]:
-    """The fingerprint, and the facts behind it, as flat metadata; every key begins with ``nimbed_``.
+    """The fingerprint and the facts behind it, as flat metadata; every key begins with ``nimbed_``.
 
     Args:
         embeddings: an :class:`nimbed.Encoder`, or an embedder of one of the adapters.
 
     Raises:
-        InputTypeError: it is none of these.
+        InputTypeError: ``embeddings`` is neither.
 
     Example:
         >>> stamp(Encoder("any-name", backend="fake", dim=8))["nimbed_dim"]
@@ -54,22 +54,22 @@ def guard(
 ) -> bool:
     """Refuse an index whose vectors are not comparable with those of ``embeddings``.
 
-    The first call stamps the index: make it when the index is built. Every later call compares.
+    The first call stamps the index: call it when you build the index. Every later call compares.
 
     Args:
         embeddings: an :class:`nimbed.Encoder`, or an embedder of one of the adapters.
-        index: where the stamp is: the folder of the index (``nimbed-index.json`` in it), the one file of an index (a
-            JSON file beside it), a file that ends in ``.json`` (the stamp itself), or a metadata mapping.
-        compatible: the user's word that the vectors may be compared although the fingerprints differ; the stamp
-            remembers it for this fingerprint.
+        index: where the stamp is kept: the folder of the index (``nimbed-index.json`` in it), the index's only file (a
+            JSON file beside it), a path that ends in ``.json`` (the stamp itself), or a mapping of metadata.
+        compatible: you know that the vectors may be compared although the fingerprints differ; the stamp remembers it
+            for this fingerprint.
 
     Returns:
-        Whether the stamp was written or changed. A mapping that is only a copy of a store's metadata must then be
-        put back.
+        Whether the stamp was written or changed. If the mapping is only a copy of a store's metadata, you must then
+        put it back.
 
     Raises:
-        FingerprintError: the index holds vectors of another fingerprint (says what differs and what to do), or its
-            stamp is damaged.
+        FingerprintError: the index holds vectors of another fingerprint (the message says what differs and what to
+            do), or its stamp is damaged.
         InputTypeError: ``embeddings`` or ``index`` is something else.
         InputError: there is no such folder, or the stamp cannot be read or written.
 

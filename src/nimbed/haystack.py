@@ -34,14 +34,14 @@ _EMBEDDER, _RANKER = "sentence-transformers/all-mpnet-base-v2", "cross-encoder/m
 class NimbedTextEmbedder(Embedding):
     """Embeds a query for retrieval, on the CPU; in place of ``SentenceTransformersTextEmbedder``.
 
-    The model is opened on ``warm_up`` or the first run, and then used by any number of threads and event loops.
+    The model is opened on ``warm_up`` or the first run, and may then be used by any number of threads and event loops.
 
     Args:
         model: hub id, model folder or artefact folder.
         backend, precision, max_length, truncate, dim, threads, cache: as in :class:`nimbed.Encoder`.
         pooling, normalize: as in :class:`nimbed.SpecOverrides`.
-        query_instruction, text_instruction: put before queries and documents; None is the model's own prompt,
-            ``""`` is none. Say the same to both embedders: an index has one fingerprint.
+        query_instruction, text_instruction: the prompts, put before queries and documents; None is the model's own,
+            ``""`` is none. Give both embedders the same ones: an index has one fingerprint.
         revision, local_files_only, cache_folder, file_name (its ``file``): as in :class:`nimbed.Source`.
 
     Raises:
@@ -93,7 +93,7 @@ class NimbedTextEmbedder(Embedding):
 
     @component.output_types(embedding=list[float])
     async def run_async(self, text: str) -> dict[str, Any]:
-        """As :meth:`run`; the event loop stays free."""
+        """As :meth:`run`, without blocking the event loop."""
         query = check_text(text)
         await self.warm_up_async()
         return {"embedding": await self._options.aquery(query)}
@@ -105,8 +105,8 @@ class NimbedDocumentEmbedder(Embedding):
 
     Args:
         model and all others: as in :class:`NimbedTextEmbedder`.
-        meta_fields_to_embed: names of metadata that are put before the content, where a document has them.
-        embedding_separator: between these and the content.
+        meta_fields_to_embed: names of metadata fields, put before the content if a document has them.
+        embedding_separator: what separates them from the content.
         progress_bar: show a progress bar.
 
     Raises:
@@ -149,7 +149,7 @@ class NimbedDocumentEmbedder(Embedding):
         """Embed documents with the document prompt.
 
         Returns:
-            ``documents``: copies with their ``embedding``, ``dim`` floats each, in their order.
+            ``documents``: copies with their ``embedding`` of ``dim`` floats, in their order.
 
         Raises:
             InputTypeError: it is not a list of documents; names the item.
@@ -162,7 +162,7 @@ class NimbedDocumentEmbedder(Embedding):
 
     @component.output_types(documents=list[Document])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
-        """As :meth:`run`; the event loop stays free."""
+        """As :meth:`run`, without blocking the event loop."""
         texts = self._options.texts(check_documents(documents))
         await self.warm_up_async()
         vectors = await self._options.adocuments(texts)
@@ -171,7 +171,7 @@ class NimbedDocumentEmbedder(Embedding):
 
 @component
 class NimbedRanker(Opening):
-    """Puts documents in order by what a model says of query and document, on the CPU.
+    """Ranks documents by a model's score of query and document, on the CPU.
 
     In place of ``SentenceTransformersSimilarityRanker``. The model may be a cross-encoder, whose scores are those of
     ``nimbed.Reranker``, or a sentence-embedding model: then the score is the similarity of query and document.
@@ -179,9 +179,9 @@ class NimbedRanker(Opening):
     Args:
         model: hub id, model folder or artefact folder of a cross-encoder or a sentence-embedding model.
         top_k: how many documents are returned.
-        score_threshold: documents with a lower score are left out; None leaves out none.
-        meta_fields_to_embed: names of metadata that are put before the content, where a document has them.
-        embedding_separator: between these and the content.
+        score_threshold: documents with a lower score are left out; None keeps all.
+        meta_fields_to_embed: names of metadata fields, put before the content if a document has them.
+        embedding_separator: what separates them from the content.
         backend, precision, max_length, truncate, threads: as in ``nimbed.Reranker``.
         pooling, normalize, query_instruction, text_instruction: of a sentence-embedding model.
         revision, local_files_only, cache_folder, file_name (its ``file``): as in :class:`nimbed.Source`.
@@ -220,13 +220,13 @@ class NimbedRanker(Opening):
     def run(
         self, query: str, documents: list[Document], top_k: int | None = None, score_threshold: float | None = None
     ) -> dict[str, Any]:
-        """Rank documents; of those that share an id, one is kept.
+        """Rank documents; of documents that share an id, one is kept.
 
         Args:
-            query: what is asked.
+            query: the question.
             documents: any number.
-            top_k: for this run, in place of the component's own.
-            score_threshold: the same.
+            top_k: for this run, instead of the component's own.
+            score_threshold: likewise.
 
         Returns:
             ``documents``: copies with their ``score``, best first; equal scores keep their order.
@@ -246,7 +246,7 @@ class NimbedRanker(Opening):
     async def run_async(
         self, query: str, documents: list[Document], top_k: int | None = None, score_threshold: float | None = None
     ) -> dict[str, Any]:
-        """As :meth:`run`; the event loop stays free."""
+        """As :meth:`run`, without blocking the event loop."""
         if not (candidates := distinct(check_documents(documents))):
             return {"documents": []}
         await self.warm_up_async()
@@ -255,6 +255,6 @@ class NimbedRanker(Opening):
 
     @property
     def reranker(self) -> Any:  # noqa: ANN401 (a Reranker)
-        """The core behind it: its ``kind``, ``info``, ``stats()``. Opens the model where it is not open."""
+        """The reranker itself, with its ``kind``, ``info`` and ``stats()``. Opens the model if it is not open."""
         self.warm_up()
         return self._options.reranker

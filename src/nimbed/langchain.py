@@ -1,4 +1,4 @@
-"""LangChain's ``Embeddings`` over :class:`nimbed.Encoder`; its rerankers are in ``_langchain_rerank``."""
+"""LangChain's ``Embeddings`` over :class:`nimbed.Encoder`; its rerankers are in ``_adapters``."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -65,21 +65,21 @@ _ROLE_NAMES: dict[Role, tuple[str, ...]] = {
 class NimbedEmbeddings(ModelOptions, Embeddings):
     """Embeddings for LangChain, computed by nimbed on the CPU.
 
-    The words of ``HuggingFaceEmbeddings`` mean here what they mean there, so moving over is a change of import;
-    beside them stand nimbed's own words, flat. The model is opened at once. The object may be used by many threads
-    and event loops, copied and pickled (the copy opens the model when first used); its options can't be changed.
+    The arguments of ``HuggingFaceEmbeddings`` mean the same here, so migrating is a change of import. nimbed's own
+    options stand beside them, flat. The model is opened at once. The object may be used by many threads and event
+    loops, copied and pickled (the copy opens the model when it is first used). Its options can't be changed.
 
-    ``model_kwargs``, ``encode_kwargs`` and ``query_encode_kwargs`` are for those who move over: what
+    ``model_kwargs``, ``encode_kwargs`` and ``query_encode_kwargs`` are for those who migrate: what
     sentence-transformers knows is translated (``batch_size`` is accepted without effect, since it can't change a
     vector), or refused by name with what to do instead. A few things differ from ``HuggingFaceEmbeddings``:
 
-    - Prompts go by role, as in sentence-transformers' ``encode_query`` and ``encode_document``: where nothing is said,
-      the folder's own are used, or for well-known families those of the model card. ``query_instruction=""`` and
-      ``text_instruction=""`` turn them off. As there, queries follow ``encode_kwargs`` where ``query_encode_kwargs``
-      is empty.
-    - Newlines in a text are left as they are.
-    - Documents and queries have one width and one normalisation; vectors that ``truncate_dim`` cuts are normalised
-      again where the model normalises.
+    - Prompts depend on the role, as in sentence-transformers' ``encode_query`` and ``encode_document``: unless you give
+      one, the folder's own is used, or for well-known families that of the model card. ``query_instruction=""`` and
+      ``text_instruction=""`` turn them off. As there, queries follow ``encode_kwargs`` if ``query_encode_kwargs`` is
+      empty.
+    - Newlines in a text are kept.
+    - Documents and queries have one width and one normalization; vectors that ``truncate_dim`` cuts are normalized
+      again if the model normalizes.
 
     ``fingerprint`` is the namespace for LangChain's own cache, which knows neither model nor options::
 
@@ -87,20 +87,20 @@ class NimbedEmbeddings(ModelOptions, Embeddings):
             embeddings, store, namespace=embeddings.fingerprint, key_encoder="sha256"
         )
 
-    That cache has no roles: where the model has prompts, give queries a store of their own
+    That cache has no roles: if the model has prompts, give queries a store of their own
     (``query_embedding_cache=other_store``), never ``query_embedding_cache=True``.
 
     Args:
         model_name: hub id, model folder or artefact folder; also ``model``.
         cache_folder: the hub's download cache.
         model_kwargs: arguments of ``SentenceTransformer``.
-        encode_kwargs: arguments of its ``encode`` for documents.
+        encode_kwargs: arguments of its ``encode``, for documents.
         query_encode_kwargs: the same for queries.
         multi_process: must be False: nimbed uses the cores with threads.
         show_progress: show a progress bar while documents are embedded.
         backend, precision, max_length, truncate, dim, threads, cache: as in :class:`nimbed.Encoder`.
         pooling, normalize: as in :class:`nimbed.SpecOverrides`.
-        query_instruction, text_instruction: put before queries and documents.
+        query_instruction, text_instruction: the prompts, put before queries and documents.
         revision, local_files_only, file_name (its ``file``), allow_code: as in :class:`nimbed.Source`.
 
     Raises:
@@ -146,7 +146,7 @@ class NimbedEmbeddings(ModelOptions, Embeddings):
         """Embed texts with the document prompt: one list of ``dim`` floats for each, in their order.
 
         Raises:
-            InputTypeError: something is not a string; names the index.
+            InputTypeError: something is not a string; the message names the index.
             InputError: a text is not valid Unicode.
             TruncationError: a text is too long and ``truncate="error"``.
         """
@@ -157,11 +157,11 @@ class NimbedEmbeddings(ModelOptions, Embeddings):
         return self._query(text)
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """As :meth:`embed_documents`; the event loop stays free."""
+        """As :meth:`embed_documents`, without blocking the event loop."""
         return await self._adocuments(texts, progress=self.show_progress)
 
     async def aembed_query(self, text: str) -> list[float]:
-        """As :meth:`embed_query`; the event loop stays free."""
+        """As :meth:`embed_query`, without blocking the event loop."""
         return await self._aquery(text)
 
 

@@ -1,4 +1,4 @@
-"""LlamaIndex's ``BaseEmbedding`` over :class:`nimbed.Encoder`; its reranker is in ``_llama_index_rerank``."""
+"""LlamaIndex's ``BaseEmbedding`` over :class:`nimbed.Encoder`; its reranker is in ``_adapters``."""
 
 import asyncio
 import hashlib
@@ -58,9 +58,9 @@ _RULES = {
 
 
 class _KeyedStore(BaseKVStore):
-    """The user's store, where LlamaIndex's base class can't use it by its own keys.
+    """The user's store, wrapped so that LlamaIndex's base class can't use it by its own keys.
 
-    The base class looks vectors up by the text alone, so it must find nothing here and leave nothing here;
+    The base class looks vectors up by the text alone, so it must find nothing here and store nothing here;
     :meth:`NimbedEmbedding._cached` uses ``store`` by keys that also name fingerprint and role.
     """
 
@@ -100,37 +100,37 @@ class _KeyedStore(BaseKVStore):
 class NimbedEmbedding(ModelOptions, BaseEmbedding):
     """Embeddings for LlamaIndex, computed by nimbed on the CPU.
 
-    The words of ``HuggingFaceEmbedding`` mean here what they mean there, so moving over is a change of import. The
-    model is opened at once. The object may be used by many threads and event loops, copied, pickled, and made again
-    from ``to_dict``; the options of the model can't be changed. It differs from ``HuggingFaceEmbedding`` in this:
+    The arguments of ``HuggingFaceEmbedding`` mean the same here, so migrating is a change of import. The model is
+    opened at once. The object may be used by many threads and event loops, copied, pickled, and made again from
+    ``to_dict``. The options of the model can't be changed. It differs from ``HuggingFaceEmbedding`` as follows:
 
-    - Where no instruction is given, the folder's own prompts are used, or for well-known families those of the model
-      card; ``""`` turns one off.
-    - ``normalize=False`` gives vectors as they come from the pooling, also where the model folder normalises;
-      ``normalize=None`` takes the folder's word.
+    - If you give no instruction, the folder's own prompts are used, or for well-known families those of the model card;
+      ``""`` turns one off.
+    - ``normalize=False`` gives vectors as they come from the pooling, even if the model folder normalizes;
+      ``normalize=None`` does what the folder says.
     - Models are downloaded to the hub's own cache; ``cache_folder=llama_index.core.utils.get_cache_dir()`` finds those
       that ``HuggingFaceEmbedding`` fetched.
 
-    ``IngestionPipeline.run(num_workers=n)`` opens the model in each of ``n`` processes. Say ``num_workers=n`` here too:
-    where ``threads`` is None, an embedding that is opened in a child process takes one n-th of the cores, and
-    ``encoder.info.reasons["threads"]`` says so. One process, which takes them all, is as fast.
+    ``IngestionPipeline.run(num_workers=n)`` opens the model in each of ``n`` processes. Give ``num_workers=n`` here
+    too: if ``threads`` is None, an embedding that is opened in a child process then takes one n-th of the cores, and
+    ``encoder.info.reasons["threads"]`` says so. A single process, which takes all cores, is as fast.
 
     One ``embeddings_cache`` may serve several models, and queries and documents: its keys (in the store's collection
-    ``"embeddings"``) name the fingerprint and the role beside a hash of the text. The field is a view of the store that
-    was given, which is ``embeddings_cache.store``.
+    ``"embeddings"``) name the fingerprint, the role and a hash of the text. The field is a view of the store that you
+    gave, which is ``embeddings_cache.store``.
 
     Args:
         model_name: hub id, model folder or artefact folder; also ``model``.
         max_length, backend, precision, truncate, dim, threads, cache: as in :class:`nimbed.Encoder`.
-        query_instruction, text_instruction: put before queries and documents, as they are.
+        query_instruction, text_instruction: the prompts, put before queries and documents as they are.
         pooling, normalize: as in :class:`nimbed.SpecOverrides`.
         revision, local_files_only, cache_folder, file_name (its ``file``), allow_code: as in :class:`nimbed.Source`.
-        embed_batch_size: texts that LlamaIndex hands over at once; batches are planned over all of them.
+        embed_batch_size: how many texts LlamaIndex hands over at once; batches are planned over all of them.
         callback_manager, rate_limiter: LlamaIndex's own.
-        num_workers: of LlamaIndex's asynchronous calls, and the processes that share the cores (see above).
-        embeddings_cache: a store of LlamaIndex's for vectors, such as ``SimpleKVStore``.
+        num_workers: workers of LlamaIndex's asynchronous calls, and the processes that share the cores (see above).
+        embeddings_cache: a LlamaIndex store for vectors, such as ``SimpleKVStore``.
         show_progress_bar: show a progress bar while documents are embedded.
-        model_kwargs: arguments of ``SentenceTransformer``, for those who move over: translated, or refused by name.
+        model_kwargs: arguments of ``SentenceTransformer``, for those who migrate: translated, or refused by name.
 
     Raises:
         InputError: an option cannot be used, contradicts another, or is unknown.
@@ -198,14 +198,14 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 (LlamaIndex's signature)
         """The options, and the fingerprint.
 
-        LlamaIndex's ingestion cache looks vectors up by this: the same options give other vectors where ``"auto"``
-        chooses otherwise or the model's files have changed, and the fingerprint tells.
+        LlamaIndex's ingestion cache looks vectors up by this. The same options give other vectors if ``"auto"`` chooses
+        differently or the model's files have changed; the fingerprint tells them apart.
         """
         return {**super().to_dict(**kwargs), "fingerprint": self.fingerprint}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:  # noqa: ANN401 (LlamaIndex's signature)
-        """An embedding with the options of :meth:`to_dict`; its fingerprint is its own."""
+        """An embedding with the options of :meth:`to_dict`; its fingerprint is computed again."""
         return super().from_dict({name: value for name, value in data.items() if name != "fingerprint"}, **kwargs)
 
     def get_text_embedding_batch(
@@ -223,7 +223,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         show_progress: bool = False,
         **kwargs: Any,  # noqa: ANN401 (LlamaIndex's signature)
     ) -> list[list[float]]:
-        """As :meth:`get_text_embedding_batch`; the event loop stays free."""
+        """As :meth:`get_text_embedding_batch`, without blocking the event loop."""
         return await super().aget_text_embedding_batch(self._listed(texts), show_progress, **kwargs)
 
     def _get_query_embedding(self, query: str) -> list[float]:
@@ -248,7 +248,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         return await self._acached(texts, "document", partial(self._adocuments, progress=self.show_progress_bar))
 
     def _listed(self, texts: object) -> list[str]:
-        """Checked before the base class takes it apart, which iterates over whatever it is given."""
+        """Checked before the base class, which iterates over whatever it is given."""
         with advising_in(self._words):
             return check_texts(texts)
 

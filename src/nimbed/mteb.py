@@ -1,4 +1,4 @@
-"""Any MTEB task on a nimbed encoder.
+"""Run any text task of MTEB on a nimbed encoder.
 
     import mteb
     from nimbed import Encoder
@@ -40,8 +40,8 @@ class MtebEncoder(AbsEncoder):
     Vectors are compared by cosine.
 
     Args:
-        encoder: open; whoever made it closes it.
-        name: ``organisation/model``, under which mteb files the results; None makes one of the encoder's model.
+        encoder: an open encoder, which you close yourself.
+        name: ``organisation/model``, under which mteb files the results; None makes one from the encoder's model.
 
     Example:
         >>> from nimbed import Encoder
@@ -65,7 +65,7 @@ class MtebEncoder(AbsEncoder):
     ) -> Float32Array:
         """Vectors of the texts in mteb's batches, float32 ``[texts, dim]``.
 
-        ``show_progress_bar`` is honoured; ``batch_size`` is not needed, as nimbed plans its own batches.
+        ``show_progress_bar`` is honoured; ``batch_size`` is ignored, since nimbed plans its own batches.
         """
         role: Role = "query" if prompt_type is PromptType.query else "document"
         progress = bool(kwargs.get("show_progress_bar", False))
@@ -79,7 +79,7 @@ def _texts(batches: DataLoader[BatchedInput]) -> Iterator[str]:
 
 
 def _meta(encoder: Encoder, name: str | None) -> ModelMeta:
-    """What mteb records of a model. The revision is the fingerprint: results of other vectors are kept apart."""
+    """What mteb records about a model. The revision is the fingerprint, so results of other vectors are kept apart."""
     info = encoder.info
     model = info.model.rstrip("/").rpartition("/")[2] or "model"
     return ModelMeta(

@@ -1,4 +1,4 @@
-"""OpenTelemetry metrics and spans of :class:`nimbed.Encoder`, through the API alone: the program brings the SDK."""
+"""OpenTelemetry metrics and spans of :class:`nimbed.Encoder`, through the API alone: your program brings the SDK."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class _Series(NamedTuple):
-    """A metric of each encoder; ``path`` says where in its stats the number is."""
+    """A metric of each encoder; ``path`` says where its number is in the stats."""
 
     kind: Literal["counter", "gauge", "up_down_counter"]
     name: str
@@ -79,24 +79,24 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     tracer_provider: TracerProvider | None = None,
 ) -> Callable[[], None]:
-    """Report what an encoder does.
+    """Report what an encoder does, as metrics and spans.
 
     Metrics are read from ``encoder.stats()`` when they are collected. Each batch is a span ``nimbed.batch``, a trace of
     its own because it holds the texts of many callers, and a value of the histogram ``nimbed.batch.duration``, in
     seconds. Spans end on the engine's thread, before the callers get their vectors: use a ``BatchSpanProcessor``, so
     that no export happens there.
 
-    The encoder is not kept alive by it, only by the function returned. A closed encoder keeps its metrics, but for
-    those of its cache, which is gone.
+    Only the function that is returned keeps the encoder alive. A closed encoder keeps its metrics, except those of its
+    cache, which is gone.
 
     Args:
-        encoder: to be read and heard.
-        name: value of the attribute ``nimbed.encoder``.
-        meter_provider: of the metrics; None takes the program's.
-        tracer_provider: of the spans; None takes the program's.
+        encoder: the encoder to report on.
+        name: the value of the attribute ``nimbed.encoder``.
+        meter_provider: the provider of the metrics; None takes the program's.
+        tracer_provider: the provider of the spans; None takes the program's.
 
     Returns:
-        a function that ends it; called again, it does nothing.
+        A function that ends the reporting; called again, it does nothing.
 
     Raises:
         InputError: another encoder reports to this meter provider by the same name.
@@ -122,7 +122,7 @@ def instrument(
 
 
 class _Observed:
-    """The encoders that one meter provider hears of."""
+    """The encoders that report to one meter provider."""
 
     def __init__(self, meter: Meter) -> None:
         self._encoders: dict[str, weakref.ref[Encoder]] = {}
@@ -145,7 +145,7 @@ class _Observed:
         )
 
     def add(self, encoder: Encoder, name: str) -> Callable[[], object]:
-        """Observe one more; the function returned takes it away."""
+        """Observe one more encoder; the function returned removes it."""
         with self._lock:
             if name in self._encoders and self._encoders[name]() is not None:
                 raise InputError(f"name={name!r} is in use here; give each encoder a name of its own")
@@ -171,7 +171,7 @@ class _Observed:
 
 
 class _Program:
-    """Stands for the provider that the program sets, before and after it does."""
+    """Stands for the provider that the program sets, before and after it is set."""
 
 
 _PROGRAM = _Program()
@@ -180,7 +180,7 @@ _lock = threading.Lock()
 
 
 def _observed_by(provider: MeterProvider | None) -> _Observed:
-    """The one of this provider: where an instrument is made a second time, SDKs drop its callbacks in silence."""
+    """The one of this provider: if an instrument is made twice, SDKs silently drop the second one's callbacks."""
     programs = metrics.get_meter_provider()
     provider = programs if provider is None else provider
     with _lock:
@@ -210,7 +210,7 @@ def _report(name: str, tracer: Tracer, duration: Histogram, record: BatchRecord)
 
 
 def _number(stats: EncoderStats, path: str) -> int | None:
-    """The number at a path of attributes, or None where there is no cache or no tier."""
+    """The number at a path of attributes, or None if there is no cache or no tier."""
     value: Any = stats
     for field in path.split("."):
         if value is None:

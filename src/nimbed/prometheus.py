@@ -25,7 +25,7 @@ _LATENCY = "nimbed_latency_seconds"
 
 
 class _Series(NamedTuple):
-    """A metric of each encoder; ``path`` says where in its stats the number is."""
+    """A metric of each encoder; ``path`` says where its number is in the stats."""
 
     name: str
     path: str
@@ -62,14 +62,15 @@ _GAUGES = (
 class EncoderCollector(Collector):
     """The counts of one encoder or several, under the label ``encoder``.
 
-    Nothing is counted or kept for it: an encoder is asked when Prometheus asks. It is held weakly, and its series end
-    when it is garbage. A closed encoder keeps its series, but for those of its cache, which is gone.
+    Nothing extra is counted or kept: the encoder's stats are read when Prometheus scrapes. The encoder is held by a
+    weak reference, and its series end when it is garbage-collected. A closed encoder keeps its series, except those of
+    its cache, which is gone.
 
-    A registry takes one collector: further encoders are given to :meth:`add`.
+    A registry takes one collector; give further encoders to :meth:`add`.
 
     Args:
-        encoder: to be read.
-        name: value of the label ``encoder``.
+        encoder: the encoder to read.
+        name: the value of the label ``encoder``.
 
     Example:
         >>> from nimbed import Encoder
@@ -86,17 +87,17 @@ class EncoderCollector(Collector):
         self.add(encoder, name=name)
 
     def add(self, encoder: Encoder, *, name: str) -> None:
-        """Read this encoder, too.
+        """Read this encoder too.
 
         Raises:
-            InputError: another encoder has the name.
+            InputError: another encoder has this name.
         """
         if name in self._encoders and self._encoders[name]() is not None:
             raise InputError(f"name={name!r} is another encoder's; give each encoder a name of its own")
         self._encoders[name] = weakref.ref(encoder)
 
     def describe(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """All families that can come, without samples: a registry refuses a second collector by their names."""
+        """All possible families, without samples. A registry uses their names to refuse a second collector."""
         for one in _COUNTERS:
             yield CounterMetricFamily(one.name, one.help, labels=["encoder"])
         for one in _GAUGES:
@@ -109,7 +110,7 @@ class EncoderCollector(Collector):
         )
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """What the encoders have counted until now; without the families that have no samples."""
+        """What the encoders have counted so far, without the families that have no samples."""
         alive = [(name, encoder) for name, ref in tuple(self._encoders.items()) if (encoder := ref()) is not None]
         stats = {name: encoder.stats() for name, encoder in alive}
         *families, latency = self.describe()
@@ -125,7 +126,7 @@ class EncoderCollector(Collector):
 
 
 def _number(stats: EncoderStats, path: str) -> float | None:
-    """The number at a path of attributes, or None where there is no cache or no tier."""
+    """The number at a path of attributes, or None if there is no cache or no tier."""
     value: Any = stats
     for field in path.split("."):
         if value is None:

@@ -34,36 +34,36 @@ Kind = Literal["bi-encoder", "cross-encoder"]
 
 @dataclass(frozen=True)
 class RankedDocument:
-    """A document's place in the list that was given, and its score."""
+    """A document's index in the list that was given, and its score."""
 
     index: int
     score: float
 
 
 class Reranker:
-    """Scores documents against a query, on the CPU; the higher, the better they fit.
+    """Scores documents against a query, on the CPU; a higher score is a better match.
 
     A cross-encoder (``*ForSequenceClassification`` with one label, such as BGE-reranker or MS MARCO MiniLM) reads query
-    and document together; its score is what sentence-transformers' ``CrossEncoder`` gives. A sentence-embedding model
-    (bi-encoder) embeds both, with its prompts, and the score is the similarity that its authors name. Which of the two
-    a model is, its own files tell: :attr:`kind`.
+    and document together; its score is that of sentence-transformers' ``CrossEncoder``. A sentence-embedding model
+    (bi-encoder) embeds both, with its prompts, and the score is the similarity that its authors name. The model's own
+    files say which of the two it is: :attr:`kind`.
 
-    Usable from many threads and event loops at once. It can be pickled: the copy opens the model when first used;
-    so does a copy inherited by fork.
+    It may be used from many threads and event loops at once, and it can be pickled. A copy, pickled or inherited by
+    fork, opens the model when it is first used.
 
     Args:
         model: hub id, model folder or artefact folder.
         backend, precision, threads, source: as in :class:`nimbed.Encoder`.
-        max_length: tokens that a pair keeps (with a bi-encoder, a text), special tokens included; None is the model's
-            own limit.
-        truncate: for longer ones: cut in silence ("silent"), "warn" and cut, or raise an "error"; a bi-encoder also
-            knows "chunk". Of a pair the longer text is cut, which is the document unless the query has more than half
-            of the tokens (transformers' "longest_first").
-        spec: what to say instead of a bi-encoder's folder (pooling, prompts, normalize).
+        max_length: how many tokens of a pair (with a bi-encoder, of a text) are kept, special tokens included; None is
+            the model's own limit.
+        truncate: what is done to longer ones. "silent" cuts, "warn" cuts and warns, "error" raises; a bi-encoder also
+            has "chunk". The longer text of a pair is cut, which is the document unless the query has more than half of
+            the tokens (transformers' "longest_first").
+        spec: pooling, prompts and normalize in place of what a bi-encoder's folder says.
 
     Raises:
-        ModelNotFoundError: no such folder or hub model.
-        SpecError: the model is neither of the two, or its folder holds what cannot be honoured.
+        ModelNotFoundError: there is no such folder or hub model.
+        SpecError: the model is neither of the two, or its folder says something that cannot be honoured.
         InputError: a setting cannot be used.
         ArtefactError: the artefact is damaged or cannot be stored.
         MissingExtraError: building needs a package that is not installed.
@@ -117,21 +117,21 @@ class Reranker:
             float32 ``[len(documents)]``, in the documents' order.
 
         Raises:
-            InputTypeError: the query is not a string, or documents are not a list of strings; names the index.
+            InputTypeError: the query is not a string, or documents are not a list of strings; says which.
             InputError: a text is not valid Unicode.
-            TruncationError: a pair is too long and the policy is "error".
+            TruncationError: a pair is too long and ``truncate="error"``.
         """
         return self._model.score(_pairs_with(query, documents))
 
     async def ascores(self, query: str, documents: Sequence[str]) -> Float32Array:
-        """As :meth:`scores`; the event loop stays free. Cancelling takes out what has not started."""
+        """As :meth:`scores`, without blocking the event loop. Cancelling removes the pairs that have not started."""
         return await self._model.ascore(_pairs_with(query, documents))
 
     def rank(self, query: str, documents: Sequence[str], *, top_k: int | None = None) -> list[RankedDocument]:
-        """The documents' places and scores, best first; equal scores keep their order. Raises as :meth:`scores`.
+        """Indexes and scores of the documents, best first; equal scores keep their order. Raises as :meth:`scores`.
 
         Args:
-            query: what is asked.
+            query: the question.
             documents: any number.
             top_k: how many are returned; None returns all.
         """
@@ -139,7 +139,7 @@ class Reranker:
         return _ranked(self.scores(query, documents), top_k)
 
     async def arank(self, query: str, documents: Sequence[str], *, top_k: int | None = None) -> list[RankedDocument]:
-        """As :meth:`rank`; the event loop stays free."""
+        """As :meth:`rank`, without blocking the event loop."""
         _check_top_k(top_k)
         return _ranked(await self.ascores(query, documents), top_k)
 
@@ -148,12 +148,12 @@ class Reranker:
         return self._model.score(_checked_pairs(pairs))
 
     def stats(self) -> EncoderStats:
-        """Counts since the reranker was made (in this process); each pair counts as a text."""
+        """Counts since the reranker was made in this process; each pair counts as a text."""
         return self._model.stats()
 
     @property
     def kind(self) -> Kind:
-        """Whether query and document are read together ("cross-encoder") or each alone ("bi-encoder")."""
+        """Whether query and document are read together ("cross-encoder") or separately ("bi-encoder")."""
         return self._model.kind
 
     @property
@@ -163,11 +163,11 @@ class Reranker:
 
     @property
     def fingerprint(self) -> str:
-        """Hash over all that can change a score."""
+        """Hash over everything that can change a score."""
         return self.info.fingerprint
 
     def close(self) -> None:
-        """Stop the worker and give the model's memory back; later calls raise ClosedError."""
+        """Stop the workers and free the model's memory; later calls raise ClosedError."""
         self._model.close()
 
     def __enter__(self) -> Reranker:
@@ -181,7 +181,7 @@ class Reranker:
 
 
 class _CrossEncoder(OpenModel):
-    """Pairs through the pipeline that texts take."""
+    """Pairs, through the same pipeline as texts."""
 
     kind: Kind = "cross-encoder"
 
@@ -208,7 +208,7 @@ class _CrossEncoder(OpenModel):
 
 
 class _BiEncoder(Encoder):
-    """Texts one by one, each distinct one once, and the similarity of their vectors."""
+    """Texts one by one, each distinct text once, and the similarity of their vectors."""
 
     kind: Kind = "bi-encoder"
 

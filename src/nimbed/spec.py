@@ -29,12 +29,12 @@ _GRAPH_FILES = ("openvino/*.xml", "onnx/*.onnx", "*.xml", "*.onnx")
 
 @dataclass(frozen=True, kw_only=True)
 class SpecOverrides:
-    """What the user says instead of the model folder.
+    """Settings that take precedence over what the model folder says.
 
     Attributes:
-        pooling: "cls", "lasttoken", "max", "mean" or "weightedmean"; None takes the folder's word.
-        prompts: by role ("query", "document"); an empty string turns a prompt off.
-        normalize: whether vectors have L2 norm 1; None takes the folder's word.
+        pooling: "cls", "lasttoken", "max", "mean" or "weightedmean"; None does what the folder says.
+        prompts: prompts by role ("query", "document"); an empty string turns a prompt off.
+        normalize: whether vectors have L2 norm 1; None does what the folder says.
     """
 
     pooling: Pooling | None = None

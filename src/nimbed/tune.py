@@ -1,6 +1,6 @@
-"""Which batch shapes suit this machine: candidates take turns on the real engine, and the winner is kept.
+"""Which batch shapes suit this machine: candidates alternate on the real engine, and the fastest is kept.
 
-Shapes alone are tuned: they move speed, and no vector by more than its last bits.
+Only shapes are tuned. They change speed, and no vector by more than its last bits.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FIELDS: dict[Kind, str] = {"documents": "tokens_per_thread", "queries": "least_
 _ROLES: dict[Kind, Role] = {"documents": "document", "queries": "query"}
 _SAMPLE: dict[Kind, int] = {"documents": 64, "queries": 60}
 _LEAST_ROUNDS = 5
-# Less than this is noise, and so is what holds in fewer of the rounds: the default stays.
+# A smaller gain, or a gain in fewer of the rounds, is noise: the default stays.
 _WORTH, _SURE = 1.03, 0.8
 
 
@@ -55,7 +55,7 @@ class TuneReport:
     Attributes:
         tuning: the winners together.
         seconds: "documents" or "queries" -> candidate -> seconds of each round; the default is the first.
-        path: of the profile.
+        path: the profile's file.
     """
 
     tuning: Tuning
@@ -63,7 +63,7 @@ class TuneReport:
     path: Path
 
     def to_markdown(self) -> str:
-        """A line for each candidate: how many times as fast as the default."""
+        """One line for each candidate: how many times as fast as the default it is."""
         lines = ["| | candidate | times the default's speed | rounds |", "|---|---|---|---|"]
         for kind, candidates in self.seconds.items():
             default = next(iter(candidates.values()))
@@ -80,16 +80,16 @@ def tune(
     texts: Texts | None = None,
     progress: bool = False,
 ) -> TuneReport:
-    """Measure batch shapes for a model on this machine; encoders opened from then on use the best.
+    """Measure batch shapes for a model on this machine; encoders that are opened from then on use the best ones.
 
-    A candidate takes the default's place where it is 3 % faster in the median of its rounds, and faster in four of
-    five of them. The profile holds for this artefact, this CPU and this number of threads.
+    A candidate replaces the default if it is 3 % faster in the median of its rounds, and faster in four of five of
+    them. The profile is valid for this artefact, this CPU and this number of threads.
 
     Args:
-        model: hub id, model folder or artefact folder; its artefact is built where it is missing.
-        threads: of the engine; None is the machine's plan.
-        seconds: that measuring may take, opening not counted.
-        texts: what is embedded; None takes what nimbed ships.
+        model: hub id, model folder or artefact folder; its artefact is built if it is missing.
+        threads: threads of the engine; None takes what ``nimbed doctor`` says.
+        seconds: how long measuring may take, without opening the model.
+        texts: the texts to embed; None takes those that nimbed ships.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -138,7 +138,7 @@ class _Tuner:
         }
 
     def rounds(self, kind: Kind, tunings: Sequence[Tuning], seconds: float, *, progress: bool) -> list[list[float]]:
-        """Seconds of each round, A B C A B C, as many as there is time for; one goes before them."""
+        """Seconds of each round, A B C A B C, as many rounds as there is time for, after one that does not count."""
         backends = [open_backend("openvino", replace(self._request, tuning=t)) for t in tunings]
         schedulers = [Scheduler(b.session(), b.shapes, b.bulk(), self._dim, on_batch=lambda _: None) for b in backends]
         for scheduler in schedulers:
@@ -172,7 +172,7 @@ def _gain(default: Sequence[float], took: Sequence[float]) -> float:
 
 
 def _winner(took: Sequence[Sequence[float]]) -> int:
-    """Number of the fastest candidate, or 0 for the default where none is surely faster."""
+    """Number of the fastest candidate, or 0 (the default) if none is surely faster."""
     default = took[0]
     sure = [0]
     for number, some in enumerate(took):

@@ -36,10 +36,11 @@ class Source:
         revision: branch, tag or commit of a hub repository; None is its main branch. The commit is recorded.
         local_files_only: never touch the network (HF_HUB_OFFLINE=1 does the same).
         cache_folder: the hub's download cache; None is the hub's own default.
-        file: the graph to use, relative to the model folder, such as "openvino/openvino_model_qint8_quantized.xml";
-            None takes an OpenVINO file, an ONNX file or safetensors, in this order.
-        allow_code: run a TorchScript file that nimbed did not write on this machine (backend="ipex"): TorchScript is
-            code, so say so only where you trust its author.
+        file: the network's file, relative to the model folder, such as
+            "openvino/openvino_model_qint8_quantized.xml"; None takes an OpenVINO file, an ONNX file or safetensors, in
+            this order.
+        allow_code: run a TorchScript file that nimbed did not write on this machine (backend="ipex"). TorchScript is
+            code: allow it only if you trust its author.
     """
 
     revision: str | None = None

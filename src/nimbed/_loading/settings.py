@@ -33,15 +33,15 @@ class CacheConfig:
     ``stats()``.
 
     Attributes:
-        size_bytes: most memory for vectors in this process, in bytes.
-        url: of a second tier that processes share: ``redis://host:port/db``, or ``sqlite:///path/to/file``
-            (``sqlite:////absolute/path``); None has none. It may slow a call by ``2 * timeout_s`` at most, and an
-            embedding never fails for it.
-        ttl_s: seconds that the shared tier keeps a vector; None keeps it.
-        timeout_s: seconds; no attempt at the shared tier begins later than this.
-        key: a secret of 16 bytes or more that all who share the tier have. What the tier holds is signed with it, and
-            what is not is computed anew: without one, who can write to the tier can put vectors of their own there.
-            None takes ``NIMBED_CACHE_KEY``, where it is set.
+        size_bytes: the memory that vectors may take in this process, in bytes.
+        url: the URL of a second tier that processes share: ``redis://host:port/db``, or ``sqlite:///path/to/file``
+            (``sqlite:////absolute/path``); None means no such tier. It slows a call by ``2 * timeout_s`` at most, and
+            its failures never fail an embedding call.
+        ttl_s: how many seconds the shared tier keeps a vector; None keeps it for good.
+        timeout_s: no attempt at the shared tier begins later than this many seconds after the first.
+        key: a secret of 16 bytes or more, the same for all who share the tier. Values in the tier are signed with it,
+            and a value that is not is computed again. Without a key, whoever can write to the tier can put vectors of
+            their own there. None takes ``NIMBED_CACHE_KEY``, if it is set.
         signed: never use the tier without a key.
     """
 
@@ -152,26 +152,26 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderInfo:
-    """What an Encoder or Reranker uses, and why.
+    """What an Encoder or Reranker uses, and why it was chosen.
 
     Attributes:
         model: hub id or folder name.
         revision: commit, for a hub model.
         backend: the engine; ``backend_version`` its version.
-        precision: of the arithmetic.
-        instruction_set: the best that this CPU has for int8.
-        threads: that the engine takes.
-        dim: width of the vectors; 1 where scores come out.
-        max_length: tokens that a text keeps, special tokens included.
-        truncate: what happens to longer texts.
+        precision: the precision of the arithmetic.
+        instruction_set: the best instruction set for int8 that this CPU has.
+        threads: how many threads the engine takes.
+        dim: width of the vectors; 1 for scores.
+        max_length: how many tokens of a text are kept, special tokens included.
+        truncate: what is done to longer texts.
         pooling: how token vectors become one.
         normalize: whether vectors have L2 norm 1.
-        prompts: by role.
-        similarity: as the model's authors name it.
+        prompts: the prompts by role.
+        similarity: the similarity function that the model's authors name.
         artefact: the folder that is run.
-        quality: measured against fp32 when the artefact was built; None where it was not quantised here.
+        quality: measured against fp32 when the artefact was built; None if nimbed did not quantize it.
         fingerprint: see :attr:`nimbed.Encoder.fingerprint`.
-        reasons: for each choice that was made for the user, why.
+        reasons: for each choice that nimbed made for you, why.
     """
 
     model: str

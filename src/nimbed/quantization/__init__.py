@@ -1,4 +1,4 @@
-"""From a model folder to an artefact: export, calibrate, quantise, measure, publish.
+"""From a model folder to an artefact: export, calibrate, quantize, measure, publish.
 
 ``_process`` is what the build process runs that :func:`quantize` and :class:`nimbed.Encoder` start.
 """
@@ -38,12 +38,12 @@ class Calibration:
     """Which texts set the ranges of int8 activations.
 
     Attributes:
-        texts: the user's own texts, or a file of them: ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet`` (extra "parquet")
-            or ``.txt``, also ``.gz``; None: those that nimbed ships, in English and Chinese. Texts like those to be
-            embedded serve best.
-        text_field: the key or column of a file that holds the text.
-        count: how many are used, chosen by length; each whole and as a short excerpt.
-        seed: of that choice.
+        texts: your own texts, or a file of them: ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet`` (extra "parquet") or
+            ``.txt``, also ``.gz``. None takes those that nimbed ships, in English and Chinese. Texts like those that
+            you will embed are best.
+        text_field: the key or column of the file that holds the text.
+        count: how many texts are used, chosen by length; each whole and as a short excerpt.
+        seed: the seed of that choice.
     """
 
     texts: Sequence[str] | str | PathLike[str] | None = None
@@ -77,25 +77,25 @@ def quantize(
         precision: "int8" or "fp32".
         calibration: texts for the ranges of activations and of the vectors' components; None uses an extract that
             nimbed ships. An fp32 artefact has ranges (for ``dtype="int8"``) only where texts are given.
-        spec: what to say instead of the model folder (pooling, prompts, normalize).
-        source: revision, file, cache and offline settings.
-        gate: how close int8 must be to fp32; layers go back to fp32 until it is. None is the default thresholds.
-        force: publish an artefact that fails its gate; its manifest says so for ever, and Encoder warns.
+        spec: pooling, prompts and normalize in place of what the model folder says.
+        source: revision, file, download cache and offline settings.
+        gate: how close int8 must be to fp32; layers return to fp32 until it is. None takes the default thresholds.
+        force: publish the artefact even if it fails its gate; its manifest says so for good, and Encoder warns.
         progress: show a progress bar on standard error.
-        backend: the engine that the artefact is for; "auto" is the one that :class:`nimbed.Encoder` would take. "ipex"
-            has int8 artefacts alone, which are code: they run where they were built, and elsewhere with
-            ``Source(allow_code=True)``. "native" has int8 alone.
+        backend: the engine that the artefact is for; "auto" takes the one that :class:`nimbed.Encoder` would take.
+            "native" and "ipex" have int8 only. Artefacts for "ipex" are code: they run where they were built, and
+            elsewhere with ``Source(allow_code=True)``.
 
     Returns:
-        The artefact, with its manifest; give it to ``Encoder``. One that exists already is returned as it is.
+        The artefact, with its manifest; give it to ``Encoder``. An artefact that exists already is returned as it is.
 
     Raises:
-        ModelNotFoundError: no such model.
+        ModelNotFoundError: there is no such model.
         SpecError: the folder says something that cannot be honoured.
         MissingExtraError: a package is missing; the message has the command.
         ArtefactError: the artefact cannot be stored.
         BuildError: the build failed.
-        QualityError: int8 is too far from fp32, also after repair; nothing was published.
+        QualityError: int8 is too far from fp32, even after repair; nothing was published.
     """
     _check_kind(precision, backend)
     source = source or Source()
