@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nimbed import _machine
 from nimbed._dtypes import load_ranges, ranges_of_cut
+from nimbed._loading.fingerprint import FingerprintInputs
 from nimbed._loading.profile import read_profile
 from nimbed._loading.resolve import Located, locate
 from nimbed._loading.settings import EncoderInfo, Settings
@@ -60,6 +59,24 @@ def open_engine(settings: Settings) -> Engine:
     kind = PairTokenizer if spec.task == "scoring" else TextTokenizer
     tokenizer = kind(located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
     opened = _opened(located, request)
+    inputs = FingerprintInputs(
+        artefact=located.digest,
+        backend=located.backend,
+        backend_version=opened.version,
+        precision=located.precision,
+        instruction_set=_machine.cpu().instruction_set,
+        dim=dim,
+        max_length=max_length,
+        windows=settings.truncate == "chunk",
+        truncation_side=spec.truncation_side,
+        pooling=spec.pooling,
+        normalize=normalize,
+        prompts=spec.prompts,
+        lowercase=spec.lowercase,
+        dense=spec.dense,
+        task=spec.task,
+        activation=spec.activation,
+    )
     info = EncoderInfo(
         model=located.source.name,
         revision=located.source.revision,
@@ -77,7 +94,7 @@ def open_engine(settings: Settings) -> Engine:
         similarity=spec.similarity,
         artefact=str(located.folder),
         quality=located.quality,
-        fingerprint="",
+        fingerprint=inputs.fingerprint(),
         reasons={
             **spec.origins,
             "threads": plan.reason,
@@ -86,7 +103,6 @@ def open_engine(settings: Settings) -> Engine:
             **({} if profile is None else {"shapes": profile.reason}),
         },
     )
-    info = replace(info, fingerprint=_fingerprint(info, spec, located.digest))
     return Engine(
         backend=opened,
         files=located.files.only(*located.mapped),
@@ -94,7 +110,7 @@ def open_engine(settings: Settings) -> Engine:
         spec=spec,
         info=info,
         normalize_after=normalize and not spec.normalize,
-        vector_fingerprint=_fingerprint(replace(info, dim=spec.dim, prompts={}), spec, located.digest),
+        vector_fingerprint=inputs.of_vectors(spec.dim).fingerprint(),
         ranges=_ranges(located, info),
     )
 
@@ -151,22 +167,3 @@ def _dim(settings: Settings, spec: ModelSpec) -> int:
     if settings.dim is not None and settings.dim > spec.dim:
         raise InputError(f"dim={settings.dim} is more than the model's {spec.dim}")
     return settings.dim or spec.dim
-
-
-def _fingerprint(info: EncoderInfo, spec: ModelSpec, digest: str) -> str:
-    """Hash over all that can change a vector, and nothing else: not the path, the threads or the model's name."""
-    names = (
-        "backend", "backend_version", "precision", "instruction_set", "dim", "max_length", "pooling", "normalize",
-        "prompts",
-    )  # fmt: skip
-    # "warn", "error" and "silent" give the same vectors.
-    content = {
-        "artefact": digest,
-        "windows": info.truncate == "chunk",
-        "side": spec.truncation_side,
-        "head": [spec.task, spec.activation],
-        "lowercase": spec.lowercase,
-        "dense": [asdict(dense) for dense in spec.dense],
-        **{name: getattr(info, name) for name in names},
-    }
-    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
