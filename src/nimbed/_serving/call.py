@@ -10,7 +10,7 @@ from nimbed._cache.lru import Claim, Entry, Vectors, rows_of
 from nimbed._promise import Promise
 from nimbed._serving.admission_limit import Ticket
 from nimbed._serving.postprocess import cut_to
-from nimbed._serving.waiting import WaitsForItselfError, await_in_turn, wait_in_turn
+from nimbed._serving.waiting import WaitsForItselfError, run_awaiting, run_waiting
 from nimbed._text.checks import blocks
 from nimbed._text.tokenizer import FEW_CHARACTERS
 
@@ -72,7 +72,7 @@ class Call:
             here: whether the engine may run on this thread.
         """
         try:
-            wait_in_turn(self._enter(lambda block: self._start(block, until, here=here)), until)
+            run_waiting(self._enter(lambda block: self._start(block, until, here=here)), until)
         except WaitsForItselfError:
             self.cancel()
             self._apart = self._run_apart()
@@ -83,11 +83,11 @@ class Call:
     def end(self, until: float | None = None) -> Vectors:
         """Wait for the vectors. Raises as :meth:`result`."""
         try:
-            return wait_in_turn(self._land(), until)
+            return run_waiting(self._land(), until)
         except WaitsForItselfError:
             self.cancel()
             self._apart = self._run_apart()
-            return wait_in_turn(self._land(), until)
+            return run_waiting(self._land(), until)
         except BaseException:
             self.cancel()
             raise
@@ -95,8 +95,8 @@ class Call:
     async def aresult(self) -> Vectors:
         """As :meth:`result`, without a thread that waits; cancelling takes out what has not started."""
         try:
-            await await_in_turn(self._enter(self._start_elsewhere))
-            return await await_in_turn(self._land())
+            await run_awaiting(self._enter(self._start_elsewhere))
+            return await run_awaiting(self._land())
         except BaseException:
             self.cancel()
             raise
@@ -106,12 +106,11 @@ class Call:
         for block in self._blocks:
             block.promise.cancel()
 
-    def _enter(self, start: Callable[[Block], None]) -> Generator[Promise[Any], None, None]:
+    def _enter(self, start: Callable[[Block], None]) -> Generator[Promise[Any], Any, None]:
         for block in self._blocks:
             place = block.enter()
             if place is not None:
                 yield place
-                place.result()
             start(block)
             if block.promise.done():  # what failed at once must not wait for the other blocks
                 block.promise.result()
@@ -132,26 +131,24 @@ class Call:
         tokens = self._core.tokenize(self._texts, self._role, items)
         return Vectors(self._core.vectors_apart(tokens, self._role), tokens.cut)
 
-    def _land(self) -> Generator[Promise[Any], None, Vectors]:
+    def _land(self) -> Generator[Promise[Any], Any, Vectors]:
         info = self._core.engine.info
         if self._apart is not None:
             rows, cut = self._apart
         elif len(self._blocks) == 1 and self._blocks[0].computes_all:
-            yield self._blocks[0].promise
-            rows, cut = self._blocks[0].promise.result()
+            rows, cut = yield self._blocks[0].promise
             rows = rows.copy()  # others who joined may still read it
         else:
             rows, cut = yield from self._gathered()
         self._core.engine.tokenizer.refuse_cut(cut, range(self._first, self._first + len(cut)))
         return Vectors(cut_to(info.dim, rows, normalize=info.normalize), cut)
 
-    def _gathered(self) -> Generator[Promise[Any], None, Vectors]:
+    def _gathered(self) -> Generator[Promise[Any], Any, Vectors]:
         """From the cache, from the blocks, and from the flights of others, in the order of the texts."""
         rows = np.empty((len(self._texts), self._core.engine.spec.dim), np.float32)
         cut = np.zeros(len(self._texts), np.int32)
         for block in self._blocks:
             yield block.promise
-            block.promise.result()
         for block in tuple(self._blocks):  # which _land_flights adds to
             start = block.first - self._first
             part = slice(start, start + len(block.texts))
@@ -159,22 +156,24 @@ class Call:
             yield from self._land_flights(block, rows[part], cut[part])
         return Vectors(rows, cut)
 
-    def _land_flights(self, block: Block, rows: Float32Array, cut: Int32Array) -> Generator[Promise[Any], None, None]:
+    def _land_flights(self, block: Block, rows: Float32Array, cut: Int32Array) -> Generator[Promise[Any], Any, None]:
         """The vectors that others compute; what they did not bring is computed here, and fails as its own."""
         alone = []
         for index, flight in block.flights():
-            yield flight.landing
-            if flight.landing.cancelled() or flight.landing.exception() is not None:
+            try:
+                vectors: Vectors = yield flight.landing
+            except BaseException as err:
+                if err is not flight.landing.exception():  # an interrupt of this call
+                    raise
                 alone.append(index)
             else:
-                vectors: Vectors = flight.landing.result()
                 rows[index], cut[index] = vectors.rows[flight.position], vectors.cut[flight.position]
         for index in alone:
             again = Block(self._core, [block.texts[index]], self._role, block.first + index, share=False)
             self._blocks.append(again)
             again.start()
-            yield again.promise
-            rows[index], cut[index] = (part[0] for part in again.promise.result())
+            vectors = yield again.promise
+            rows[index], cut[index] = vectors.rows[0], vectors.cut[0]
 
 
 class Block:

@@ -1,4 +1,4 @@
-"""How a thread and how an event loop wait: steps name one promise after another, and give a result at the end."""
+"""How a thread and how an event loop wait: steps yield promises, get what became of each, and return a result."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 
 class WaitsForItselfError(Exception):
-    """This thread would wait, and whom it waits for may be waiting for it; see :mod:`nimbed._serving.reentry`."""
+    """This thread would wait for a thread that may be waiting for this one; see :mod:`nimbed._serving.reentry`."""
 
 
 def ends_at(timeout_s: float | None) -> float | None:
-    """When a call's time is over, by the monotonic clock; None for no limit, which infinity is too.
+    """When a call's time is over, by the monotonic clock; None for no limit (infinity is none either).
 
     Raises:
-        InputError: it is no number of seconds.
+        InputError: it is not a number of seconds.
     """
     if timeout_s is None:
         return None
@@ -37,35 +37,43 @@ def ends_at(timeout_s: float | None) -> float | None:
     return None if timeout_s > threading.TIMEOUT_MAX / 2 else time.monotonic() + float(timeout_s)
 
 
-def wait_in_turn(steps: Generator[Promise[Any], None, T], until: float | None) -> T:
-    """Wait for each promise that the steps name, on this thread.
+def run_waiting(steps: Generator[Promise[Any], Any, T], until: float | None) -> T:
+    """Run the steps to their end on this thread, which waits for each promise that they yield.
 
     Raises:
         EncodeTimeoutError: the clock reached ``until``, as :func:`ends_at` gives it.
         WaitsForItselfError: this thread must not wait.
     """
-    while True:
-        try:
-            promise = next(steps)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        _wait(promise, until)
+    try:
+        promise = next(steps)
+        while True:
+            _wait(promise, until)
+            promise = _resume(steps, promise)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
 
 
-async def await_in_turn(steps: Generator[Promise[Any], None, T]) -> T:
-    """As :func:`wait_in_turn`, on an event loop."""
-    while True:
-        try:
-            promise = next(steps)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        await _await(promise)
+async def run_awaiting(steps: Generator[Promise[Any], Any, T]) -> T:
+    """As :func:`run_waiting`, on an event loop."""
+    try:
+        promise = next(steps)
+        while True:
+            await _await(promise)
+            promise = _resume(steps, promise)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def _resume(steps: Generator[Promise[Any], Any, T], promise: Promise[Any]) -> Promise[Any]:
+    """The promise that the steps yield next; what became of this one is sent, or thrown, in at its ``yield``."""
+    error = promise.exception()
+    return steps.send(promise.result()) if error is None else steps.throw(error)
 
 
 def _wait(promise: Promise[Any], until: float | None) -> None:
-    """Until the promise is done, whatever became of it."""
+    """Wait until the promise is done, whatever its outcome."""
     if promise.done():
         return
     if within_a_call():
@@ -77,7 +85,7 @@ def _wait(promise: Promise[Any], until: float | None) -> None:
 
 
 async def _await(promise: Promise[Any]) -> None:
-    """As :func:`_wait`. Giving up does not cancel the promise: others may wait for it too."""
+    """As :func:`_wait`. A cancelled task does not cancel the promise: others may wait for it too."""
     if promise.done():
         return
     import asyncio  # takes long to import; here a loop has done that
