@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import importlib.util
 import json
@@ -23,6 +24,16 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def imports_are_no_garbage() -> None:
+    """What has been imported so far is a million objects, through which every collection would look.
+
+    torch's tracers and some tests collect again and again.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nimbed_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Artefacts of this run alone; nothing may ask the network for a model."""
@@ -31,6 +42,15 @@ def nimbed_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("NIMBED_HOME", str(home))
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield home
+
+
+@pytest.fixture
+def in_process() -> Iterator[None]:
+    """What the test builds it builds in this process."""
+    from tests.support.building import in_process
+
+    with in_process():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +72,9 @@ def minilm_int8(minilm_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def minilm_openvino_int8(minilm_folder: Path) -> Path:
     """Its int8 artefact for OpenVINO."""
-    return nimbed.quantize(minilm_folder, backend="openvino", progress=False).folder
+    from tests.support.building import build_here
+
+    return build_here(minilm_folder, backend="openvino").folder
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +93,9 @@ def minilm_native(native: None, minilm_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def minilm_fp32(minilm_folder: Path) -> Path:
     """Its fp32 artefact."""
-    return nimbed.quantize(minilm_folder, precision="fp32", progress=False).folder
+    from tests.support.building import build_here
+
+    return build_here(minilm_folder, precision="fp32").folder
 
 
 @pytest.fixture(scope="session")

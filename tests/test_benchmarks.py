@@ -82,7 +82,7 @@ def test_gates_of_a_query_after_a_pause(script):
 
 
 @pytest.fixture(params=["fp32", "int8"])
-def graph(request, tiny_onnx):
+def graph(request, in_process, tiny_onnx):
     from nimbed import quantize
     from nimbed.quantization import QualityGate
 

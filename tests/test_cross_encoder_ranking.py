@@ -11,13 +11,14 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from nimbed import Calibration, Reranker, quantize
+from nimbed import Calibration, Reranker
 from nimbed._text.pair_tokenizer import PairTokenizer
 from nimbed._text.tokenizer import load_tokenizer
 from nimbed._types import Pair
 from nimbed.quantization.closeness import score_quality
 from nimbed.quantization.openvino.exact import vectors_of
 from tests.conftest import ROOT, shared_data
+from tests.support.building import build_here, in_process
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,12 @@ def trained(training, train_rows, minilm_folder, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def int8(trained, train_rows):
     texts = [first for _, first, _ in train_rows[::20]]
-    return quantize(trained, calibration=Calibration(texts=texts, count=48), progress=False)
+    return build_here(trained, calibration=Calibration(texts=texts, count=48))
 
 
 @pytest.fixture(scope="module")
 def fp32_scores(trained, pairs):
-    with Reranker(trained, precision="fp32") as reranker:
+    with in_process(), Reranker(trained, precision="fp32") as reranker:
         return reranker.score_pairs(pairs)
 
 

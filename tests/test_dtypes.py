@@ -157,7 +157,7 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(minilm_folder, mi
             opened.encode_query("a", dtype="int8")
 
 
-def test_an_fp32_artefact_that_was_given_texts_has_ranges(tiny_folder, tmp_path):
+def test_an_fp32_artefact_that_was_given_texts_has_ranges(tiny_folder, in_process, tmp_path):
     artefact = quantize(tiny_folder, tmp_path / "out", precision="fp32", calibration=TEXTS, progress=False)
     assert artefact.manifest.calibration["count"] == len(TEXTS)
     assert "ranges.npy" in artefact.manifest.files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import warnings
@@ -13,16 +12,16 @@ import openvino as ov
 import pytest
 import tokenizers
 
-from nimbed import Calibration, Encoder, quantize
-from nimbed._loading import build as building
+from nimbed import Calibration, Encoder
 from nimbed._model_folder.families import OFFSET_POSITIONS
 from nimbed._model_folder.network import ARCHITECTURES, check_one_encoder, read_shape
 from nimbed._text.tokenizer import TextTokenizer, load_tokenizer
 from nimbed.errors import SpecError
-from nimbed.quantization import QualityGate, pipeline
+from nimbed.quantization import QualityGate
 from nimbed.quantization.openvino import build as openvino_build
 from nimbed.quantization.openvino.exact import vectors_of
 from nimbed.spec import read_spec
+from tests.support.building import build_here
 from tests.support.model_folders import BERT, refused, write
 from tests.support.tiny_models import MODELS, write_model, write_tokenizer
 
@@ -36,35 +35,6 @@ def texts(peps):
     rng = np.random.default_rng(0)
     chosen = [peps[i] for i in rng.permutation(len(peps))[:12]]
     return ["", "a", "word " * 200, "naïve 文字 🙂", "<s> </s> [SEP] <pad>", *chosen, *(t[:20] for t in chosen)]
-
-
-@pytest.fixture(scope="module")
-def in_process():
-    """Builds run here, so that torch is imported once; a network is exported once for both precisions."""
-    exported: dict[str, ov.Model] = {}
-    load = openvino_build.load_network
-
-    def load_once(request):
-        if request.folder not in exported:
-            exported[request.folder] = load(request)
-        return exported[request.folder].clone()
-
-    def build(request, progress):
-        with warnings.catch_warnings():  # as in the child process, where nobody sees them
-            warnings.simplefilter("ignore")
-            pipeline.build(request, lambda _: None)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NNCF_CI", "1")
-        patch.setattr(openvino_build, "load_network", load_once)
-        patch.setattr(building, "_run_child", build)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import nncf  # noqa: F401 (imported before the freeze)
-            import optimum.intel.openvino  # noqa: F401
-        gc.freeze()  # the exporter collects garbage several times a model, and these imports leave much to look through
-        yield
-        gc.unfreeze()
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -84,8 +54,8 @@ def oracle(folder):
 
 
 @pytest.fixture(scope="module")
-def fp32(folder, in_process):
-    return quantize(folder, precision="fp32", progress=False)
+def fp32(folder):
+    return build_here(folder, precision="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +87,9 @@ def test_every_text_agrees_with_torch_alone_and_in_company(encoder, oracle, text
 LENIENT = QualityGate(mean_cosine=0, min_cosine=0, top10_agreement=0, rank_correlation=0)
 
 
-def test_int8_keeps_what_tells_texts_apart(folder, name, in_process, oracle, texts, peps):
+def test_int8_keeps_what_tells_texts_apart(folder, name, oracle, texts, peps):
     calibration = Calibration(texts=peps[:80], count=16)
-    made = quantize(folder, calibration=calibration, gate=LENIENT, backend="openvino", progress=False)
+    made = build_here(folder, calibration=calibration, gate=LENIENT, backend="openvino")
     spec = read_spec(folder, name=name)
     tokenizer = TextTokenizer(load_tokenizer(folder), spec, max_length=spec.max_length, truncate="silent")
     network = ov.Core().read_model(made.folder / "model.xml")
@@ -139,13 +109,13 @@ def test_int8_keeps_what_tells_texts_apart(folder, name, in_process, oracle, tex
     assert (codes.dtype, codes.shape) == (np.int8, exact.shape)
 
 
-def test_the_native_engine_keeps_what_tells_texts_apart(folder, native, in_process, oracle, texts, peps):
-    wanted = {"calibration": Calibration(texts=peps[:80], count=16), "gate": LENIENT, "progress": False}
+def test_the_native_engine_keeps_what_tells_texts_apart(folder, native, oracle, texts, peps):
+    wanted = {"calibration": Calibration(texts=peps[:80], count=16), "gate": LENIENT}
     if json.loads((folder / "config.json").read_text())["model_type"] not in ARCHITECTURES:
         with pytest.raises(SpecError, match="the native engine runs bert"):
-            quantize(folder, backend="native", **wanted)
+            build_here(folder, backend="native", **wanted)
         return
-    made = quantize(folder, backend="native", **wanted)
+    made = build_here(folder, backend="native", **wanted)
     exact = oracle.encode(texts)
     common = exact.mean(axis=0)
     with Encoder(made, truncate="silent", cache=None) as opened:
@@ -225,9 +195,9 @@ def test_qwen_agrees_with_sentence_transformers(tmp_path, peps, texts):
         assert cosines(opened.encode(texts, role="query"), queries).min() >= 0.99999
 
 
-def test_a_text_without_any_token_has_a_vector(tmp_path, peps, in_process):
+def test_a_text_without_any_token_has_a_vector(tmp_path, peps):
     folder = write_model(tmp_path / "bare", replace(MODELS["roberta"], frame=([], [])), peps[:60])
-    made = quantize(folder, tmp_path / "out", precision="fp32", progress=False)
+    made = build_here(folder, tmp_path / "out", precision="fp32")
     texts = ["", "a", "", *peps[:3]]
     with Encoder(made, truncate="silent") as encoder, Encoder(folder, backend="torch", truncate="silent") as oracle:
         assert cosines(encoder.encode(texts), oracle.encode(texts)).min() >= 0.99999

@@ -17,12 +17,10 @@ from hypothesis import strategies as st
 import nimbed
 from nimbed import Encoder, Reranker, SpecOverrides
 from nimbed._loading.artefact import open_artefact
-from nimbed._loading.build import make_request
-from nimbed._loading.hub import Source, resolve
 from nimbed.backends.fake import FakeSession
 from nimbed.errors import ClosedError, InputError, InputTypeError, ModelNotFoundError, SpecError, TruncationError
 from nimbed.reranker import RankedDocument, _ranked
-from nimbed.spec import read_spec
+from tests.support.building import build_here
 from tests.support.cross_encoders import DOCUMENTS, KINDS, QUERY, write_cross_encoder
 
 LONG = "prices fell again " * 30
@@ -46,24 +44,13 @@ def bi():
         yield reranker
 
 
-def build_here(folder, target, precision="fp32"):
-    """An artefact, built in this process: torch is imported already."""
-    from nimbed.quantization.pipeline import build
-
-    model = resolve(folder, Source())
-    request = make_request(model, read_spec(folder), precision, source=Source(), target=target)
-    build(request, lambda _: None)
-    return target
-
-
-@pytest.mark.filterwarnings("ignore")  # tracers and converters warn of themselves
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "modernbert"])  # which optimum-intel cannot export
 def test_every_architecture_agrees_with_torch(tmp_path, kind):
     folder = write_cross_encoder(tmp_path / kind, kind)
     texts = [*DOCUMENTS, LONG]
     with (
         Reranker(folder, backend="torch") as oracle,
-        Reranker(build_here(folder, tmp_path / "artefact")) as reranker,
+        Reranker(build_here(folder, tmp_path / "artefact", precision="fp32")) as reranker,
     ):
         wanted, scores = oracle.scores(QUERY, texts), reranker.scores(QUERY, texts)
         assert oracle.kind == reranker.kind == "cross-encoder"
@@ -180,9 +167,8 @@ def test_encoder_points_at_reranker(folder):
             Encoder(folder, backend=backend)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_encoder_refuses_the_artefact_too(folder, tmp_path):
-    artefact = build_here(folder, tmp_path / "artefact")
+    artefact = build_here(folder, tmp_path / "artefact", precision="fp32").folder
     assert open_artefact(artefact).manifest.spec.task == "scoring"
     with pytest.raises(SpecError, match=r"nimbed\.Reranker"):
         Encoder(artefact)

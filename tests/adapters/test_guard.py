@@ -155,7 +155,7 @@ def test_options_that_change_no_vector_pass(tmp_path):
         assert guard(fake(**options), tmp_path) is False
 
 
-def test_another_precision_is_refused(tiny_onnx, tmp_path):
+def test_another_precision_is_refused(in_process, tiny_onnx, tmp_path):
     int8, fp32 = (Encoder(tiny_onnx, precision=p) for p in ("int8", "fp32"))
     guard(int8, tmp_path)
     with pytest.raises(FingerprintError, match='precision is "int8" there and "fp32" here'):

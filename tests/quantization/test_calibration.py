@@ -19,7 +19,7 @@ from nimbed.errors import InputError
 from nimbed.quantization.calibration import choose, excerpt, read_texts
 
 
-def test_calibration_on_the_users_texts(tiny_onnx, tmp_path, peps):
+def test_calibration_on_the_users_texts(in_process, tiny_onnx, tmp_path, peps):
     made = quantize(
         tiny_onnx, tmp_path / "a", calibration=Calibration(texts=peps[:40], count=16, seed=1), progress=False
     )
@@ -189,7 +189,7 @@ def test_a_pipe_is_no_calibration_file(tiny_onnx, tmp_path):
         quantize(tiny_onnx, tmp_path / "out", calibration=Calibration(texts=tmp_path / "pipe"), progress=False)
 
 
-def test_a_field_of_the_users_own(tiny_onnx, tmp_path, peps):
+def test_a_field_of_the_users_own(in_process, tiny_onnx, tmp_path, peps):
     file = tmp_path / "mine.csv"
     with file.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([["n", "body"], *enumerate(peps[:40])])

@@ -210,7 +210,7 @@ def test_nncf_computes_without_saturation(quantised):
     np.testing.assert_allclose(vectors[0], vectors_of(encoder, [sequence])[0], atol=1e-6)
 
 
-def test_planted_outliers_are_repaired(planted, sensitive, tmp_path, capsys):
+def test_planted_outliers_are_repaired(in_process, planted, sensitive, tmp_path, capsys):
     assert main(["quantize", str(planted), "-o", str(tmp_path / "out"), "--count", "16", "--backend", "openvino"]) == 0
     manifest = open_artefact(tmp_path / "out").manifest
     assert manifest.forced is False
@@ -231,7 +231,7 @@ def test_planted_outliers_are_repaired(planted, sensitive, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("texts", [["The quick brown fox jumps over the lazy dog."], ["a a a a"] * 64])
-def test_sabotaged_calibration_is_refused(texts, sensitive, tmp_path):
+def test_sabotaged_calibration_is_refused(texts, in_process, sensitive, tmp_path):
     with pytest.raises(QualityError, match=r"on 256 held-out texts: .*min_cosine 0\.\d+ \(at least 0\.995\)") as caught:
         quantize(sensitive, tmp_path / "out", calibration=texts, backend="openvino", progress=False)
     assert isinstance(caught.value, BuildError)
@@ -240,7 +240,7 @@ def test_sabotaged_calibration_is_refused(texts, sensitive, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_force_publishes_and_the_encoder_warns(tiny_onnx, tmp_path, capsys):
+def test_force_publishes_and_the_encoder_warns(in_process, tiny_onnx, tmp_path, capsys):
     gate = QualityGate(mean_cosine=1.0, min_cosine=1.0)
     made = quantize(tiny_onnx, tmp_path / "out", calibration=["a text"], gate=gate, force=True, progress=False)
     assert made.manifest.forced is True

@@ -124,7 +124,7 @@ def test_sabotage_passes_the_gate_or_is_refused(texts, spoiled, tmp_path):
 
 
 @through_openvino
-def test_a_refusal_is_remembered_and_auto_takes_openvino(tiny_folder, tmp_path, monkeypatch):
+def test_a_refusal_is_remembered_and_auto_takes_openvino(tiny_folder, tmp_path, in_process, monkeypatch):
     monkeypatch.setenv("NIMBED_HOME", str(tmp_path))
     builds = []
     run = build._run_child
@@ -147,7 +147,7 @@ def test_a_refusal_is_remembered_and_auto_takes_openvino(tiny_folder, tmp_path, 
 
 
 @through_openvino
-def test_auto_says_why_not(tiny_folder, tiny_onnx, tmp_path):
+def test_auto_says_why_not(tiny_folder, tiny_onnx, in_process, tmp_path):
     with Encoder(tiny_folder) as encoder:
         assert encoder.info.backend == "native"
     for settings_, why in (
@@ -181,7 +181,7 @@ def test_what_it_does_not_run_is_refused_by_name(tiny_folder, tmp_path):
 
 
 @through_openvino
-def test_without_the_extension_auto_takes_openvino(tiny_folder, monkeypatch):
+def test_without_the_extension_auto_takes_openvino(tiny_folder, in_process, monkeypatch):
     monkeypatch.setitem(sys.modules, "nimbed._native", None)
     auto.native_missing.cache_clear()
     try:
