@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbed import CacheConfig, Encoder, SpecOverrides
-from nimbed._serving import core
+from nimbed._serving import runtime
 from nimbed.errors import ClosedError, EncodeTimeoutError, InputError, TruncationError
 
 WAIT_S = 20
@@ -582,7 +582,7 @@ def test_a_hook_may_embed_and_close(timeout_s):
 
 
 async def test_close_after_the_gate_let_a_task_in_that_has_not_gone_on(held, monkeypatch):
-    monkeypatch.setattr(core, "_CLOSE_S", 0.5)  # the task cannot go on: this is waited out
+    monkeypatch.setattr(runtime, "_CLOSE_S", 0.5)  # the task cannot go on: this is waited out
     one = held(cache=None)
     first = one.hold()
     gate = one.encoder._opened().gates["document"]
