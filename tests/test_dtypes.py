@@ -13,7 +13,8 @@ from sentence_transformers.util.quantization import quantize_embeddings
 
 from nimbed import Encoder, SpecOverrides, quantize
 from nimbed._dtypes import check_dtype, convert, load_ranges, ranges_of_cut, save_ranges
-from nimbed._serving.postprocess import cut_to, l2_normalized
+from nimbed._serving.postprocess import cut_to
+from nimbed._vectors import l2_normalized
 from nimbed.errors import ArtefactError, InputError
 
 TEXTS = ["one", "two words", "a somewhat longer text, with punctuation!"]

@@ -16,6 +16,7 @@ from nimbed._serving.call import Call
 from nimbed._serving.open_model import OpenModel
 from nimbed._text.checks import check_model, check_texts, excerpt, plain
 from nimbed._types import Pair
+from nimbed._vectors import row_cosines
 from nimbed.encoder import Encoder
 from nimbed.errors import InputError, InputTypeError, SpecError
 from nimbed.spec import SpecOverrides
@@ -234,22 +235,10 @@ class _BiEncoder(Encoder):
         return compare(queries[asked], documents[found])
 
 
-def _cosine(a: Float32Array, b: Float32Array) -> Float32Array:
-    """Row by row, ``[n, dim]`` and ``[n, dim]`` to ``[n]``."""
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines: Float32Array = _dot(a, b) / np.maximum(norms, np.float32(1e-12))
-    return cosines
-
-
-def _dot(a: Float32Array, b: Float32Array) -> Float32Array:
-    products: Float32Array = (a * b).sum(axis=1)
-    return products
-
-
 # As sentence-transformers has them: a distance counts negative, so that higher is nearer.
 _SIMILARITIES: dict[str, Callable[[Float32Array, Float32Array], Float32Array]] = {
-    "cosine": _cosine,
-    "dot": _dot,
+    "cosine": row_cosines,
+    "dot": lambda a, b: (a * b).sum(axis=1),
     "euclidean": lambda a, b: -np.linalg.norm(a - b, axis=1),
     "manhattan": lambda a, b: -np.abs(a - b).sum(axis=1),
 }

@@ -53,8 +53,9 @@ def test_older_platformdirs_give_a_relative_folder(homeless, monkeypatch):
 def test_an_artefact_is_opened_and_built_all_the_same(homeless, tiny_folder, tmp_path, monkeypatch):
     from nimbed._loading import build
 
-    started, given = build.child_process.started, []
-    monkeypatch.setattr(build._child, "started", lambda *a, **k: given.append(k["environment"]) or started(*a, **k))
+    child, given = build.child_process, []
+    started = child.started
+    monkeypatch.setattr(child, "started", lambda *a, **k: given.append(k["environment"]) or started(*a, **k))
     monkeypatch.setenv("NIMBED_HOME", str(tmp_path / "artefacts"))
     made = quantize(tiny_folder, tmp_path / "out", backend="native", force=True, progress=False)
     assert given[0]["HOME"] == str(tmp_path / "artefacts")  # NNCF needs one

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from nimbed._files.names import LFS_POINTER, fetch_by_lfs
@@ -16,6 +15,7 @@ from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from nimbed.errors import NimbedError
 
@@ -182,24 +182,6 @@ def shown(value: object) -> str:
         return f"a number of {value.bit_length()} bits"
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 100 else f"{text[:100]}..."
-
-
-def path_within(folder: Path, name: Json) -> Path:
-    """The path of a name that a file gives: it stays inside the folder, by what is written (files may be links).
-
-    Raises:
-        ValueError: it is no name, or leads out of the folder.
-    """
-    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise ValueError(f"{shown(name)} is no name inside the folder")
-    path = folder / name
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError) as err:
-        raise ValueError(f"{shown(name)} is no name of a file: {err}") from err
-    return path
 
 
 def _named(content: object) -> str:

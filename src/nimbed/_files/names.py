@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_MAX_BYTES = 255  # of a name, on common file systems
 
 
 def fetch_by_lfs(file: Path) -> str:
@@ -18,11 +20,27 @@ def fetch_by_lfs(file: Path) -> str:
     )
 
 
-_LONGEST = 255  # bytes of a name that file systems take
-
-
 def leads_inside(name: str) -> bool:
-    """Whether a name, relative to a folder, stays within it on every system."""
+    """Whether a name, relative to a folder and written in one way only, stays within it on every system."""
     parts = name.split("/")
-    short = all(len(part.encode(errors="replace")) <= _LONGEST for part in parts)
+    short = all(len(part.encode(errors="replace")) <= _MAX_BYTES for part in parts)
     return short and name.isprintable() and not set(name) & {"\\", ":"} and not set(parts) & {"", ".", ".."}
+
+
+def path_within(folder: Path, name: object) -> Path:
+    """The path of a name that a file or a user gives; "" and "." are the folder itself. What it names may be a link.
+
+    Raises:
+        ValueError: it is no name, or leads out of the folder.
+    """
+    plain = PurePosixPath(name).as_posix() if isinstance(name, str) else ".."
+    if plain != "." and not leads_inside(plain):
+        raise ValueError(f"{name!r:.100} is no name inside the folder")
+    path = folder / plain
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as err:
+        raise ValueError(f"{name!r:.100} is no name of a file: {err}") from err
+    return path

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
-from nimbed._files.json import path_within, read_json, shown
+from nimbed._files.json import read_json, shown
+from nimbed._files.names import path_within
 from nimbed._types import DenseSpec, Pooling
 from nimbed.errors import SpecError
 

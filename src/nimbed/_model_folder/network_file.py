@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nimbed._files.json import path_within
+from nimbed._files.names import path_within
 from nimbed._model_folder.weights import INDEX
 from nimbed.errors import InputError, ModelNotFoundError
 

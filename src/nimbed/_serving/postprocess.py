@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nimbed._vectors import l2_normalized
+
 if TYPE_CHECKING:
     from nimbed._text.tokenizer import TokenizedTexts
     from nimbed._types import Float32Array
@@ -32,10 +34,3 @@ def cut_to(dim: int, vectors: Float32Array, *, normalize: bool) -> Float32Array:
     # A copy, so that the cut-off part does not stay in memory.
     kept = vectors[:, :dim].copy()
     return l2_normalized(kept) if normalize else kept
-
-
-def l2_normalized(vectors: Float32Array) -> Float32Array:
-    """``x / max(|x|, 1e-12)``, as ``torch.nn.functional.normalize`` has it."""
-    norms: Float32Array = np.linalg.norm(vectors, axis=1, keepdims=True)
-    result: Float32Array = vectors / np.maximum(norms, np.float32(1e-12))
-    return result

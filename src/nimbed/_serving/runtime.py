@@ -14,11 +14,12 @@ from nimbed._cache.store_urls import check_url, without_credentials
 from nimbed._cache.stores import open_store
 from nimbed._serving.admission_limit import Gate
 from nimbed._serving.checked_session import checked
-from nimbed._serving.postprocess import cut_to, join_windows, l2_normalized
+from nimbed._serving.postprocess import cut_to, join_windows
 from nimbed._serving.reentry import within_a_call
 from nimbed._serving.scheduler import Scheduler
 from nimbed._serving.worker_thread import JobThread, until
 from nimbed._text.pair_tokenizer import PairTokenizer
+from nimbed._vectors import l2_normalized
 from nimbed.errors import ClosedError
 
 if TYPE_CHECKING:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import zlib
-from itertools import count
 from typing import TYPE_CHECKING
 
 from nimbed._files.json import parse_json
+from nimbed._files.lines import numbered_lines
 from nimbed.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # Longer than any text that could be embedded in one piece: such a line is a file whose line ends got lost.
-_MOST_CHARACTERS = 1_000_000
+_MAX_CHARACTERS = 1_000_000
 
 
 def read_lines(path: Path, field: str = "text") -> Iterator[str]:
@@ -33,44 +31,19 @@ def read_lines(path: Path, field: str = "text") -> Iterator[str]:
         MissingExtraError: Parquet is read by pyarrow.
     """
     kind = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
-    try:
-        if kind == ".parquet":
-            yield from _parquet(path, field)
-        elif kind in _DELIMITERS:
-            yield from _table(path, field, _DELIMITERS[kind])
-        else:
-            json_lines = kind in {".jsonl", ".json"}
-            for number, line in _lines(path):
-                if line.strip():
-                    yield _parse(line, field, f"{path}, line {number}") if json_lines else line.rstrip("\n")
-    except (OSError, EOFError, zlib.error) as err:
-        if isinstance(err, InputError):
-            raise
-        raise InputError(f"{path} cannot be read: {err}") from err
+    if kind == ".parquet":
+        yield from _parquet(path, field)
+    elif kind in _DELIMITERS:
+        yield from _table(path, field, _DELIMITERS[kind])
+    else:
+        json_lines = kind in {".jsonl", ".json"}
+        for number, line in _lines(path):
+            if line.strip():
+                yield _parse(line, field, f"{path}, line {number}") if json_lines else line.rstrip("\n")
 
 
 def _lines(path: Path, newline: str | None = None) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a text file, from 1 on, each checked."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    # Bytes that are no UTF-8 become surrogates, so that their line can be named.
-    with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
-        for number in count(1):
-            line = file.readline(_MOST_CHARACTERS + 1)
-            if not line:
-                return
-            _check_line(line, f"{path}, line {number}")
-            yield number, line
-
-
-def _check_line(line: str, place: str) -> None:
-    try:
-        line.encode()
-    except UnicodeEncodeError as err:
-        raise InputError(f"{place}: not UTF-8 at character {err.start + 1}; convert the file") from err
-    if "\0" in line:
-        raise InputError(f"{place}: holds a NUL character at {line.index(chr(0)) + 1}: this is no text file")
-    if len(line) > _MOST_CHARACTERS:
-        raise InputError(f"{place}: more than {_MOST_CHARACTERS} characters in one line; put one text in each line")
+    return numbered_lines(path, newline=newline, max_characters=_MAX_CHARACTERS)
 
 
 def _parse(line: str, field: str, place: str) -> str:
@@ -124,7 +97,7 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
                 if not isinstance(text, str):
                     raise InputError(f'{path}, row {row}: "{field}" is {type(text).__name__}, not a string')
                 yield text
-    except pa.ArrowException as err:
+    except (OSError, pa.ArrowException) as err:
         raise InputError(f"{path} cannot be read as Parquet: {err}") from err
 
 

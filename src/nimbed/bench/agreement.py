@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nimbed._vectors import row_cosines
+
 if TYPE_CHECKING:
     from nimbed._types import Float32Array
 
@@ -36,8 +38,7 @@ def agreement(vectors: Float32Array, reference: Float32Array) -> Agreement:
     """Cosines of the rows of two ``[n, dim]`` matrices, in float64; matrices of unequal shape do not agree at all."""
     if vectors.shape != reference.shape:
         return Agreement(worst=0.0, mean=0.0)
-    a, b = vectors.astype(np.float64), reference.astype(np.float64)
-    cosines = (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-30)
+    cosines = row_cosines(vectors.astype(np.float64), reference.astype(np.float64))
     return Agreement(worst=float(cosines.min()), mean=float(cosines.mean()))
 
 

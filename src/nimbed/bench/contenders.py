@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from nimbed import _machine
 from nimbed._files.places import expanded
 from nimbed._loading.artefact import is_artefact
 from nimbed._loading.auto import choose_for
 from nimbed._loading.hub import Source, resolve
-from nimbed.evaluate.settings import Setting, settings_of
+from nimbed.evaluate.settings import Opens, Setting, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
 
     from nimbed._types import Float32Array, Role
 
@@ -29,15 +28,8 @@ class Embeds(Protocol):
         """The same for callers on an event loop."""
 
 
-class Contender(Protocol):
-    """Something with a label that can be opened, more than once, here and in another process (it is pickled)."""
-
-    @property
-    def label(self) -> str:
-        """What reports call it."""
-
-    def open(self, max_length: int | None) -> AbstractContextManager[Embeds]:
-        """Open it; texts are cut at ``max_length`` tokens without a word."""
+# Something with a label that can be opened, here and in another process (it is pickled).
+Contender: TypeAlias = Opens[Embeds]
 
 
 def own_contenders(settings: Sequence[str | Setting | Contender]) -> list[Contender]:
@@ -52,7 +44,7 @@ def own_contenders(settings: Sequence[str | Setting | Contender]) -> list[Conten
         only = Setting.parse(settings[0])
         if only.name is None and not is_artefact(expanded(only.model)):
             return list(_engines_of(only.model))
-    return list(settings_of(settings))  # type: ignore[arg-type] # it reads labels alone
+    return list(settings_of(settings))
 
 
 def _engines_of(model: str) -> list[Setting]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from nimbed._files.json import parse_json
+from nimbed._files.lines import numbered_lines
 from nimbed._text.checks import excerpt
 from nimbed.errors import InputError
 
@@ -23,29 +22,10 @@ def find(folder: Path, *names: str) -> Path | None:
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """(place, line) of each line that is not blank; ``.gz`` is unpacked.
-
-    Raises:
-        InputError: the file cannot be read, or a line is not UTF-8.
-    """
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        # Bytes that are no UTF-8 become surrogates, so that their line can be named.
-        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
-            for number, line in enumerate(file, 1):
-                place = f"{path}, line {number}"
-                _check_decoded(line, place)
-                if line.strip():
-                    yield place, line.rstrip("\r\n")
-    except (OSError, EOFError, zlib.error) as err:
-        raise InputError(f"{path} cannot be read: {err}") from err
-
-
-def _check_decoded(line: str, place: str) -> None:
-    try:
-        line.encode()
-    except UnicodeEncodeError as err:
-        raise InputError(f"{place}: not UTF-8 at character {err.start + 1}; convert the file") from err
+    """(place, line) of each line that is not blank; ``.gz`` is unpacked."""
+    for number, line in numbered_lines(path, newline="\n"):
+        if line.strip():
+            yield f"{path}, line {number}", line.rstrip("\r\n")
 
 
 def objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -20,13 +20,6 @@ DEPTH = 100  # documents that a query's ranking keeps
 _BLOCK_BYTES = 64 * 1024 * 1024  # of scores that are held at once
 
 
-def normalised(vectors: Float32Array) -> Float32Array:
-    """Rows divided by their L2 norm, ``[n, dim]``; rows of zeros stay."""
-    lengths: Float32Array = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Float32Array = vectors / np.maximum(lengths, np.float32(1e-12))
-    return unit
-
-
 def search(queries: Float32Array, docs: Float32Array, *, depth: int = DEPTH) -> list[IntArray]:
     """Of each query, the numbers of the ``depth`` documents with the largest dot product, the best first.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nimbed._types import Float32Array
     from nimbed.evaluate.bootstrap import Comparison, Statistic
     from nimbed.evaluate.report import Kind
-    from nimbed.evaluate.settings import Opens, Setting
+    from nimbed.evaluate.settings import Embedder, Opens, Setting
 
     Set = RetrievalSet | StsSet | RerankSet
     Path = str | PathLike[str]
@@ -42,7 +42,7 @@ class _Measured:
 
 
 def evaluate(
-    settings: Sequence[str | Setting | Opens],
+    settings: Sequence[str | Setting | Opens[Embedder]],
     *,
     retrieval: Sequence[Path | RetrievalSet] = (),
     sts: Sequence[Path | StsSet] = (),
@@ -131,7 +131,9 @@ def _sets(
     return loaded
 
 
-def _check_early(settings: Sequence[Opens], max_length: int | None, *, mixed: bool, resamples: int, seed: int) -> None:
+def _check_early(
+    settings: Sequence[Opens[Embedder]], max_length: int | None, *, mixed: bool, resamples: int, seed: int
+) -> None:
     """Open every setting once, so that what is wrong with the last is known before the first has run for minutes."""
     check_whole(resamples, "resamples", least=100, most=10_000_000)
     check_whole(seed, "seed", least=0)
@@ -154,7 +156,7 @@ class _Run:
     mixed: bool
     progress: bool
 
-    def setting(self, setting: Opens, reference: Sequence[_Measured] | None) -> list[_Measured]:
+    def setting(self, setting: Opens[Embedder], reference: Sequence[_Measured] | None) -> list[_Measured]:
         """One setting over all sets; ``reference`` is what its queries are mixed with, None for the reference."""
         from tqdm.auto import tqdm
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from nimbed._loading.hub import Source
 from nimbed.encoder import Encoder
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from nimbed._loading.settings import EncoderStats
     from nimbed._types import Float32Array, Role
+
+Opened_co = TypeVar("Opened_co", covariant=True)
 
 _NUMBERS = ("dim", "max_length", "threads")
 
@@ -41,15 +43,19 @@ class Embedder(Protocol):
         """As :meth:`nimbed.Encoder.stats`; ``truncated`` is read."""
 
 
-class Opens(Protocol):
-    """A setting: :class:`Setting`, or an object of your own with a label and a way to open an :class:`Embedder`."""
+class Opens(Protocol[Opened_co]):
+    """A setting: :class:`Setting`, or an object of your own with a label and a way to open what is measured.
+
+    :func:`evaluate` opens an :class:`Embedder`, :func:`nimbed.bench.bench` an :class:`nimbed.bench.Embeds`. It may be
+    opened more than once.
+    """
 
     @property
     def label(self) -> str:
         """What reports call it."""
 
-    def open(self, max_length: int | None) -> AbstractContextManager[Embedder]:
-        """Open it; ``max_length`` holds where the setting has none of its own."""
+    def open(self, max_length: int | None) -> AbstractContextManager[Opened_co]:
+        """Open it; texts are cut, without a warning, at ``max_length`` tokens where it has no limit of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +137,7 @@ class Setting:
             raise InputError(f"setting {self.label!r}: {err}") from err
 
 
-def settings_of(settings: Sequence[str | Setting | Opens]) -> list[Opens]:
+def settings_of(settings: Sequence[str | Setting | Opens[Opened_co]]) -> list[Setting | Opens[Opened_co]]:
     """Parsed, with labels that differ.
 
     Raises:
@@ -143,7 +149,7 @@ def settings_of(settings: Sequence[str | Setting | Opens]) -> list[Opens]:
     labels = [setting.label for setting in parsed]
     if repeated := [label for label in labels if labels.count(label) > 1]:
         raise InputError(f"two settings are called {repeated[0]!r}; tell them apart with @name=...")
-    return list(parsed)
+    return parsed
 
 
 def _model(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nimbed.evaluate.metrics import normalised
+from nimbed._vectors import l2_normalized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +31,11 @@ class Timed:
         vectors = embed(self._embedder, texts, "document", progress=self._progress)
         self.seconds += time.perf_counter() - started
         self.texts += len(texts)
-        return normalised(vectors)
+        return l2_normalized(vectors)
 
     def queries(self, texts: Sequence[str]) -> Float32Array:
         """With the queries' prompt."""
-        return normalised(embed(self._embedder, texts, "query", progress=self._progress))
+        return l2_normalized(embed(self._embedder, texts, "query", progress=self._progress))
 
 
 def embed(embedder: Embedder, texts: Sequence[str], role: Role, *, progress: bool = False) -> Float32Array:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nimbed._types import TokenBatch
+from nimbed._vectors import l2_normalized, row_cosines
 from nimbed.errors import BuildError
 
 if TYPE_CHECKING:
@@ -44,20 +45,13 @@ def closeness(reference: Float32Array, outputs: Float32Array) -> Float32Array:
 
     Of vectors ``[n, dim]`` their cosine; of scores ``[n, 1]`` 1 less the difference in standard deviations of all.
     """
-    return _of_scores(reference, outputs) if reference.shape[1] == 1 else cosines(reference, outputs)
+    return _of_scores(reference, outputs) if reference.shape[1] == 1 else row_cosines(reference, outputs)
 
 
 def _of_scores(reference: Float32Array, scores: Float32Array) -> Float32Array:
     differences = np.abs(reference - scores)[:, 0]
     near: Float32Array = 1 - differences / np.maximum(reference.std(), np.float32(1e-12))
     return near
-
-
-def cosines(reference: Float32Array, vectors: Float32Array) -> Float32Array:
-    """Cosine between each row and its reference, ``[n]``."""
-    norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(vectors, axis=1)
-    products: Float32Array = (reference * vectors).sum(axis=1) / np.maximum(norms, 1e-12)
-    return products
 
 
 def score_quality(reference: Float32Array, scores: Float32Array) -> dict[str, Any]:
@@ -89,7 +83,7 @@ def quality(reference: Float32Array, vectors: Float32Array, documents: int) -> d
         nearest to each query in fp32 that are among the ten nearest in int8; ``rank_correlation``, Spearman's, of the
         similarities of all queries to all documents.
     """
-    cosine = cosines(reference, vectors)
+    cosine = row_cosines(reference, vectors)
     exact, rounded = _similarities(reference, documents), _similarities(vectors, documents)
     return {
         "texts": len(cosine),
@@ -102,7 +96,7 @@ def quality(reference: Float32Array, vectors: Float32Array, documents: int) -> d
 
 def _similarities(vectors: Float32Array, documents: int) -> Float32Array:
     """Cosines ``[queries, documents]``."""
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit = l2_normalized(vectors)
     similarities: Float32Array = unit[documents:] @ unit[:documents].T
     return similarities
 
