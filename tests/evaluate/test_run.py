@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import contextmanager
 from dataclasses import FrozenInstanceError
 
@@ -12,8 +11,8 @@ import pytest
 
 from nimbed import Encoder
 from nimbed.cli import main
-from nimbed.errors import InputError, MissingExtraError
-from nimbed.evaluate import RerankItem, RerankSet, RetrievalSet, Setting, StsSet, evaluate, save_plot
+from nimbed.errors import InputError
+from nimbed.evaluate import RerankItem, RerankSet, RetrievalSet, StsSet, evaluate
 
 TOPICS = ("cats sleep all day", "prices rose in may", "rivers run to the sea", "the train was late", "bread needs salt")
 RETRIEVAL = RetrievalSet(
@@ -124,49 +123,6 @@ def test_cut_texts_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("text", "model", "options"),
-    [
-        ("BAAI/bge-small-en-v1.5", "BAAI/bge-small-en-v1.5", {}),
-        ("C:\\models\\mini", "C:\\models\\mini", {}),
-        ("C:\\a@b\\mini@dim=128,precision=int8", "C:\\a@b\\mini", {"dim": 128, "precision": "int8"}),
-        ("/srv/me@home/mini", "/srv/me@home/mini", {}),
-        ("org/m@revision=v1.0,file=onnx/model.onnx,max_length=256", "org/m", {"revision": "v1.0", "max_length": 256}),
-        ("m@name=mine", "m", {"name": "mine"}),
-    ],
-)
-def test_settings_are_parsed(text, model, options):
-    setting = Setting.parse(text)
-    assert setting.model == model
-    assert {key: getattr(setting, key) for key in options} == options
-    assert setting.label == options.get("name", text)
-
-
-def test_a_folder_of_that_name_is_the_folder(tmp_path):
-    folder = tmp_path / "mini@dim=128"
-    folder.mkdir()
-    assert Setting.parse(str(folder)) == Setting(model=str(folder))
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("m@dims=3", "'dims' is not one of name, backend"),
-        ("m@dim=3,dim=4", "dim comes twice"),
-        ("m@dim=3,fp32", "'fp32' is not key=value"),
-        ("m@dim=", "'dim=' is not key=value"),
-        ("m@dim=x", "dim=x must be a whole number"),
-        ("m@dim=0", "dim=0 must be a whole number"),
-        ("m@precision=int4", "precision='int4' is not one of"),
-        ("m@backend=onnx", "backend='onnx' is not one of"),
-        (" ", "names no model"),
-    ],
-)
-def test_bad_settings_are_refused(text, says):
-    with pytest.raises(InputError, match=says):
-        Setting.parse(text)
-
-
-@pytest.mark.parametrize(
     ("settings", "more", "says"),
     [
         ([], {"sts": [STS]}, "no setting"),
@@ -181,23 +137,6 @@ def test_bad_settings_are_refused(text, says):
 def test_what_cannot_be_evaluated_is_refused_at_once(settings, more, says):
     with pytest.raises(InputError, match=says):
         evaluate(settings, **more)
-
-
-def test_the_plot_is_a_picture_without_global_state(report, tmp_path):
-    pytest.importorskip("matplotlib")
-    save_plot(report, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
-    assert "matplotlib.pyplot" not in sys.modules
-    with pytest.raises(InputError, match="cannot be written"):
-        save_plot(report, tmp_path / "nowhere" / "plot.png")
-    with pytest.raises(InputError, match=r"ends in \.png"):
-        save_plot(report, tmp_path / "plot.svg")
-
-
-def test_without_matplotlib_the_extra_is_named(report, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtraError, match=r"nimbed\[plot\]"):
-        save_plot(report, tmp_path / "plot.png")
 
 
 @pytest.fixture
