@@ -268,7 +268,7 @@ def test_a_native_build_imports_neither_openvino_nor_torch(tiny_folder, tmp_path
             object.__setattr__(child, "reports", lambda: (seen.append(r) or r for r in reports()))
             yield child
 
-    monkeypatch.setattr(build._child, "started", spied)
+    monkeypatch.setattr(build.child_process, "started", spied)
     quantize(tiny_folder, tmp_path / "out", backend="native", force=True, progress=False)
     modules = {name.partition(".")[0] for name in next(r for r in seen if r["kind"] == "modules")["names"]}
     assert "numpy" in modules
