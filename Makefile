@@ -69,11 +69,12 @@ test-sanitize: $(VENV)/.native  ## the native engine's tests under AddressSaniti
 wheel: $(VENV)/.ready  ## a wheel for this Python, in dist
 	NIMBED_NO_NATIVE=$(NO_NATIVE) $(BIN)/python -m build --wheel --no-isolation -Cbuild-dir=build/native/{wheel_tag}
 
-check: $(VENV)/.ready  ## style, types, import rules
+check: $(VENV)/.ready  ## style, types, import rules, and that tests mirror the modules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 bench: $(VENV)/.native  ## speed beside HuggingFaceEmbeddings, start, memory, service under load
 	@failed=0; for script in "compare_huggingface.py --data $(DATA)" query_after_pause.py coldstart.py "memory.py --data $(DATA)" \
