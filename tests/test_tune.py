@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nimbed import Encoder, quantize
 from nimbed._loading.artefact import open_artefact
@@ -28,17 +26,6 @@ def artefact(tiny_onnx, tmp_path_factory):
 
 
 TUNED = Profile(tuning=Tuning(tokens_per_thread=64, least_alone=16), measured={"engine": "openvino 1"})
-
-
-@given(tokens=st.integers(1, 10**6), alone=st.integers(1, 512))
-def test_a_profile_comes_back_as_it_was_written(tokens, alone, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NIMBED_HOME", str(tmp_path_factory.mktemp("home")))
-        profile = Profile(tuning=Tuning(tokens_per_thread=tokens, least_alone=alone), measured={"engine": "x"})
-        write_profile(profile, "digest", 2)
-        assert read_profile("digest", 2) == profile
-        assert read_profile("digest", 3) is None
-        assert read_profile("another", 2) is None
 
 
 def test_an_encoder_uses_its_profile_and_says_so(artefact, home):

@@ -147,18 +147,6 @@ def test_a_permission_is_not_kept_in_a_file():
     assert not NimbedEmbedding.from_dict(embedding.to_dict()).allow_code
 
 
-def test_a_changed_file_is_not_the_one_that_was_written(tmp_path):
-    from nimbed._loading.torchscript import check_allowed, remember
-
-    path = tmp_path / "model.pt"
-    path.write_bytes(b"as written")
-    remember(path)
-    check_allowed(path, Source())
-    path.write_bytes(b"as changed")
-    with pytest.raises(InputError, match="allow_code"):
-        check_allowed(path, Source())
-
-
 class Touches:
     """A pickle of it makes a file when it is read."""
 

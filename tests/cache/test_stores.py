@@ -13,7 +13,6 @@ import pytest
 from tests.support.redis_server import redis_server
 
 from nimbed import CacheConfig, Encoder
-from nimbed._cache.store_urls import check_url, has_credentials, without_credentials
 from nimbed._cache.stores import SqliteStore, open_store
 from nimbed.errors import InputError
 
@@ -67,34 +66,11 @@ def test_a_url_that_cannot_be_is_refused_at_opening_and_not_shown(url):
     assert "123" not in shown
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://host", "redis://host/", "redis://h_o:6379/2", "redis://[::1]:6379/0", "unix:///run/redis.sock?db=1",
-        "unix://me:word@/run/redis.sock", "redis://me:p%23%3F%40@host", "sqlite:///a b%3Fc.db", "sqlite:////a@b.db",
-        "rediss://host/0?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=required&health_check_interval=30",
-    ],
-)  # fmt: skip
-def test_a_url_that_may_be(url):
-    check_url(url)
-
-
 def test_the_environments_url_is_checked_too(monkeypatch):
     copied = pickle.loads(pickle.dumps(CacheConfig(url="redis://:word@host")))
     monkeypatch.setenv("NIMBED_REDIS_URL", "redis://host?bogus=1")
     with pytest.raises(InputError, match="NIMBED_REDIS_URL: behind the"):
         Encoder("m", backend="fake", cache=copied)
-
-
-def test_credentials():
-    url = "rediss://user:word@host:6379/2?ssl_cert_reqs=none"
-    assert has_credentials(url)
-    assert without_credentials(url) == "rediss://host:6379/2"
-    for option in ("username", "password", "ssl_password"):
-        assert has_credentials(f"rediss://host?{option}=word")
-        assert "word" not in without_credentials(f"redis://host?{option}=word")
-    assert not has_credentials("redis://host:6379/0?db=1")
-    check_url(url)
 
 
 # SQLite

@@ -3,66 +3,22 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.artefacts import FILES, QUALITY, SPEC, made, refused, rewrite
 
 from nimbed._files.digests import Unchanged
 from nimbed._loading import artefact
 from nimbed._loading.artefact import file_records, home, is_artefact, open_artefact, staging, verify_artefact
-from nimbed._loading.describe import describe
-from nimbed._loading.manifest import FORMAT, MANIFEST, Manifest, SourceRecord, _checksum, read_manifest, write_manifest
-from nimbed._types import ModelSpec
+from nimbed._loading.manifest import Manifest, write_manifest
 from nimbed.errors import ArtefactError, ModelNotFoundError
-
-SPEC = ModelSpec(
-    architecture="bert", hidden_size=8, dim=8, pooling="mean", normalize=True, max_length=16,
-    prompts={"query": "为: "}, origins={"pooling": "modules.json"},
-)  # fmt: skip
-QUALITY = {"texts": 9, "min_cosine": 0.99, "thresholds": {"min_cosine": 0.9}, "missed": []}
-FILES = {"model.xml": b"<net/>", "model.bin": bytes(range(256)), "tokenizer.json": b"{}", "extra/notes.txt": b"n"}
-
-
-def made(folder: Path, **changes: object) -> Path:
-    """An artefact's folder by hand; ``changes`` are laid over its manifest."""
-    for name, content in FILES.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    values = {
-        "engine": "openvino",
-        "precision": "int8",
-        "source": SourceRecord(id="some/model", revision="abc", file="model.safetensors", sha256="0" * 64),
-        "spec": SPEC,
-        "key": "k",
-        "quality": QUALITY,
-        "files": file_records(folder),
-    }
-    write_manifest(folder, Manifest(**{**values, **changes}))
-    return folder
-
-
-def rewrite(folder: Path, **changes: object) -> Path:
-    """Other words in the manifest, with a checksum that is right: what a maker says, not damage."""
-    values = {**json.loads((folder / MANIFEST).read_text(encoding="utf-8")), **changes}
-    values = {key: value for key, value in values.items() if key != "checksum" and value is not ...}
-    (folder / MANIFEST).write_text(json.dumps({**values, "checksum": _checksum(values)}), encoding="utf-8")
-    return folder
-
-
-def refused(folder: Path, *named: str) -> None:
-    with pytest.raises(ArtefactError) as caught:
-        open_artefact(folder)
-    assert isinstance(caught.value, OSError)
-    for word in named:
-        assert word in str(caught.value)
 
 
 @pytest.fixture
@@ -125,106 +81,6 @@ def test_a_file_that_cannot_be_read_is_named(place, monkeypatch):
 
     monkeypatch.setattr(artefact, "crc32_of", denied)
     refused(place, str(place), "Permission denied")
-
-
-def test_a_newer_format_says_to_upgrade(place):
-    refused(made(place, format=FORMAT + 1), MANIFEST, "newer", "pip install -U nimbed")
-
-
-def test_an_older_format_says_to_build_it_again(place):
-    refused(made(place, format=FORMAT - 1), MANIFEST, "older", "build it again")
-
-
-@pytest.mark.parametrize(
-    "content", ["[]", "null", '"text"', "{}", '{"format": "1"}', '{"format": 0}', '{"format": true}', '{"name": "x"}']
-)
-def test_a_foreign_manifest(place, content):
-    (place / MANIFEST).write_text(content)
-    refused(place, str(place / MANIFEST), "no nimbed artefact")
-
-
-@pytest.mark.parametrize("content", [b"", b'{"format": 1,', b"\xff\xfe{}", b"\0" * 30, b"[" * 200_000])
-def test_a_manifest_that_is_no_json(place, content):
-    (made(place) / MANIFEST).write_bytes(content)
-    refused(place, str(place / MANIFEST), "cannot be read")
-
-
-@pytest.mark.parametrize("key", ["engine", "precision", "source", "spec", "key", "files"])
-def test_an_incomplete_manifest(place, key):
-    refused(rewrite(made(place), **{key: ...}), str(place / MANIFEST), key, "incomplete")
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("source", {"id": "a"}), ("source", 3), ("spec", []), ("spec", {"dim": 3}), ("files", ["model.xml"]),
-     ("files", {"model.xml": {"bytes": 6}}), ("files", {"model.xml": None}), ("engine", "tensorrt"), ("forced", 1),
-     ("precision", "int4"), ("versions", {"torch": 2}), ("quality", {}), ("quality", {**QUALITY, "missed": ["x"]}),
-     ("quality", {**QUALITY, "min_cosine": None}), ("repair", {"before": {}}), ("more", 1), ("key", None)],
-)  # fmt: skip
-def test_a_manifest_with_parts_of_another_form(place, key, value):
-    refused(rewrite(made(place), **{key: value}), str(place / MANIFEST), key)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"dim": 0}, {"dim": -8}, {"dim": 2**60}, {"dim": "8"}, {"dim": True}, {"max_length": 1e400}, {"pooling": "median"},
-     {"prompts": {"query": 3}}, {"dense": [3]}, {"dense": 0}, {"positions": -1}, {"more": 1}],
-)  # fmt: skip
-def test_a_spec_that_cannot_be(place, change):
-    spec = json.loads((made(place) / MANIFEST).read_text(encoding="utf-8"))["spec"]
-    refused(rewrite(place, spec={**spec, **change}), "spec")
-
-
-@given(data=st.data())
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_flipped_bit_of_the_manifest_is_found(place, data):
-    """80 of 3,000 changed vectors before it had a checksum: a pooling, a prompt, a length."""
-    manifest = open_artefact(made(place)).manifest
-    content = bytearray((place / MANIFEST).read_bytes())
-    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    (place / MANIFEST).write_bytes(content)
-    try:
-        assert read_manifest(place) == manifest
-    except ArtefactError as err:
-        assert str(place / MANIFEST) in str(err)  # noqa: PT017 (either is right)
-
-
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-@given(data=st.data())
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_a_maker_writes_gives_errors_of_ours_alone(place, data):
-    values = json.loads((made(place) / MANIFEST).read_text(encoding="utf-8"))
-    within = values
-    while isinstance(within, dict) and within:
-        key = data.draw(st.sampled_from(sorted(within)))
-        if not isinstance(within[key], dict) or data.draw(st.booleans()):
-            within[key] = data.draw(ANYTHING)
-            break
-        within = within[key]
-    rewrite(place, **values)
-    with suppress(ArtefactError):
-        describe(open_artefact(place))
-
-
-@pytest.mark.parametrize(
-    "name", ["../model.xml", "/etc/passwd", "a/../../b", "a\\b", "C:b", "", ".", "a//b", "a/", "a\0b", "nimbed.json"]
-)
-def test_a_name_that_leads_out(place, name):
-    files = json.loads((made(place) / MANIFEST).read_text(encoding="utf-8"))["files"]
-    refused(rewrite(place, files={**files, name: files["model.xml"]}), "no name within the folder", repr(name))
-
-
-def test_every_file_that_an_engine_reads_is_listed(place):
-    refused(rewrite(made(place), files={}), "not listed")
-    for name in ("model.bin", "model.xml", "tokenizer.json"):
-        records = {n: vars(r) for n, r in file_records(made(place)).items() if n != name}
-        refused(rewrite(place, files=records), name, "not listed")
 
 
 @pytest.mark.parametrize("name", ["ranges.npy", "tokenizer_config.json", "model.pt", "extra/more.bin"])
@@ -291,10 +147,6 @@ def test_a_file_that_another_took_the_name_of_is_still_the_old_one(place):
         was.check(replaced=False)
     path.unlink()
     was.check()
-
-
-def test_no_manifest(place):
-    refused(place, str(place / MANIFEST), "missing")
 
 
 def test_staging_publishes_at_the_end(place):
