@@ -36,9 +36,9 @@ class NativeBackend:
             raise InputError(f'precision={request.precision!r}: backend="native" has int8')
         self._kernels = str(kernels())
         self._model = _open(request.folder / ENCODER_FILE)
-        lane = Session(self._model, request.threads, bulk=False)
-        self._lane: Session | None = lane
-        self._threads = lane.threads
+        first = Session(self._model, request.threads, bulk=False)
+        self._first_session: Session | None = first
+        self._threads = first.threads
         self.shapes = _shapes(request, self._threads)
         self._bulk_shapes = _shapes(request, 1)
         self.reasons = {"arithmetic": f"int8 by {self._kernels} kernels"}
@@ -51,22 +51,22 @@ class NativeBackend:
         return f"native {REVISION}, {self._kernels}"
 
     def session(self) -> NativeSession:
-        """A lane that shares each text among all threads, and goes before those in bulk."""
-        lane, self._lane = self._lane or Session(self._model, self._threads, bulk=False), None
-        return NativeSession(lane)
+        """A session that shares each text among all threads, and goes before those in bulk."""
+        session, self._first_session = self._first_session, None
+        return NativeSession(session or Session(self._model, self._threads, bulk=False))
 
     def bulk(self) -> Bulk:
-        """A lane for each thread, which takes whole texts through all layers."""
-        lanes = [NativeSession(Session(self._model, 1, bulk=True)) for _ in range(self._threads)]
-        return Bulk(sessions=lanes, shapes=self._bulk_shapes)
+        """A session for each thread, which takes whole texts through all layers."""
+        sessions = [NativeSession(Session(self._model, 1, bulk=True)) for _ in range(self._threads)]
+        return Bulk(sessions=sessions, shapes=self._bulk_shapes)
 
     def close(self) -> None:
         """Drop the weights."""
-        del self._lane, self._model
+        del self._first_session, self._model
 
 
 class NativeSession:
-    """One lane of execution with memory of its own."""
+    """One session of the extension, with memory of its own."""
 
     any_thread = True
 

@@ -66,17 +66,17 @@ void ForwardPass::transformer_layer(const Layer& layer) {
     float* feed_forward_out = shared_.feed_forward_out.get();
     yield_to_queries();
 
-    linear(quantize(context, rows, layer.output), rows, layer.output, Activation::none, attention_out);
+    linear(quantize(context, rows, layer.output), layer.output, attention_out);
     add_norm(first, rows, attention_out, layer.attention_norm);
 
-    linear(normed(first), rows, layer.up, net_.activation, inner);
-    linear(quantize(inner, rows, layer.down), rows, layer.down, Activation::none, feed_forward_out);
+    linear(normed(first, rows), layer.up, inner, net_.activation);
+    linear(quantize(inner, rows, layer.down), layer.down, feed_forward_out);
     add_norm(first, rows, feed_forward_out, layer.output_norm);
   }
 }
 
-// context = softmax(q k^T) v of every head over every text. Threads share the groups of heads; a group's queries, keys
-// and values are used from the cache.
+// context = softmax(q k^T) v of every head over every text. Threads share the groups of heads, and wait for each other;
+// a group's queries, keys and values are used from the cache.
 void ForwardPass::attention(const Layer& layer) {
   const Share share(net_.head_groups, rank_, threads_);
   for (int group = share.begin; group < share.end; ++group) {
@@ -94,7 +94,7 @@ void ForwardPass::project_heads(const Linear& projection, int group) {
   const int panels = net_.group_width / kPanel;  // of the queries; the keys have as many, and so do the values
   for (int i = 0; i < 3 * panels; ++i) {
     float* out = own_.heads.get() + i / panels * ptrdiff_t(tokens_) * net_.group_width + i % panels * kPanel;
-    linear_panel(normed(0), tokens_, projection, group * 3 * panels + i, Activation::none, out, net_.group_width);
+    linear_panel(normed(0, tokens_), projection, group * 3 * panels + i, out, net_.group_width);
   }
 }
 
@@ -121,9 +121,9 @@ void ForwardPass::add_norm(int first, int rows, const float* branch, const Norm&
   }
 }
 
-// What `add_norm` gave, from row `first` on: one group, since the norm's factors make its channels alike.
-ForwardPass::Quantized ForwardPass::normed(int first) const {
-  return {own_.normed.values.get() + ptrdiff_t(first) * net_.width, own_.normed.scales.get() + first};
+// What `add_norm` gave for some rows: one group, since the norm's factors make its channels alike.
+ForwardPass::Quantized ForwardPass::normed(int first, int rows) const {
+  return {rows, own_.normed.values.get() + ptrdiff_t(first) * net_.width, own_.normed.scales.get() + first};
 }
 
 // x [rows, reader.inputs] in 8 bits, in the groups of the product that reads it.
@@ -136,25 +136,25 @@ ForwardPass::Quantized ForwardPass::quantize(const float* x, int rows, const Lin
       scales[g * rows + r] = kernels_.quantize(x + at, reader.group_size(g), values + at);
     }
   }
-  return {values, scales};
+  return {rows, values, scales};
 }
 
-// out [rows, weights.outputs()] = activation(x W^T + b). Threads share the panels.
-void ForwardPass::linear(const Quantized& x, int rows, const Linear& weights, Activation activation, float* out) {
+// out [x.rows, weights.outputs()] = activation(x W^T + b). Threads share the panels, and wait for each other.
+void ForwardPass::linear(const Quantized& x, const Linear& weights, float* out, Activation activation) {
   const Share share(weights.panels, rank_, threads_);
   for (int panel = share.begin; panel < share.end; ++panel) {
-    linear_panel(x, rows, weights, panel, activation, out + ptrdiff_t(panel) * kPanel, weights.outputs());
+    linear_panel(x, weights, panel, out + ptrdiff_t(panel) * kPanel, weights.outputs(), activation);
   }
   barrier();
 }
 
 // 64 columns of a product: group after group of inputs is added to the bias.
-void ForwardPass::linear_panel(const Quantized& x, int rows, const Linear& weights, int panel, Activation activation,
-                               float* out, ptrdiff_t out_stride) {
+void ForwardPass::linear_panel(const Quantized& x, const Linear& weights, int panel, float* out, ptrdiff_t out_stride,
+                               Activation activation) {
   const int last = weights.groups() - 1;
   Addend addend{weights.bias + ptrdiff_t(panel) * kPanel, 0};
   for (int g = 0; g <= last; ++g) {
-    kernels_.linear(x.values + g * weights.group, weights.inputs, x.scales + g * rows, rows, weights.group_size(g),
+    kernels_.linear(x.values + g * weights.group, weights.inputs, x.scales + g * x.rows, x.rows, weights.group_size(g),
                     weights.panel(panel, g), addend, g == last ? activation : Activation::none, out, out_stride);
     addend = {out, out_stride};
   }

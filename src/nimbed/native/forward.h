@@ -29,14 +29,14 @@ class ForwardPass {
   // `first_step`: how many steps the batch has behind it.
   void run(int layers, int first_step);
 
-  // After `run`, the same on every thread that took part to its end, and on rank 0: the residual stream
-  // [tokens, width], and from it the texts' vectors, out [texts, size].
+  // What rank 0 has after `run`: the residual stream [tokens, width], and from it the texts' vectors [texts, size].
   const float* hidden() const { return own_.hidden.get(); }
   void pool(float* out) const;
 
  private:
   // Rows of activations in 8 bits, as a product reads them.
   struct Quantized {
+    int rows;
     const uint8_t* values;   // [rows, inputs]
     const RowScale* scales;  // [groups, rows]
   };
@@ -52,11 +52,11 @@ class ForwardPass {
   void project_heads(const Linear& projection, int group);
   void attend(int group, int head, int text);
   void add_norm(int first, int rows, const float* branch, const Norm& norm);
-  Quantized normed(int first) const;
+  Quantized normed(int first, int rows) const;
   Quantized quantize(const float* x, int rows, const Linear& reader);
-  void linear(const Quantized& x, int rows, const Linear& weights, Activation activation, float* out);
-  void linear_panel(const Quantized& x, int rows, const Linear& weights, int panel, Activation activation, float* out,
-                    ptrdiff_t out_stride);
+  void linear(const Quantized& x, const Linear& weights, float* out, Activation activation = Activation::none);
+  void linear_panel(const Quantized& x, const Linear& weights, int panel, float* out, ptrdiff_t out_stride,
+                    Activation activation = Activation::none);
 
   const Network& net_;
   const Kernels& kernels_;

@@ -9,8 +9,8 @@
 
 namespace nimbed {
 
-// y = x W^T + b. W is packed in panels of 64 output channels. Its inputs are in groups, each with a scale of its own for
-// a token's activations and for a channel's weights, since a few inputs are much larger than the others.
+// y = x W^T + b. W is packed in panels of 64 output channels. Its inputs are in groups, each with a scale of its own
+// for a token's activations and for a channel's weights, since a few inputs are much larger than the others.
 struct Linear {
   const int8_t* weights;  // [panels][inputs / 4][64][4]
   const float* scale;     // [panels][groups][64]

@@ -72,7 +72,7 @@ void Session::expect() {
 // a query has the caller's thread alone: more would wait at barriers for each other's turn on the cores.
 Session::Plan Session::plan(const Batch& batch) const {
   const int threads = !bulk_ && priority_.bulk_running() ? 1 : pool_->size();
-  Plan plan{threads, pieces_of(batch, kMaxTokens), false, false, block_rows(network_)};
+  Plan plan{threads, pieces_of(batch, kMaxTokens), block_rows(network_)};
   if (threads == 1) return plan;
   const int tokens = batch.tokens(), enough = 2 * threads;
   auto pieces = pieces_of(batch, std::clamp(tokens / enough, kMinTokens, kMaxTokens));
@@ -122,7 +122,7 @@ ForwardPass Session::forward(const Plan& plan, const Batch& piece, int rank) {
 }
 
 void Session::hidden(const Batch& batch, int layers, float* out) {
-  const Plan plan{1, pieces_of(batch, kMaxTokens), false, false, block_rows(network_)};
+  const Plan plan{1, pieces_of(batch, kMaxTokens), block_rows(network_)};
   reserve(plan, batch);
   for (const Batch& piece : plan.pieces) {
     ForwardPass pass = forward(plan, piece, 0);

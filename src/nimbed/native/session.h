@@ -29,10 +29,10 @@ class Session {
   // How a batch is computed.
   struct Plan {
     int threads;
-    std::vector<Batch> pieces;  // whole texts that pass through the layers together
-    bool share_pieces;          // all threads compute each piece together; else each takes whole pieces
-    bool wait_for_threads;      // before the first layer
-    int block_rows;             // of a piece, that pass together through what follows attention in a layer
+    std::vector<Batch> pieces;      // whole texts that pass through the layers together
+    int block_rows;                 // of a piece, that pass together through what follows attention in a layer
+    bool share_pieces = false;      // all threads compute each piece together; else each takes whole pieces
+    bool wait_for_threads = false;  // before the first layer
   };
 
   Plan plan(const Batch& batch) const;
