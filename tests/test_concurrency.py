@@ -88,7 +88,7 @@ async def test_cancelling_leaves_the_encoder_usable(int8, peps):
 
 def test_pickle_opens_when_used(int8):
     other = pickle.loads(pickle.dumps(int8))
-    assert other._core is None
+    assert other._runtime is None
     assert other.fingerprint == int8.fingerprint
     np.testing.assert_allclose(other.encode(TEXTS), int8.encode(TEXTS), atol=1e-4)
     other.close()

@@ -125,7 +125,7 @@ def test_retrieval_survives(minilm_int8, minilm_folder, peps, dim):
             if dtype == "ubinary":
                 rows = [np.unpackbits(r, axis=1).astype(np.float32) * 2 - 1 for r in rows]
             if dtype == "int8":
-                least, most = opened._core.engine.ranges
+                least, most = opened._runtime.engine.ranges
                 rows = [(r.astype(np.float32) + 128.5) * (most - least) / 255 + least for r in rows]
             return nearest(*(r.astype(np.float32) for r in rows))
 

@@ -27,9 +27,9 @@ TEXTS = [f"text {n}" for n in (0, 1, 0, 2, 3, 4, 1)]
 def open_encoder(**settings) -> Encoder:
     """Its engine takes no time, and each of its vectors is one of ones."""
     encoder = Encoder("m", backend="fake", truncate="silent", **settings)
-    core = encoder._opened()
-    until(lambda: not core.scheduler._warm and core.scheduler._holder is None)
-    for session in core.scheduler.sessions:
+    runtime = encoder._opened()
+    until(lambda: not runtime.scheduler._warm and runtime.scheduler._holder is None)
+    for session in runtime.scheduler.sessions:
         session.run = lambda batch: np.ones((len(batch), 384), np.float32)
     return encoder
 
@@ -52,13 +52,13 @@ def check(encoder: Encoder, again: list[str]) -> None:
 
 
 def nothing_left(encoder: Encoder) -> bool:
-    core = encoder._opened()
+    runtime = encoder._opened()
     return (
-        all(gate.empty and not gate.waiting for gate in core.gates.values())
+        all(limit.empty and not limit.waiting for limit in runtime.admission.values())
         and encoder.stats().queue_depth == 0
-        and not (core.cache and core.cache._flights)
-        and core.scheduler._holder is None
-        and not core.scheduler._turns
+        and not (runtime.cache and runtime.cache._in_flight)
+        and runtime.scheduler._holder is None
+        and not runtime.scheduler._turns
     )
 
 
@@ -206,9 +206,9 @@ class Stopped(BaseException):
 @pytest.mark.parametrize("role", ["query", "document"])
 def test_any_exception_at_any_place_of_the_engines_thread_is_the_calls_own(role, caplog):
     encoder = open_encoder(cache=None)
-    core = encoder._opened()
-    core.scheduler.sessions[0].any_thread = False
-    run = core.scheduler.sessions[0].run
+    runtime = encoder._opened()
+    runtime.scheduler.sessions[0].any_thread = False
+    run = runtime.scheduler.sessions[0].run
     at, came = 0, True
     while came:
         at += 1
@@ -218,7 +218,7 @@ def test_any_exception_at_any_place_of_the_engines_thread_is_the_calls_own(role,
             sys.setprofile(interrupt.profile)  # of the worker, until it waits again
             return run(batch)
 
-        core.scheduler.sessions[0].run = interrupted
+        runtime.scheduler.sessions[0].run = interrupted
         try:
             assert encoder.encode(["one", "two"], role=role, timeout_s=WAIT_S).shape == (2, 384)
         except EncodeTimeoutError as err:
@@ -227,7 +227,7 @@ def test_any_exception_at_any_place_of_the_engines_thread_is_the_calls_own(role,
             assert interrupt.came
         until(lambda: nothing_left(encoder), interrupt.place)
         interrupt.stop()
-        core.scheduler.sessions[0].run = run
+        runtime.scheduler.sessions[0].run = run
         elsewhere(partial(check, encoder, TEXTS))
         until(lambda: nothing_left(encoder), interrupt.place)
         came = interrupt.came
@@ -236,10 +236,10 @@ def test_any_exception_at_any_place_of_the_engines_thread_is_the_calls_own(role,
     elsewhere(encoder.close)
 
 
-async def test_any_exception_at_any_place_of_the_preparing_thread_is_the_calls_own(monkeypatch, caplog):
+async def test_any_exception_at_any_place_of_the_tokenizing_thread_is_the_calls_own(monkeypatch, caplog):
     encoder = open_encoder(cache=None)
-    core = encoder._opened()
-    tokenize = core.tokenize
+    runtime = encoder._opened()
+    tokenize = runtime.tokenize
     files = [file for file in NIMBED if not file.endswith("worker_thread.py")]  # of the job, not of what comes after it
     at, came = 0, True
     while came:
@@ -250,7 +250,7 @@ async def test_any_exception_at_any_place_of_the_preparing_thread_is_the_calls_o
             sys.setprofile(interrupt.profile)
             return tokenize(*arguments)
 
-        monkeypatch.setattr(core, "tokenize", interrupted)
+        monkeypatch.setattr(runtime, "tokenize", interrupted)
         try:
             assert (await asyncio.wait_for(encoder.aencode(TEXTS), WAIT_S)).shape == (7, 384)
         except asyncio.TimeoutError as err:
@@ -258,7 +258,7 @@ async def test_any_exception_at_any_place_of_the_preparing_thread_is_the_calls_o
         except (Stopped, BackendError):
             assert interrupt.came
         interrupt.stop()
-        monkeypatch.setattr(core, "tokenize", tokenize)
+        monkeypatch.setattr(runtime, "tokenize", tokenize)
         assert (await asyncio.wait_for(encoder.aencode(TEXTS), WAIT_S)).shape == (7, 384)
         until(lambda: nothing_left(encoder), interrupt.place)
         came = interrupt.came

@@ -58,8 +58,8 @@ def test_a_signal_handler_that_uses_the_encoder_never_waits_for_what_it_interrup
         encoder.encode([f"text {{n}}", f"other {{n}}"])
         encoder.stats()
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    core = encoder._opened()
-    assert all(gate.empty for gate in core.gates.values()) and not core.cache._flights
+    runtime = encoder._opened()
+    assert all(limit.empty for limit in runtime.admission.values()) and not runtime.cache._in_flight
     print(encoder.encode_query("the end").shape)
     """)
     assert out == "(384,)\n"
@@ -179,7 +179,7 @@ print(Encoder("m", backend="fake").encode(["a"]).shape)
     assert out == "True\n(1, 384)\n"
 
 
-def test_no_thread_to_prepare_or_to_hand_over():
+def test_no_thread_to_tokenize_or_to_deliver():
     out = run(
         NO_THREADS
         + """
@@ -189,7 +189,7 @@ for _ in range(2):
     try:
         asyncio.run(encoder.aencode(["new"]))
     except BackendError as err:
-        print("nimbed-prepare-document" in str(err))
+        print("nimbed-tokenize-document" in str(err))
 threading.Thread.start = start
 print(asyncio.run(encoder.aencode(["new"])).shape)
 threading.Thread.start = none

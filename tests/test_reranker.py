@@ -220,7 +220,7 @@ def test_many_threads_get_their_own_scores(cross):
 def test_pickled_and_used_from_the_copy(which, request):
     reranker = request.getfixturevalue(which)
     with pickle.loads(pickle.dumps(reranker)) as copy:
-        assert copy._model._core is None
+        assert copy._model._runtime is None
         assert copy.kind == reranker.kind
         np.testing.assert_array_equal(copy.scores(QUERY, DOCUMENTS), reranker.scores(QUERY, DOCUMENTS))
         assert copy.fingerprint == reranker.fingerprint

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from nimbed._cache.lru import Vectors
     from nimbed._dtypes import Dtype, Float16Array, Int8Array, UInt8Array
-    from nimbed._serving.runtime import Core
+    from nimbed._serving.runtime import Runtime
     from nimbed._types import Float32Array, Precision, Role, Truncate
 
     F32 = Literal["float32"]
@@ -159,10 +159,10 @@ class Encoder(OpenModel):
             EncodeTimeoutError: it took longer than ``timeout_s``.
         """
         until, started = ends_at(timeout_s), time.perf_counter()
-        items, core = check_texts(texts), self._ready(role, dtype)
-        if (vectors := core.cached(items, role)) is None:
-            vectors = Call(core, items, role).result(until)
-        return convert(self._answer(core, vectors, role, started), dtype, core.engine.ranges)
+        items, runtime = check_texts(texts), self._ready(role, dtype)
+        if (vectors := runtime.cached(items, role)) is None:
+            vectors = Call(runtime, items, role).result(until)
+        return convert(self._answer(runtime, vectors, role, started), dtype, runtime.engine.ranges)
 
     @overload
     async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: F32 = ...) -> Float32Array: ...
@@ -181,11 +181,11 @@ class Encoder(OpenModel):
             import asyncio
 
             await asyncio.to_thread(self._opened)
-        core = self._ready(role, dtype)
+        runtime = self._ready(role, dtype)
         few = sum(map(len, items)) <= _FEW_CHARACTERS
-        vectors = core.cached(items, role) if few else None
-        vectors = vectors or await Call(core, items, role).aresult()
-        return convert(self._answer(core, vectors, role, started), dtype, core.engine.ranges)
+        vectors = runtime.cached(items, role) if few else None
+        vectors = vectors or await Call(runtime, items, role).aresult()
+        return convert(self._answer(runtime, vectors, role, started), dtype, runtime.engine.ranges)
 
     @overload
     def encode_query(self, text: str, *, dtype: F32 = ..., timeout_s: float | None = ...) -> Float32Array: ...
@@ -245,28 +245,28 @@ class Encoder(OpenModel):
         """Width of the vectors."""
         return self.info.dim
 
-    def _ready(self, role: Role, dtype: Dtype) -> Core:
+    def _ready(self, role: Role, dtype: Dtype) -> Runtime:
         if role not in _ROLES:
             raise InputError(f"role={role!r} is not one of {', '.join(_ROLES)}")
-        core = self._opened()
-        check_dtype(dtype, core.engine.info.dim, core.engine.ranges)
-        return core
+        runtime = self._opened()
+        check_dtype(dtype, runtime.engine.info.dim, runtime.engine.ranges)
+        return runtime
 
-    def _answer(self, core: Core, vectors: Vectors, role: Role, started: float, first: int = 0) -> Float32Array:
+    def _answer(self, runtime: Runtime, vectors: Vectors, role: Role, started: float, first: int = 0) -> Float32Array:
         rows, cut = vectors
         lost = int(np.count_nonzero(cut))
         self._meter.call(role, texts=len(rows), truncated=lost, seconds=time.perf_counter() - started)
         if lost:
-            core.engine.tokenizer.warn_cut(cut, range(first, first + len(cut)), stacklevel=4)
+            runtime.engine.tokenizer.warn_cut(cut, range(first, first + len(cut)), stacklevel=4)
         return rows
 
-    def _ended(self, core: Core, call: Call, role: Role, started: float, first: int) -> Float32Array:
-        return self._answer(core, call.end(), role, started, first)
+    def _ended(self, runtime: Runtime, call: Call, role: Role, started: float, first: int) -> Float32Array:
+        return self._answer(runtime, call.end(), role, started, first)
 
     def _blocks_encoded(self, texts: Iterable[str], role: Role, dtype: Dtype, *, progress: bool) -> Iterator[AnyArray]:
         from tqdm.auto import tqdm
 
-        core = self._ready(role, dtype)
+        runtime = self._ready(role, dtype)
         waiting: Callable[[], Float32Array] | None = None
         total = len(texts) if isinstance(texts, Sized) else None
         with tqdm(total=total, unit="text", disable=not progress) as bar:
@@ -274,10 +274,10 @@ class Encoder(OpenModel):
                 call, started = None, time.perf_counter()
                 if block is not None:
                     # A long stream must not evict from the cache what other calls will ask for again.
-                    call = Call(core, block, role, first=first, keep=False)
+                    call = Call(runtime, block, role, first=first, keep=False)
                     call.begin()
                 if waiting is not None:
                     vectors = waiting()
                     bar.update(len(vectors))
-                    yield convert(vectors, dtype, core.engine.ranges)
-                waiting = None if call is None else partial(self._ended, core, call, role, started, first)
+                    yield convert(vectors, dtype, runtime.engine.ranges)
+                waiting = None if call is None else partial(self._ended, runtime, call, role, started, first)

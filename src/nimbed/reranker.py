@@ -187,9 +187,9 @@ class _CrossEncoder(OpenModel):
     kind: Kind = "cross-encoder"
 
     def score(self, pairs: Sequence[Pair]) -> Float32Array:
-        started, core = time.perf_counter(), self._opened()
+        started, runtime = time.perf_counter(), self._opened()
         # The lane that plans ahead: all pairs of a call are wanted, and like lengths meet.
-        return self._answer(Call(core, pairs, "document").result(), started)
+        return self._answer(Call(runtime, pairs, "document").result(), started)
 
     async def ascore(self, pairs: Sequence[Pair]) -> Float32Array:
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The LRU against a model of it, flights, keys, and values that nobody can change."""
+"""The LRU against a model of it, what is in flight, keys, and values that nobody can change."""
 
 from __future__ import annotations
 
@@ -25,9 +25,18 @@ def key(n: int) -> bytes:
     return n.to_bytes(16, "little")
 
 
+def entries_of(numbers: list[int], *values: float) -> dict[bytes, Entry]:
+    """By key, in the order in which each comes last."""
+    entries: dict[bytes, Entry] = {}
+    for number, value in zip(numbers, values, strict=True):
+        entries.pop(key(number), None)
+        entries[key(number)] = vectors_of(value).entry(0)
+    return entries
+
+
 def claimed(cache: VectorCache, *numbers: int, role="document"):
-    landing: Promise[Vectors] = Promise()
-    return landing, cache.claim([key(n) for n in numbers], landing, role)
+    promise: Promise[Vectors] = Promise()
+    return promise, cache.claim([key(n) for n in numbers], promise, role)
 
 
 operations = st.lists(
@@ -44,7 +53,7 @@ def test_exact_lru(operations, room):  # noqa: C901 (the model and the cache, st
     evictions = 0
     for step, (what, numbers) in enumerate(operations):
         if what == "put":
-            cache.put([key(n) for n in numbers], vectors_of(*(step + n / 10 for n in numbers)))
+            cache.put(entries_of(numbers, *(step + n / 10 for n in numbers)))
             for n in numbers:
                 model.pop(n, None)
                 if room:
@@ -60,8 +69,8 @@ def test_exact_lru(operations, room):  # noqa: C901 (the model and the cache, st
                 for n in numbers:
                     model.move_to_end(n)
         else:
-            landing, claim = claimed(cache, *numbers)
-            landing.cancel()
+            promise, claim = claimed(cache, *numbers)
+            promise.cancel()
             assert set(claim.entries) == {i for i, n in enumerate(numbers) if n in model}
             for n in numbers:
                 if n in model:
@@ -75,7 +84,7 @@ def test_exact_lru(operations, room):  # noqa: C901 (the model and the cache, st
 def test_values_cannot_be_changed_by_the_callers_hands():
     cache = VectorCache(10_000)
     given_vectors = vectors_of(1)
-    cache.put([key(1)], given_vectors)
+    cache.put({key(1): given_vectors.entry(0)})
     given_vectors.rows[:] = 9
     first = rows_of(cache.peek([key(1)]), DIM)
     assert first.tolist() == [[1, 1, 1]]
@@ -83,46 +92,46 @@ def test_values_cannot_be_changed_by_the_callers_hands():
     assert rows_of(cache.peek([key(1)]), DIM).tolist() == [[1, 1, 1]]
 
 
-def test_equal_keys_are_led_once():
+def test_equal_keys_are_computed_once():
     cache = VectorCache(10_000)
-    landing, claim = claimed(cache, 1, 2, 1)
+    promise, claim = claimed(cache, 1, 2, 1)
     _, other = claimed(cache, 2, 3)
-    assert (claim.leads, list(claim.flights)) == ([0, 1], [2])
-    assert (other.leads, list(other.flights)) == ([1], [0])
-    assert (other.flights[0].landing, other.flights[0].position) == (landing, 1)
-    cache.put([key(1), key(2)], vectors_of(1, 2))
-    landing.set_result(vectors_of(1, 2))
+    assert (claim.to_compute, list(claim.in_flight)) == ([0, 1], [2])
+    assert (other.to_compute, list(other.in_flight)) == ([1], [0])
+    assert (other.in_flight[0].promise, other.in_flight[0].position) == (promise, 1)
+    cache.put(entries_of([1, 2], 1, 2))
+    promise.set_result(vectors_of(1, 2))
     _, later = claimed(cache, 1, 2, 3)
-    assert (list(later.entries), list(later.flights), later.leads) == ([0, 1], [2], [])
+    assert (list(later.entries), list(later.in_flight), later.to_compute) == ([0, 1], [2], [])
     stats = cache.stats()
     assert (stats.hits, stats.misses, stats.joined) == (2, 3, 3)
 
 
 @pytest.mark.parametrize("end", ["cancel", "fail"])
-def test_a_flight_that_ends_without_a_vector_is_led_anew(end):
+def test_what_was_in_flight_and_ends_without_a_vector_is_computed_anew(end):
     cache = VectorCache(10_000)
-    landing, _ = claimed(cache, 1)
+    promise, _ = claimed(cache, 1)
     if end == "cancel":
-        landing.cancel()
+        promise.cancel()
     else:
-        landing.set_exception(ValueError("no"))
+        promise.set_exception(ValueError("no"))
     _, claim = claimed(cache, 1)
-    assert claim.leads == [0]
+    assert claim.to_compute == [0]
 
 
 def test_a_query_does_not_wait_for_a_documents_turn():
     cache = VectorCache(10_000)
     claimed(cache, 1, role="document")
     query, claim = claimed(cache, 1, role="query")
-    assert claim.leads == [0]
+    assert claim.to_compute == [0]
     for role in ("document", "query"):
         _, later = claimed(cache, 1, role=role)
-        assert later.flights[0].landing is query
+        assert later.in_flight[0].promise is query
 
 
 def test_an_entry_larger_than_the_cache_is_not_kept():
     cache = VectorCache(100)
-    cache.put([key(1)], vectors_of(1))
+    cache.put(entries_of([1], 1))
     assert cache.peek([key(1)]) is None
     assert cache.stats().bytes == 0
 
@@ -135,16 +144,16 @@ def test_many_threads():
         rng = np.random.default_rng(seed)
         for _ in range(300):
             numbers = rng.integers(0, 40, 5).tolist()
-            landing, claim = claimed(cache, *numbers)
+            promise, claim = claimed(cache, *numbers)
             for i, entry in claim.entries.items():
                 if np.frombuffer(entry.row, np.float32)[0] != numbers[i]:
                     wrong.append(numbers[i])
-            led = [numbers[i] for i in claim.leads]
+            own = [numbers[i] for i in claim.to_compute]
             if seed % 2:
-                cache.put([key(n) for n in led], vectors_of(*led))
-                landing.set_result(vectors_of(*led))
+                cache.put(entries_of(own, *own))
+                promise.set_result(vectors_of(*own))
             else:
-                landing.cancel()
+                promise.cancel()
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
     for thread in threads:
@@ -152,7 +161,7 @@ def test_many_threads():
     for thread in threads:
         thread.join()
     assert not wrong
-    assert not cache._flights
+    assert not cache._in_flight
     assert cache.stats().bytes == 20 * ENTRY_BYTES
 
 

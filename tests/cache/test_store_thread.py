@@ -303,7 +303,7 @@ def test_a_server_that_drips_is_given_up_and_cut_off():
             assert encoder.encode([f"text {n}" for n in range(600)]).shape == (600, 384)
             took = time.monotonic() - started
             assert encoder.stats().cache.tier.state == "down"
-            thread = encoder._core.cache.tier._thread
+            thread = encoder._runtime.cache.tier._thread
             for _ in range(300):
                 if thread._began is None:
                     break

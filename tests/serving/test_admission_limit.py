@@ -1,4 +1,4 @@
-"""The bounded house: order, limit, giving up, closing."""
+"""Admission: order, limit, cancelling, closing."""
 
 from __future__ import annotations
 
@@ -6,90 +6,90 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimbed._serving.admission_limit import Gate, Ticket
+from nimbed._serving.admission_limit import AdmissionLimit, Ticket
 
 
-def entered(gate: Gate, amount: int) -> Ticket:
-    """A ticket that has come to the gate."""
+def asked(limit: AdmissionLimit, amount: int) -> Ticket:
+    """A ticket that has asked for admission."""
     ticket = Ticket(amount)
-    place = gate.enter(ticket)
-    assert place is (None if ticket.within else ticket.place)
+    admitted = limit.acquire(ticket)
+    assert admitted is (None if ticket.counted else ticket.admitted)
     return ticket
 
 
 def test_at_once_until_it_is_full():
-    gate = Gate(10)
-    first, second = entered(gate, 6), entered(gate, 4)
-    assert first.within
-    assert second.within
-    third = entered(gate, 1)
-    assert not third.place.done()
-    assert gate.waiting == 1
-    gate.leave(first)
-    assert third.place.done()
-    assert third.within
+    limit = AdmissionLimit(10)
+    first, second = asked(limit, 6), asked(limit, 4)
+    assert first.counted
+    assert second.counted
+    third = asked(limit, 1)
+    assert not third.admitted.done()
+    assert limit.waiting == 1
+    limit.release(first)
+    assert third.admitted.done()
+    assert third.counted
 
 
 def test_first_come_first_served_though_a_smaller_one_would_fit():
-    gate = Gate(10)
-    first, large, small = (entered(gate, n) for n in (8, 9, 1))
-    assert not small.place.done()
-    gate.leave(first)
-    assert large.place.done()
-    assert small.place.done()
+    limit = AdmissionLimit(10)
+    first, large, small = (asked(limit, n) for n in (8, 9, 1))
+    assert not small.admitted.done()
+    limit.release(first)
+    assert large.admitted.done()
+    assert small.admitted.done()
 
 
-def test_larger_than_the_house_comes_in_alone():
-    gate = Gate(10)
-    first, second = entered(gate, 100), entered(gate, 1)
-    assert first.within
-    gate.leave(first)
-    assert second.place.done()
+def test_what_is_larger_than_the_limit_is_admitted_alone():
+    limit = AdmissionLimit(10)
+    first, second = asked(limit, 100), asked(limit, 1)
+    assert first.counted
+    limit.release(first)
+    assert second.admitted.done()
 
 
-def test_who_gave_up_is_passed_over():
-    gate = Gate(1)
-    first, gone, next_one = (entered(gate, 1) for _ in range(3))
-    gate.leave(gone)
-    gate.leave(first)
-    assert next_one.place.done()
-    assert not gone.within
+def test_what_was_cancelled_is_passed_over():
+    limit = AdmissionLimit(1)
+    first, gone, next_one = (asked(limit, 1) for _ in range(3))
+    limit.release(gone)
+    limit.release(first)
+    assert next_one.admitted.done()
+    assert not gone.counted
 
 
-def test_leaving_twice_counts_once():
-    gate = Gate(2)
-    first, second = entered(gate, 1), entered(gate, 1)
+def test_releasing_twice_counts_once():
+    limit = AdmissionLimit(2)
+    first, second = asked(limit, 1), asked(limit, 1)
     for _ in range(2):
-        gate.leave(first)
-    assert not gate.empty
-    gate.leave(second)
-    assert gate.empty
-    gate.leave(Ticket(5))  # which never came
-    assert gate.empty
+        limit.release(first)
+    assert not limit.empty
+    limit.release(second)
+    assert limit.empty
+    limit.release(Ticket(5))  # which never asked
+    assert limit.empty
 
 
-def test_close_fails_those_who_wait_and_those_who_come():
-    gate = Gate(1)
-    entered(gate, 1)
-    waiting = entered(gate, 1)
-    gate.close(RuntimeError("shut"))
+def test_close_fails_what_waits_and_what_comes():
+    limit = AdmissionLimit(1)
+    asked(limit, 1)
+    waiting = asked(limit, 1)
+    limit.close(RuntimeError("shut"))
     with pytest.raises(RuntimeError, match="shut"):
-        waiting.place.result(0)
+        waiting.admitted.result(0)
     with pytest.raises(RuntimeError, match="shut"):
-        gate.enter(Ticket(1))
+        limit.acquire(Ticket(1))
 
 
 @given(amounts=st.lists(st.integers(0, 15), max_size=40), order=st.randoms())
-def test_never_over_the_limit_and_all_come_in(amounts, order):
-    gate = Gate(10)
-    tickets = [entered(gate, amount) for amount in amounts]
-    within = [n for n, ticket in enumerate(tickets) if ticket.within]
+def test_never_over_the_limit_and_all_are_admitted(amounts, order):
+    limit = AdmissionLimit(10)
+    tickets = [asked(limit, amount) for amount in amounts]
+    within = [n for n, ticket in enumerate(tickets) if ticket.counted]
     come = set(within)
     while within:
         total = sum(amounts[n] for n in within)
         assert total <= 10 or len([n for n in within if amounts[n]]) == 1
-        gate.leave(tickets[within.pop(order.randrange(len(within)))])
-        new = [n for n, ticket in enumerate(tickets) if ticket.within and n not in come]
+        limit.release(tickets[within.pop(order.randrange(len(within)))])
+        new = [n for n, ticket in enumerate(tickets) if ticket.counted and n not in come]
         assert not new or new == list(range(min(new), max(new) + 1))
         within += new
         come |= set(new)

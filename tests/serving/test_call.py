@@ -268,7 +268,7 @@ def test_any_calls_through_any_cache_give_the_vectors_of_none(calls, size):
 def test_a_full_queue_blocks_and_times_out_with_its_own_error(held):
     one = held(cache=None)
     first = one.hold()
-    one.encoder._opened().gates["document"]._limit = 1100
+    one.encoder._opened().admission["document"]._limit = 1100
     filler = threading.Thread(target=one.encoder.encode, args=(["x" * 900],))
     filler.start()
     until(lambda: one.encoder.stats().queue_depth >= 1)
@@ -298,17 +298,17 @@ def test_a_slow_engine_times_out_too_and_the_work_is_taken_out(held):
 async def test_a_full_queue_makes_tasks_wait_without_blocking_the_loop(held):
     one = held(cache=None)
     first = one.hold()
-    one.encoder._opened().gates["document"]._limit = 1100
+    one.encoder._opened().admission["document"]._limit = 1100
     tasks = [asyncio.create_task(one.encoder.aencode([f"{n}" * 900])) for n in range(4)]
     await asyncio.sleep(0.05)
-    assert one.encoder._opened().gates["document"].waiting >= 2
+    assert one.encoder._opened().admission["document"].waiting >= 2
     tasks[2].cancel()
     one.go_on.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(r, asyncio.CancelledError) for r in results] == [False, False, True, False]
     await asyncio.to_thread(first.join, WAIT_S)
     assert one.rows == 4
-    assert one.encoder._opened().gates["document"]._within == 0
+    assert one.encoder._opened().admission["document"]._amount == 0
 
 
 async def test_cancelling_a_task_takes_its_unstarted_work_out(held):
@@ -363,8 +363,8 @@ def test_a_text_that_cannot_be_used_fails_its_own_call_by_its_number():
             encoder.encode([f"n {n}" for n in range(700)] + ["word " * 20])
         with pytest.raises(InputError, match="item 1 is not valid Unicode"):
             encoder.encode(["fine", "\ud800"])
-        assert encoder._opened().gates["document"]._within == 0
-        assert not encoder._opened().cache._flights
+        assert encoder._opened().admission["document"]._amount == 0
+        assert not encoder._opened().cache._in_flight
 
 
 def test_a_text_that_makes_the_engine_fail_fails_only_its_own_caller(held):
@@ -394,13 +394,13 @@ def test_a_text_that_makes_the_engine_fail_fails_only_its_own_caller(held):
 def test_close_ends_all_that_wait(held):
     one = held()
     first = one.hold()
-    one.encoder._opened().gates["document"]._limit = 100
+    one.encoder._opened().admission["document"]._limit = 100
     results: list = []
     caller = threading.Thread(
         target=lambda: results.extend(in_threads(*[lambda n=n: one.encoder.encode([f"{n}" * 90]) for n in range(4)]))
     )
     caller.start()
-    until(lambda: one.encoder._opened().gates["document"].waiting >= 3)
+    until(lambda: one.encoder._opened().admission["document"].waiting >= 3)
     threading.Timer(0.1, one.go_on.set).start()
     one.encoder.close()
     caller.join(WAIT_S)
@@ -461,7 +461,7 @@ async def test_an_unpickled_copy_opens_off_the_loop(monkeypatch):
     opened = Encoder._opened
 
     def spy(self):
-        if self._core is None:
+        if self._runtime is None:
             opened_on.append(threading.current_thread())
         return opened(self)
 
@@ -518,9 +518,9 @@ def test_a_hook_that_raises_stops_nothing(caplog):
 
 def test_a_time_limit_bounds_the_tokenizing_of_a_long_text_too(monkeypatch):
     with Encoder("m", backend="fake", truncate="silent") as encoder:
-        core, go_on = encoder._opened(), threading.Event()
-        tokenize = core.tokenize
-        monkeypatch.setattr(core, "tokenize", lambda *said: go_on.wait(WAIT_S) and tokenize(*said))
+        runtime, go_on = encoder._opened(), threading.Event()
+        tokenize = runtime.tokenize
+        monkeypatch.setattr(runtime, "tokenize", lambda *said: go_on.wait(WAIT_S) and tokenize(*said))
         started = time.monotonic()
         with pytest.raises(EncodeTimeoutError):
             encoder.encode(["word " * 100_000], timeout_s=0.1)
@@ -581,22 +581,22 @@ def test_a_hook_may_embed_and_close(timeout_s):
             encoder.encode(["z"])
 
 
-async def test_close_after_the_gate_let_a_task_in_that_has_not_gone_on(held, monkeypatch):
+async def test_close_after_a_task_was_admitted_that_has_not_gone_on(held, monkeypatch):
     monkeypatch.setattr(runtime, "_CLOSE_S", 0.5)  # the task cannot go on: this is waited out
     one = held(cache=None)
     first = one.hold()
-    gate = one.encoder._opened().gates["document"]
-    gate._limit = 1000
+    limit = one.encoder._opened().admission["document"]
+    limit._limit = 1000
     tasks = [asyncio.create_task(one.encoder.aencode([letter * 950])) for letter in "xy"]
     await asyncio.sleep(0.1)
-    assert gate.waiting == 2
+    assert limit.waiting == 2
     one.go_on.set()
-    until(lambda: gate.waiting < 2)  # without a turn of the loop
+    until(lambda: limit.waiting < 2)  # without a turn of the loop
     one.encoder.close()
     for task in tasks:
         with pytest.raises(ClosedError):
             await asyncio.wait_for(task, WAIT_S)
-    assert gate.empty
+    assert limit.empty
     await asyncio.to_thread(first.join, WAIT_S)
 
 

@@ -89,8 +89,8 @@ class Running:
         for engine in (self.engine, *self.bulk):
             engine.go_on.set()
 
-    def submit(self, firsts, role="document", length=1, *, here=False):
-        return self.scheduler.submit([np.full(length, f, np.int32) for f in firsts], role, here=here)
+    def submit(self, firsts, role="document", length=1, *, inline=False):
+        return self.scheduler.submit([np.full(length, f, np.int32) for f in firsts], role, inline=inline)
 
     @property
     def log(self) -> list[list[int]]:
@@ -434,7 +434,7 @@ def test_many_mixed_calls(calls, budget, sessions):
 
 @pytest.mark.parametrize("role", ["query", "document"])
 def test_a_caller_who_would_only_wait_runs_it_itself(role, running):
-    future = running.submit([5, 6], role, here=True)
+    future = running.submit([5, 6], role, inline=True)
     assert future.done()
     assert firsts_of(future) == [5, 6]
     assert running.engine.ran_on == [threading.get_ident()]
@@ -445,7 +445,7 @@ def test_a_caller_who_would_only_wait_runs_it_itself(role, running):
 
 def test_not_where_another_runs(running):
     first = running.held_query()
-    later = running.submit([5], "query", here=True)
+    later = running.submit([5], "query", inline=True)
     assert not later.done()
     running.go_on()
     assert [firsts_of(first), firsts_of(later)] == [[1], [5]]
@@ -454,12 +454,12 @@ def test_not_where_another_runs(running):
 
 def test_not_where_the_engine_wants_one_thread(running):
     running.engine.any_thread = False
-    assert firsts_of(running.submit([5], "query", here=True)) == [5]
+    assert firsts_of(running.submit([5], "query", inline=True)) == [5]
     assert threading.get_ident() not in running.engine.ran_on
 
 
 def test_documents_that_are_more_than_a_batch_go_to_the_sessions_for_bulk(running):
-    assert firsts_of(running.submit(range(20, 32), here=True)) == list(range(20, 32))
+    assert firsts_of(running.submit(range(20, 32), inline=True)) == list(range(20, 32))
     assert threading.get_ident() not in running.engine.ran_on
 
 
@@ -468,7 +468,7 @@ def test_a_caller_runs_nobody_elses_rows(firsts, running, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(running.scheduler, "_tell", lambda: None)  # the worker has not come to it yet
         others = running.submit([5], "query")
-        own = running.submit(firsts, "document", here=True)
+        own = running.submit(firsts, "document", inline=True)
         assert running.engine.log == []
         assert not others.done()
     running.scheduler.warm([])
@@ -481,24 +481,24 @@ def test_a_caller_without_rows_runs_nothing(running, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(running.scheduler, "_tell", lambda: None)
         others = running.submit([5])
-        assert running.submit([], "query", here=True).done()
+        assert running.submit([], "query", inline=True).done()
         assert not others.done()
     running.scheduler.warm([])
     assert firsts_of(others) == [5]
 
 
 def test_queries_that_are_more_than_a_batch_go_to_the_worker(running):
-    assert firsts_of(running.submit(range(20, 32), "query", here=True)) == list(range(20, 32))
+    assert firsts_of(running.submit(range(20, 32), "query", inline=True)) == list(range(20, 32))
     assert threading.get_ident() not in running.engine.ran_on
     assert len(running.engine.log) == 3
 
 
 def test_those_who_come_meanwhile_are_next(running):
     running.engine.hold()
-    ran = threading.Thread(target=running.submit, args=([5], "query"), kwargs={"here": True})
+    ran = threading.Thread(target=running.submit, args=([5], "query"), kwargs={"inline": True})
     ran.start()
     assert running.engine.reached.wait(WAIT_S)
-    others = [running.submit([6], "query", here=True), running.submit([7], "query")]
+    others = [running.submit([6], "query", inline=True), running.submit([7], "query")]
     assert not any(future.done() for future in others)
     running.go_on()
     assert [firsts_of(future) for future in others] == [[6], [7]]
@@ -508,8 +508,8 @@ def test_those_who_come_meanwhile_are_next(running):
 
 def test_a_failure_on_the_callers_thread_is_the_calls_own(running):
     with pytest.raises(BackendError, match="poisoned"):
-        running.submit([POISON], "query", here=True).result(0)
-    assert firsts_of(running.submit([5], "query", here=True)) == [5]
+        running.submit([POISON], "query", inline=True).result(0)
+    assert firsts_of(running.submit([5], "query", inline=True)) == [5]
 
 
 def test_an_interrupt_on_the_callers_thread_leaves_the_session_free(running, monkeypatch):
@@ -519,14 +519,14 @@ def test_an_interrupt_on_the_callers_thread_leaves_the_session_free(running, mon
     with monkeypatch.context() as patch:
         patch.setattr(running.engine, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            running.submit([5], "query", here=True)
+            running.submit([5], "query", inline=True)
     assert firsts_of(running.submit([6], "query")) == [6]
     assert firsts_of(running.submit([7])) == [7]
 
 
 def test_close_waits_for_a_caller_who_runs_its_own_batch(running):
     running.engine.hold()
-    caller = threading.Thread(target=running.submit, args=([5], "query"), kwargs={"here": True})
+    caller = threading.Thread(target=running.submit, args=([5], "query"), kwargs={"inline": True})
     caller.start()
     assert running.engine.reached.wait(WAIT_S)
     closer = threading.Thread(target=running.scheduler.close)
@@ -541,13 +541,13 @@ def test_close_waits_for_a_caller_who_runs_its_own_batch(running):
     assert running.engine.log == [[5]]
 
 
-@pytest.mark.parametrize("here", [False, True])
-def test_many_threads_submit_at_once(here, running):
+@pytest.mark.parametrize("inline", [False, True])
+def test_many_threads_submit_at_once(inline, running):
     results: dict[int, list[list[int]]] = {}
 
     def work(n: int) -> None:
         role = "query" if n % 2 else "document"
-        results[n] = [firsts_of(running.submit([n * 100 + i, n], role, here=here)) for i in range(50)]
+        results[n] = [firsts_of(running.submit([n * 100 + i, n], role, inline=inline)) for i in range(50)]
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(1, 9)]
     for thread in threads:

@@ -16,7 +16,8 @@ import nimbed
 NIMBED = tuple(
     str(Path(nimbed.__file__).parent / name)
     for name in (
-        "_cache/lru.py", "_promise.py", "_serving/admission_limit.py", "_serving/call.py", "_serving/open_model.py",
+        "_cache/lru.py", "_promise.py", "_serving/admission_limit.py", "_serving/block.py", "_serving/call.py",
+        "_serving/open_model.py",
         "_serving/queues.py", "_serving/runner.py", "_serving/runtime.py", "_serving/scheduler.py", "_serving/stats.py",
         "_serving/waiting.py", "_serving/worker_thread.py", "_text/checks.py", "encoder.py",
     )

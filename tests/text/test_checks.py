@@ -258,14 +258,14 @@ def test_a_call_is_cut_into_the_blocks_of_encode_iter(monkeypatch):
 
     monkeypatch.setattr(checks, "_BLOCK_CHARACTERS", 1000)
     with Encoder("m", backend="fake", cache=None, truncate="silent") as encoder:
-        core, tokenized = encoder._opened(), []
-        tokenize = core.tokenize
+        runtime, tokenized = encoder._opened(), []
+        tokenize = runtime.tokenize
 
         def noted(texts, role, items):
             tokenized.append([len(text) for text in texts])
             return tokenize(texts, role, items)
 
-        core.tokenize = noted
+        runtime.tokenize = noted
         texts = ["x" * 400] * 7 + ["y" * 2500] * 2
         expected = encoder.encode(texts)
         assert tokenized == [[400] * 3, [400] * 3, [400, 2500], [2500]]

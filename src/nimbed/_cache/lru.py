@@ -118,10 +118,10 @@ class CacheStats:
     tier: TierStats | None = None
 
 
-class Flight(NamedTuple):
+class InFlight(NamedTuple):
     """Where a vector that is being computed will be: in the result of a promise, at a position."""
 
-    landing: Promise[Vectors]
+    promise: Promise[Vectors]
     position: int
     role: Role
 
@@ -132,13 +132,13 @@ class Claim:
 
     Attributes:
         entries: by index, what the cache had.
-        flights: by index, what is being computed already.
-        leads: indices that the claimer has to compute, ascending.
+        in_flight: by index, what is being computed already.
+        to_compute: indices that the claimer has to compute, ascending.
     """
 
     entries: dict[int, Entry] = field(default_factory=dict)
-    flights: dict[int, Flight] = field(default_factory=dict)
-    leads: list[int] = field(default_factory=list)
+    in_flight: dict[int, InFlight] = field(default_factory=dict)
+    to_compute: list[int] = field(default_factory=list)
 
 
 class Keys:
@@ -165,10 +165,10 @@ class Keys:
 
 
 class VectorCache:
-    """The LRU, and the flights of this process. Thread-safe.
+    """The LRU, and what is in flight in this process. Thread-safe.
 
-    Under the lock an interrupt, or a signal handler that asks for vectors, may come with each call of a function, and
-    with nothing else: what belongs together is stored after the calls.
+    While the lock is held, an interrupt or a signal handler that asks for vectors may run at each function call, and
+    nowhere else: what belongs together is stored after the calls.
 
     Args:
         limit_bytes: of all entries together.
@@ -179,10 +179,10 @@ class VectorCache:
         self.tier = tier
         self._limit = limit_bytes
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
-        self._flights: dict[bytes, Flight] = {}
+        self._in_flight: dict[bytes, InFlight] = {}
         self._bytes = 0
         self._hits = self._misses = self._joined = self._evictions = 0
-        self._lock = threading.RLock()  # a signal handler may come from within
+        self._lock = threading.RLock()  # a signal handler may run on the thread that holds it
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._entries
@@ -200,39 +200,38 @@ class VectorCache:
             self._hits += len(keys)
         return found
 
-    def claim(self, keys: Sequence[bytes], landing: Promise[Vectors], role: Role) -> Claim:
+    def claim(self, keys: Sequence[bytes], promise: Promise[Vectors], role: Role) -> Claim:
         """Sort keys into what is here, what another call computes, and what the claimer must compute.
 
-        The flights of the leads end with ``landing``, whose result holds their vectors in the order of the leads. A
-        query does not join a document's flight, whose turn may be far.
+        The latter are in flight until ``promise`` is done, whose result holds the vectors of all keys, by index. A
+        query does not join a document in flight, which may be far back in its queue.
         """
         claim = Claim()
-        land = partial(self._land, keys)
-        landing.add_done_callback(land)  # before there is a flight: none may stay that nobody ends
+        release = partial(self._release, keys)
+        promise.add_done_callback(release)  # before anything is in flight, so that nothing stays so for ever
         with self._lock:
             entries = self._entries
             for index, key in enumerate(keys):
                 if (entry := entries.get(key)) is not None:
                     entries.move_to_end(key)
                     claim.entries[index] = entry
-                elif (flight := self._flights.get(key)) is not None and _may_join(flight, landing, role):
-                    claim.flights[index] = flight
+                elif (other := self._in_flight.get(key)) is not None and _may_join(other, promise, role):
+                    claim.in_flight[index] = other
                 else:
-                    self._flights[key] = Flight(landing, len(claim.leads), role)
-                    claim.leads.append(index)
+                    self._in_flight[key] = InFlight(promise, index, role)
+                    claim.to_compute.append(index)
             self._hits += len(claim.entries)
-            self._joined += len(claim.flights)
-            self._misses += len(claim.leads)
-        if landing.done():  # it was given up meanwhile
-            land(landing)
+            self._joined += len(claim.in_flight)
+            self._misses += len(claim.to_compute)
+        if promise.done():  # it was cancelled meanwhile
+            release(promise)
         return claim
 
-    def put(self, keys: Sequence[bytes], vectors: Vectors) -> None:
-        """Take entries as the latest used; the oldest give way."""
-        new = [vectors.entry(index) for index in range(len(keys))]
+    def put(self, new: Mapping[bytes, Entry]) -> None:
+        """Take entries as the latest used; the oldest are evicted."""
         with self._lock:
             entries = self._entries
-            for key, entry in zip(keys, new, strict=True):
+            for key, entry in new.items():
                 if (size := _size(entry)) > self._limit:
                     continue
                 more = size - (_size(entries[key]) if key in entries else 0)
@@ -267,11 +266,11 @@ class VectorCache:
         if self.tier is not None:
             self.tier.close()
 
-    def _land(self, keys: Sequence[bytes], landing: Promise[Vectors]) -> None:
+    def _release(self, keys: Sequence[bytes], promise: Promise[Vectors]) -> None:
         with self._lock:
             for key in keys:
-                if (flight := self._flights.get(key)) is not None and flight.landing is landing:
-                    del self._flights[key]
+                if (own := self._in_flight.get(key)) is not None and own.promise is promise:
+                    del self._in_flight[key]
 
 
 def rows_of(entries: Sequence[Entry], dim: int) -> Float32Array:
@@ -283,5 +282,5 @@ def _size(entry: Entry) -> int:
     return len(entry.row) + _OVERHEAD_BYTES
 
 
-def _may_join(flight: Flight, landing: Promise[Vectors], role: Role) -> bool:
-    return flight.landing is landing or ((role == "document" or flight.role == "query") and not flight.landing.done())
+def _may_join(other: InFlight, promise: Promise[Vectors], role: Role) -> bool:
+    return other.promise is promise or ((role == "document" or other.role == "query") and not other.promise.done())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nimbed._loading.engine import open_engine
 from nimbed._loading.settings import EncoderInfo, EncoderStats, Settings
 from nimbed._serving import fork
-from nimbed._serving.runtime import Core
+from nimbed._serving.runtime import Runtime
 from nimbed._serving.stats import Meter
 from nimbed.errors import ClosedError
 
@@ -27,7 +27,7 @@ class OpenModel:
     It is pickled as its settings: the copy opens the model when first used, and so does a copy inherited by fork.
     """
 
-    _core: Core | None
+    _runtime: Runtime | None
     _meter: Meter
     _finalizer: weakref.finalize[Any, OpenModel] | None
 
@@ -38,12 +38,14 @@ class OpenModel:
 
     def stats(self) -> EncoderStats:
         """Counts since the encoder was made (in this process)."""
-        core, meter = self._current(), self._meter
+        runtime, meter = self._current(), self._meter
         return EncoderStats(
             **meter.counts,
-            queue_depth=0 if core is None else core.scheduler.depth("query") + core.scheduler.depth("document"),
+            queue_depth=0
+            if runtime is None
+            else runtime.scheduler.depth("query") + runtime.scheduler.depth("document"),
             latency_ms=meter.latency_ms,
-            cache=None if core is None or core.cache is None else core.cache.stats(),
+            cache=None if runtime is None or runtime.cache is None else runtime.cache.stats(),
         )
 
     def on_batch(self, hook: Callable[[BatchRecord], None]) -> Callable[[], None]:
@@ -73,7 +75,7 @@ class OpenModel:
         """
         fork.notice()
         with self._lock:
-            self._core, self._closed = None, True
+            self._runtime, self._closed = None, True
         if self._finalizer is not None:
             self._finalizer()
 
@@ -100,38 +102,38 @@ class OpenModel:
             inherited.detach()  # what it would close belongs to the parent process
         self._lock = threading.RLock()
         self._finalizer = None
-        self._core = None
+        self._runtime = None
         self._closed = False
         self._meter = Meter(self._meter.hooks if hasattr(self, "_meter") else [])
         fork.reset_in_child(self, OpenModel._reset)
 
-    def _current(self) -> Core | None:
+    def _current(self) -> Runtime | None:
         """What is open in this process."""
         fork.notice()
-        return self._core
+        return self._runtime
 
-    def _opened(self) -> Core:
-        core = self._current()
-        if core is not None:
-            return core
+    def _opened(self) -> Runtime:
+        runtime = self._current()
+        if runtime is not None:
+            return runtime
         with self._lock:
-            if self._core is None and not self._closed:
+            if self._runtime is None and not self._closed:
                 self._take(
-                    Core(open_engine(self._settings), self._settings.cache, weakref.WeakMethod(self._meter.batch))
+                    Runtime(open_engine(self._settings), self._settings.cache, weakref.WeakMethod(self._meter.batch))
                 )
-            if self._core is None:
+            if self._runtime is None:
                 raise ClosedError("this encoder is closed")
-            return self._core
+            return self._runtime
 
-    def _take(self, core: Core) -> None:
+    def _take(self, runtime: Runtime) -> None:
         """Start it, unless a signal handler opened another one meanwhile, or closed this encoder."""
         try:
-            core.start()
-            if self._core is None and not self._closed:
-                self._finalizer = weakref.finalize(self, core.close)
-                self._core = core
+            runtime.start()
+            if self._runtime is None and not self._closed:
+                self._finalizer = weakref.finalize(self, runtime.close)
+                self._runtime = runtime
             else:
-                core.close()
+                runtime.close()
         except BaseException:
-            core.close()
+            runtime.close()
             raise

@@ -1,16 +1,50 @@
-"""The last step: windows joined, components cut, vectors normalised. Pure functions."""
+"""How a vector is finished: windows joined, normalized, cut to ``dim``, copied for its caller. Nowhere else."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nimbed._cache.lru import Vectors
 from nimbed._vectors import l2_normalized
 
 if TYPE_CHECKING:
     from nimbed._text.tokenizer import TokenizedTexts
     from nimbed._types import Float32Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Postprocess:
+    """Finishes vectors in two steps. The cache holds what is between the two, so it serves every ``dim``.
+
+    Attributes:
+        dim: components that callers get.
+        normalize: whether vectors have norm 1.
+        engine_normalizes: whether the engine's vectors have it already.
+    """
+
+    dim: int
+    normalize: bool
+    engine_normalizes: bool
+
+    def full(self, raw: Float32Array, tokens: TokenizedTexts) -> Vectors:
+        """Vectors of texts ``[texts, full_dim]``, from those of their sequences ``[sequences, full_dim]``."""
+        rows = join_windows(raw, tokens)
+        if self.normalize and (tokens.windowed or not self.engine_normalizes):
+            rows = l2_normalized(rows)
+        return Vectors(rows, tokens.cut)
+
+    def for_caller(self, vectors: Vectors, *, shared: bool) -> Vectors:
+        """Cut to ``[n, dim]``, as arrays that the caller may change.
+
+        Args:
+            vectors: as :meth:`full` makes them.
+            shared: whether others may still read them.
+        """
+        rows = cut_to(self.dim, vectors.rows, normalize=self.normalize)
+        return Vectors(rows.copy() if shared and rows is vectors.rows else rows, vectors.cut)
 
 
 def join_windows(vectors: Float32Array, tokens: TokenizedTexts) -> Float32Array:
@@ -28,7 +62,7 @@ def join_windows(vectors: Float32Array, tokens: TokenizedTexts) -> Float32Array:
 
 
 def cut_to(dim: int, vectors: Float32Array, *, normalize: bool) -> Float32Array:
-    """The first ``dim`` components, ``[n, dim]``, normalised again where they were."""
+    """The first ``dim`` components, ``[n, dim]``, normalized again where they were."""
     if dim == vectors.shape[1]:
         return vectors
     # A copy, so that the cut-off part does not stay in memory.

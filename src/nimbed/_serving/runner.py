@@ -55,7 +55,7 @@ class Runner:
         self._on_batch(record)  # before the callers wake, who may look at the counts
         return results
 
-    def apart(self, sequences: Sequence[Int32Array], role: Role, session: Session) -> Float32Array:
+    def run_unqueued(self, sequences: Sequence[Int32Array], role: Role, session: Session) -> Float32Array:
         """Vectors ``[n, dim]``, one sequence after another on this thread: it waits for nothing."""
         request = Request(sequences, np.empty((len(sequences), self._dim), np.float32))
         for index in range(len(sequences)):

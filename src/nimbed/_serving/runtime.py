@@ -1,4 +1,4 @@
-"""What an open encoder holds: the engine, the cache, and the threads before the engine."""
+"""What an open encoder holds: the engine, the cache, admission limits, tokenizing threads and the scheduler."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import numpy as np
 from nimbed._cache.lru import Keys, VectorCache, Vectors, rows_of
 from nimbed._cache.store_urls import check_url, without_credentials
 from nimbed._cache.stores import open_store
-from nimbed._serving.admission_limit import Gate
+from nimbed._serving.admission_limit import AdmissionLimit
 from nimbed._serving.checked_session import checked
-from nimbed._serving.postprocess import cut_to, join_windows
+from nimbed._serving.postprocess import Postprocess
 from nimbed._serving.reentry import within_a_call
 from nimbed._serving.scheduler import Scheduler
-from nimbed._serving.worker_thread import JobThread, until
+from nimbed._serving.worker_thread import WorkerThread, wait_until
 from nimbed._text.pair_tokenizer import PairTokenizer
-from nimbed._vectors import l2_normalized
 from nimbed.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -30,25 +29,25 @@ if TYPE_CHECKING:
     from nimbed._loading.engine import Engine
     from nimbed._loading.settings import CacheConfig
     from nimbed._text.tokenizer import TokenizedTexts
-    from nimbed._types import BatchRecord, Float32Array, Role
+    from nimbed._types import BatchRecord, Role
 
 logger = logging.getLogger("nimbed")
 
-# Characters of text that may be under way in each role; more waits outside.
-_WITHIN: dict[Role, int] = {"query": 1_000_000, "document": 4_000_000}
-# Tokens up to which shapes are warmed: few queries are longer, and the first ones would wait while long shapes run.
-_WARMED = 128
-# So long closing waits for callers.
+# The admission limits, in characters of text.
+_MAX_CHARACTERS: dict[Role, int] = {"query": 1_000_000, "document": 4_000_000}
+# Shapes up to so many tokens are warmed up: few queries are longer, and the first would wait while long shapes run.
+_MAX_WARM_TOKENS = 128
+# Closing waits so long for callers.
 _CLOSE_S = 10.0
 
 
-class Core:
+class Runtime:
     """An open engine, ready for the texts of many callers.
 
     Args:
         engine: owned.
         cache: its configuration, or None.
-        on_batch: told of each batch, as long as it lives.
+        on_batch: called after each batch, as long as its object lives.
     """
 
     def __init__(self, engine: Engine, cache: CacheConfig | None, on_batch: weakref.WeakMethod[Any]) -> None:
@@ -56,27 +55,34 @@ class Core:
         self._process = os.getpid()
         self._closed = False
         self.cache = None if cache is None else VectorCache(cache.size_bytes, _tier(cache, engine.spec.dim))
-        self.gates: dict[Role, Gate] = {role: Gate(limit) for role, limit in _WITHIN.items()}
-        # Two threads: a query must not wait until a block of documents is tokenized.
-        self.preparers: dict[Role, JobThread] = {role: JobThread(f"nimbed-prepare-{role}") for role in _WITHIN}
-        self._keys: dict[Role, Keys] = {
-            role: Keys(engine.vector_fingerprint, engine.spec.prompt(role)) for role in self.gates
+        self.admission: dict[Role, AdmissionLimit] = {
+            role: AdmissionLimit(limit) for role, limit in _MAX_CHARACTERS.items()
         }
+        # Two threads: a query must not wait until a block of documents is tokenized.
+        self.tokenizing_threads: dict[Role, WorkerThread] = {
+            role: WorkerThread(f"nimbed-tokenize-{role}") for role in _MAX_CHARACTERS
+        }
+        self._keys: dict[Role, Keys] = {
+            role: Keys(engine.vector_fingerprint, engine.spec.prompt(role)) for role in _MAX_CHARACTERS
+        }
+        self.postprocess = Postprocess(
+            dim=engine.info.dim, normalize=engine.info.normalize, engine_normalizes=not engine.normalize_after
+        )
 
-        def tell(record: BatchRecord) -> None:
+        def report(record: BatchRecord) -> None:
             if (alive := on_batch()) is not None:
                 alive(record)
 
         backend, shapes = engine.backend, engine.backend.shapes
         session, bulk = checked(backend, engine.files)
-        self.scheduler = Scheduler(session, shapes, bulk, engine.spec.dim, on_batch=tell)
+        self.scheduler = Scheduler(session, shapes, bulk, engine.spec.dim, on_batch=report)
 
     def start(self) -> None:
         """Start the threads before the engine; where that fails, it has to be closed."""
         self.scheduler.start()
-        # Queries run alone: every length that one is likely to have is compiled while nothing else waits.
+        # Most queries are a batch of one row: their likely lengths are compiled while nothing else waits.
         shapes = self.engine.backend.shapes
-        lengths = [n for n in shapes.lengths if shapes.least_alone <= n <= _WARMED]
+        lengths = [n for n in shapes.lengths if shapes.least_alone <= n <= _MAX_WARM_TOKENS]
         self.scheduler.warm([np.zeros(n, np.int32) for n in lengths])
 
     def keys(self, role: Role) -> Keys:
@@ -92,11 +98,8 @@ class Core:
             return None
         if (entries := self.cache.peek(first + keys(texts[1:]))) is None:
             return None
-        info = self.engine.info
-        rows = cut_to(info.dim, rows_of(entries, self.engine.spec.dim), normalize=info.normalize)
         cut = np.array([entry.cut for entry in entries], np.int32)
-        self.engine.tokenizer.refuse_cut(cut, range(len(cut)))
-        return Vectors(rows, cut)
+        return self.for_caller(Vectors(rows_of(entries, self.engine.spec.dim), cut), first=0, shared=False)
 
     def tokenize(self, texts: Sequence[Any], role: Role, items: Sequence[int]) -> TokenizedTexts:
         """Token ids of strings, with the role's prompt, or of pairs; ``items`` are their numbers in messages."""
@@ -105,18 +108,25 @@ class Core:
             return tokenizer(texts, items=items)
         return tokenizer(texts, self.engine.spec.prompt(role), items=items)
 
-    def vectors(self, raw: Float32Array, tokens: TokenizedTexts) -> Float32Array:
-        """Vectors of texts ``[texts, full_dim]``, from those of their sequences."""
-        vectors = join_windows(raw, tokens)
-        # The engine's vectors have norm 1 already, unless they were joined.
-        again = self.engine.info.normalize and (tokens.windowed or self.engine.normalize_after)
-        return l2_normalized(vectors) if again else vectors
-
-    def vectors_apart(self, tokens: TokenizedTexts, role: Role) -> Float32Array:
-        """As :meth:`vectors`, computed on this thread in a session of its own, for one who must not wait."""
+    def compute_unqueued(self, tokens: TokenizedTexts, role: Role) -> Vectors:
+        """Full vectors, computed on this thread in a session of its own, for a caller that must not wait."""
         self.refuse_closed()
-        raw = self.scheduler.runner.apart(tokens.sequences, role, self.engine.backend.session())
-        return self.vectors(raw, tokens)
+        raw = self.scheduler.runner.run_unqueued(tokens.sequences, role, self.engine.backend.session())
+        return self.postprocess.full(raw, tokens)
+
+    def for_caller(self, vectors: Vectors, *, first: int, shared: bool) -> Vectors:
+        """What a caller gets of full vectors.
+
+        Args:
+            vectors: as :meth:`Postprocess.full` makes them.
+            first: number of the first text, for messages.
+            shared: whether others may still read them.
+
+        Raises:
+            TruncationError: a text lost tokens and the policy is "error".
+        """
+        self.engine.tokenizer.refuse_cut(vectors.cut, range(first, first + len(vectors.cut)))
+        return self.postprocess.for_caller(vectors, shared=shared)
 
     def refuse_closed(self) -> None:
         """Raise ClosedError where it is closed."""
@@ -124,14 +134,14 @@ class Core:
             raise ClosedError("this encoder was closed before the call was done")
 
     def close(self) -> None:
-        """Fail what waits, write what the tier has not written, give the engine back."""
+        """Fail what waits, write what the tier has not written, release the engine."""
         if self._closed or os.getpid() != self._process:
             return  # in a fork, threads and engine are the parent's
         self._closed = True
-        for gate in self.gates.values():
-            gate.close(ClosedError("this encoder was closed before the call was done"))
-        for preparer in self.preparers.values():
-            preparer.stop()
+        for limit in self.admission.values():
+            limit.close(ClosedError("this encoder was closed before the call was done"))
+        for thread in self.tokenizing_threads.values():
+            thread.stop()
         self.scheduler.stop()
         if not within_a_call():
             self._finish()
@@ -142,11 +152,11 @@ class Core:
             logger.warning("no thread could be started to wait for the encoder's end", exc_info=True)
 
     def _finish(self) -> None:
-        """Wait for what is under way: a thread in the engine or the tokenizer must not outlive the interpreter."""
-        for preparer in self.preparers.values():
-            preparer.join()
+        """Wait for what runs: a thread in the engine or the tokenizer must not outlive the interpreter."""
+        for thread in self.tokenizing_threads.values():
+            thread.join()
         self.scheduler.join()
-        until(lambda: all(gate.empty for gate in self.gates.values()), _CLOSE_S)  # callers who tokenize
+        wait_until(lambda: all(limit.empty for limit in self.admission.values()), _CLOSE_S)  # callers that tokenize
         if self.cache is not None:
             self.cache.close()
         self.engine.backend.close()

@@ -14,7 +14,7 @@ from nimbed._promise import Promise
 from nimbed._serving.plan import plan
 from nimbed._serving.queues import Batch, Lane, Request, as_they_are
 from nimbed._serving.runner import Runner, give, run_warm, told
-from nimbed._serving.worker_thread import JobThread, start, until
+from nimbed._serving.worker_thread import WorkerThread, start_thread, wait_until
 from nimbed._types import TokenBatch
 from nimbed.errors import ClosedError, NimbedError
 
@@ -67,7 +67,7 @@ class Scheduler:
         self._turns: dict[int, Batch] = {}  # what each thread runs
         self._holder: int | None = None  # the thread that runs the queries' session
         self._closed = False
-        self._givers: dict[Role, JobThread] = {role: JobThread(f"nimbed-give-{role}") for role in self._lanes}
+        self._givers: dict[Role, WorkerThread] = {role: WorkerThread(f"nimbed-give-{role}") for role in self._lanes}
         self.sessions = (session, *bulk.sessions)
         work: list[tuple[Role, Session]] = [("query", session), *(("document", one) for one in bulk.sessions)]
         self._threads = [
@@ -82,7 +82,7 @@ class Scheduler:
             BackendError: the system lets this process have no further thread.
         """
         for thread in self._threads:
-            start(thread)
+            start_thread(thread)
 
     def submit(
         self,
@@ -91,7 +91,7 @@ class Scheduler:
         *,
         promise: Promise[Any] | None = None,
         finish: Callable[[Float32Array], Any] = as_they_are,
-        here: bool = False,
+        inline: bool = False,
     ) -> Promise[Any]:
         """A promise of ``finish(vectors)``, float32 ``[len(sequences), dim]`` in the order of the sequences.
 
@@ -100,14 +100,14 @@ class Scheduler:
             role: whose sessions compute them.
             promise: to be kept; giving it up takes the rows that have not started out of the queue.
             finish: called on a thread of the scheduler's, or on this one.
-            here: whether this thread may run them, and return when that is done.
+            inline: whether this thread may run them, and return when that is done.
 
         Raises:
             ClosedError: the scheduler was closed.
         """
         request = Request(sequences, np.empty((len(sequences), self._dim), np.float32), finish, promise or Promise())
         try:
-            batch = self._put(request, role, here=here)
+            batch = self._put(request, role, inline=inline)
             if not sequences:
                 request.complete()
             if batch is not None:
@@ -159,13 +159,13 @@ class Scheduler:
             if thread.ident not in {None, threading.get_ident()}:  # one that could not be started has no number
                 thread.join(_JOIN_S)
         # A caller may be in the middle of its own batch.
-        until(lambda: self._holder in {None, threading.get_ident()}, _JOIN_S)
+        wait_until(lambda: self._holder in {None, threading.get_ident()}, _JOIN_S)
         for giver in self._givers.values():
             giver.join(_JOIN_S)
 
-    def _put(self, request: Request, role: Role, *, here: bool) -> Batch | None:
+    def _put(self, request: Request, role: Role, *, inline: bool) -> Batch | None:
         """Let a request wait; or where nothing else does, give what this thread runs now: all of its rows."""
-        batch = self._own_batch(request, role) if here and self.sessions[0].any_thread else None
+        batch = self._own_batch(request, role) if inline and self.sessions[0].any_thread else None
         with self._lock:
             if self._closed:
                 raise ClosedError("this encoder is closed")

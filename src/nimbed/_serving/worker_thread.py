@@ -1,4 +1,4 @@
-"""Threads: one for what others should not stop to do, and what is said where none can be started."""
+"""Threads: one that runs jobs for others, and the error where none can be started."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("nimbed")
 
 
-def start(thread: threading.Thread) -> threading.Thread:
+def start_thread(thread: threading.Thread) -> threading.Thread:
     """The thread, started.
 
     Raises:
@@ -26,7 +26,7 @@ def start(thread: threading.Thread) -> threading.Thread:
         thread.start()
     except (RuntimeError, MemoryError) as err:
         if isinstance(err.__context__, KeyboardInterrupt):
-            raise err.__context__ from None  # it came while the thread's start was waited for
+            raise err.__context__ from None  # it came while this thread waited for the other's start
         raise BackendError(
             f"the thread {thread.name} cannot be started ({err}): the process is at its limit of threads (ulimit -u; "
             "in a container pids.max) or of memory (ulimit -v); raise it, or let the program start fewer threads"
@@ -34,14 +34,14 @@ def start(thread: threading.Thread) -> threading.Thread:
     return thread
 
 
-def until(condition: Callable[[], bool], wait_s: float) -> None:
-    """Wait for what others bring about and do not tell, and so long at most."""
+def wait_until(condition: Callable[[], bool], wait_s: float) -> None:
+    """Poll until the condition holds, for so long at most."""
     end = time.monotonic() + wait_s
     while not condition() and time.monotonic() < end:
         time.sleep(0.001)
 
 
-class JobThread:
+class WorkerThread:
     """One thread that runs jobs in the order in which they come; it starts with the first."""
 
     def __init__(self, name: str) -> None:
@@ -52,7 +52,7 @@ class JobThread:
         self._closed = False
 
     def put(self, job: Callable[[], None]) -> None:
-        """Let a job run on the thread.
+        """Queue a job for the thread.
 
         Raises:
             ClosedError: it was closed.
@@ -62,17 +62,17 @@ class JobThread:
             if self._closed:
                 raise ClosedError("this encoder is closed")
             if self._thread is None:
-                self._thread = start(threading.Thread(target=self._work, name=self._name, daemon=True))
+                self._thread = start_thread(threading.Thread(target=self._work, name=self._name, daemon=True))
             self._jobs.put(job)
 
     def stop(self) -> None:
-        """Take no further jobs; the thread ends when those that wait have run."""
+        """Take no further jobs; the thread ends when those in the queue have run."""
         with self._lock:
             self._closed = True
             self._jobs.put(None)
 
     def join(self, wait_s: float | None = None) -> None:
-        """Wait for the thread's end, and so long at most."""
+        """Wait for the thread's end, for so long at most."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(wait_s)
 
@@ -83,9 +83,9 @@ class JobThread:
             try:
                 if (job := self._jobs.get()) is not None:
                     job()
-            except BaseException:  # what a job raises is not the next one's
+            except BaseException:  # a job that fails must not stop the next
                 logger.exception("a job on the thread %s failed", self._name)
-        self._jobs.put(None)  # an interrupt while it was started may have left a second thread
+        self._jobs.put(None)  # an interrupt during its start may have left a second thread
 
 
 def _nothing() -> None:
