@@ -43,15 +43,21 @@ class Held:
         return run(batch)
 
     def hold(self) -> threading.Thread:
-        """Both workers are in the middle of a batch: one with a query that does not count, one with a document."""
+        """Both workers are in the middle of a batch: one with a query that does not count, one with a document.
+
+        The thread that is returned ends when both have ended.
+        """
         self.go_on.clear()
+        callers = []
         for role, text in (("query", "the plug"), ("document", "the first")):
             self.reached.clear()
-            first = threading.Thread(target=self.encoder.encode, args=([text],), kwargs={"role": role})
-            first.start()
+            callers.append(threading.Thread(target=self.encoder.encode, args=([text],), kwargs={"role": role}))
+            callers[-1].start()
             assert self.reached.wait(WAIT_S)
         self.rows = -1
-        return first
+        both = threading.Thread(target=lambda: [caller.join() for caller in callers])
+        both.start()
+        return both
 
 
 @pytest.fixture
