@@ -7,9 +7,9 @@ import platform
 import nimbed
 from nimbed import _machine
 from nimbed._loading.artefact import home
-from nimbed._loading.auto import choose_backend, choose_precision, native_missing
+from nimbed._loading.auto import choose_backend, for_this_cpu, native_missing
 from nimbed._versions import version_of
-from nimbed.backends import BACKENDS, NOTICES
+from nimbed.backends import BACKENDS, BackendRecord
 from nimbed.errors import ArtefactError
 
 # extra -> the packages that it brings
@@ -34,15 +34,15 @@ def diagnosis() -> dict[str, str]:
     """This machine, what is installed, and what ``auto`` would choose, by name."""
     cpu, plan = _machine.cpu(), _machine.thread_plan()
     backend, backend_reason = choose_backend()
-    precision, reason = choose_precision("auto")
+    precision, reason = for_this_cpu()
     python = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
     return {
         "nimbed": f"{nimbed.__version__}, {python}",
         "cpu": f"{cpu.model} ({cpu.architecture})",
         "instructions": " ".join(cpu.features) or "not detected on this system",
         "threads": f"{plan.threads}: {plan.reason}",
-        "engines": ", ".join(f"{name} ({_engine_state(name)})" for name in BACKENDS),
-        **NOTICES,
+        "engines": ", ".join(f"{name} ({_state(record)})" for name, record in BACKENDS.items()),
+        **{name: record.notice for name, record in BACKENDS.items() if record.notice},
         "extras": ", ".join(f"{extra} ({_extra_state(extra)})" for extra in _EXTRAS),
         "artefacts": _place(),
         "auto backend": f"{backend}: {backend_reason}",
@@ -57,11 +57,10 @@ def _place() -> str:
         return str(err)
 
 
-def _engine_state(name: str) -> str:
-    if name == "native":
-        return native_missing() or "built in"
-    package = {"ipex": "intel-extension-for-pytorch", "openvino": "openvino", "torch": "torch"}.get(name)
-    return "built in" if package is None else version_of(package) or "not installed"
+def _state(record: BackendRecord) -> str:
+    if record.package is not None:
+        return version_of(record.package) or "not installed"
+    return (native_missing() if record.compiled else None) or "built in"
 
 
 def _extra_state(extra: str) -> str:

@@ -19,7 +19,7 @@ from nimbed._files.places import expanded
 from nimbed._loading.artefact import verify_artefact
 from nimbed._loading.describe import describe
 from nimbed._text.text_files import read_lines
-from nimbed.backends import BACKENDS
+from nimbed.backends import BACKENDS, BUILT
 from nimbed.bench.outputs import check_outputs, write_files
 from nimbed.errors import InputError, NimbedError
 
@@ -75,7 +75,7 @@ def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser = commands.add_parser("quantize", help="build an artefact from a model")
     parser.add_argument("model", help="hub id or model folder")
     parser.add_argument("-o", "--out", type=_path, help="the artefact's folder (default: in nimbed's cache folder)")
-    parser.add_argument("--backend", choices=("auto", "native", "openvino", "ipex"), default="auto")
+    parser.add_argument("--backend", choices=("auto", *BUILT), default="auto")
     parser.add_argument("--precision", choices=("int8", "fp32"), default="int8")
     parser.add_argument(
         "--calibrate", metavar="FILE", help="your own texts: .jsonl, .csv, .tsv, .parquet or .txt, also .gz"

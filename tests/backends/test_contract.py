@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from nimbed._loading.artefact import open_artefact
-from nimbed._loading.manifest import SCRIPT
 from nimbed._types import TokenBatch
 from nimbed.backends import BACKENDS, open_backend
 from nimbed.backends.protocol import OpenRequest
 from nimbed.backends.shapes import ShapePolicy
+from nimbed.backends.table import SCRIPT
 from nimbed.errors import BackendError, InputError, SpecError
 from nimbed.spec import read_spec
 

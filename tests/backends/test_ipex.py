@@ -14,7 +14,8 @@ from tests.conftest import shared_data
 
 from nimbed import Encoder, Source, quantize
 from nimbed._loading.artefact import file_records, open_artefact
-from nimbed._loading.manifest import SCRIPT, Manifest, SourceRecord, write_manifest
+from nimbed._loading.manifest import Manifest, SourceRecord, write_manifest
+from nimbed.backends.table import SCRIPT
 from nimbed.cli import main
 from nimbed.errors import BackendError, InputError, MissingExtraError
 from nimbed.spec import read_spec

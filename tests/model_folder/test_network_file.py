@@ -8,11 +8,13 @@ import pytest
 
 from nimbed._loading.hub import Source, resolve
 from nimbed._model_folder.network_file import graph_file
+from nimbed.backends import BACKENDS
 from nimbed.errors import InputError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+OPENVINO = BACKENDS["openvino"]
 IN_ORDER = [
     "openvino/openvino_model.xml",
     "openvino_model.xml",
@@ -33,20 +35,20 @@ def write(folder: Path, *names: str) -> Path:
 @pytest.mark.parametrize("first", range(len(IN_ORDER)))
 def test_graphs_that_need_no_torch_come_first(tmp_path, first):
     folder = write(tmp_path, *IN_ORDER[first:], "pytorch_model.bin")
-    assert graph_file(folder, None) == folder / IN_ORDER[first]
+    assert graph_file(folder, None, OPENVINO) == folder / IN_ORDER[first]
 
 
 def test_the_user_chooses(tmp_path):
     folder = write(tmp_path, *IN_ORDER, "onnx/model_quantized.onnx")
     for name in ("onnx/model_quantized.onnx", "model.safetensors"):
-        assert graph_file(folder, name) == folder / name
+        assert graph_file(folder, name, OPENVINO) == folder / name
 
 
 @pytest.mark.parametrize("name", ["onnx/none.onnx", "openvino"])
 def test_a_choice_that_is_not_there(tmp_path, name):
     folder = write(tmp_path, *IN_ORDER)
     with pytest.raises(InputError, match=f"file='{name}'") as caught:
-        graph_file(folder, name)
+        graph_file(folder, name, OPENVINO)
     assert str(folder) in str(caught.value)
 
 
@@ -54,7 +56,7 @@ def test_a_choice_that_is_not_there(tmp_path, name):
 def test_a_choice_that_holds_no_readable_network(tmp_path, name):
     folder = write(tmp_path, *IN_ORDER, name)
     with pytest.raises(InputError, match=rf"file='{name}'.*safetensors"):
-        graph_file(folder, name)
+        graph_file(folder, name, OPENVINO)
 
 
 def test_a_choice_outside_the_folder(tmp_path):
@@ -62,19 +64,19 @@ def test_a_choice_outside_the_folder(tmp_path):
     write(tmp_path, "other.xml")
     for name in ("../other.xml", str(tmp_path / "other.xml")):
         with pytest.raises(InputError, match="relative to the model folder"):
-            graph_file(folder, name)
+            graph_file(folder, name, OPENVINO)
 
 
 def test_a_folder_without_a_network(tmp_path):
     with pytest.raises(ModelNotFoundError, match=r"openvino_model\.xml.*model\.safetensors") as caught:
-        graph_file(write(tmp_path, "config.json"), None)
+        graph_file(write(tmp_path, "config.json"), None, OPENVINO)
     assert str(tmp_path) in str(caught.value)
     assert "pickle" not in str(caught.value)
 
 
 def test_a_pickle_is_not_read(tmp_path):
     with pytest.raises(ModelNotFoundError, match=r"pytorch_model\.bin is a pickle"):
-        graph_file(write(tmp_path, "config.json", "pytorch_model.bin"), None)
+        graph_file(write(tmp_path, "config.json", "pytorch_model.bin"), None, OPENVINO)
 
 
 def test_a_local_folder_goes_before_a_hub_name(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from nimbed._loading.hub import resolve
 from nimbed._model_folder.network import read_shape
 from nimbed._model_folder.network_file import graph_file
 from nimbed._model_folder.weights import named_files, read_network, weight_files
+from nimbed.backends import BACKENDS
 from nimbed.backends import torch as torch_engine
 from nimbed.errors import InputError, NimbedError, SpecError
 from nimbed.quantization.native.bert import read_weights
@@ -61,7 +62,7 @@ def split(folder: Path, *names: str) -> None:
 
 
 def read_natively(folder: Path, source: Source = USUAL) -> object:
-    return read_weights(graph_file(folder, source.file, "native"), read_shape(folder, read_spec(folder)))
+    return read_weights(graph_file(folder, source.file, BACKENDS["native"]), read_shape(folder, read_spec(folder)))
 
 
 def read_by_torch(folder: Path, source: Source = USUAL) -> object:

@@ -13,6 +13,7 @@ from nimbed._adapters.advice import FLAT, Words, advising_in
 from nimbed._adapters.fields import CacheChoice, QuietModel, TextPath
 from nimbed._text.checks import check_text
 from nimbed._types import Float32Array, Pooling, Precision, Role, Truncate
+from nimbed.backends import BACKENDS
 from nimbed.errors import InputError
 
 __all__ = [
@@ -44,9 +45,7 @@ class OpenOptions(QuietModel):
     model_config = ConfigDict(populate_by_name=True, protected_namespaces=())
 
     model_name: TextPath = Field(frozen=True, description="Hub id, model folder or artefact folder.")
-    backend: str = Field(
-        default="auto", frozen=True, description='Engine: "auto", "native", "openvino", "torch", "ipex" or "fake".'
-    )
+    backend: str = Field(default="auto", frozen=True, description=f"Engine: auto, {', '.join(BACKENDS)}.")
     precision: Precision | Literal["auto"] = Field(
         default="auto", frozen=True, description='Of the arithmetic; "auto" is int8 where the CPU is fast at it.'
     )
@@ -215,8 +214,8 @@ _NO_OBJECTS = Rule(remedy="nimbed reads a model folder, not objects; save it, an
 MODEL_RULES: dict[str, Rule] = {
     "backend": Rule(
         becomes="backend",
-        only=("auto", "fake", "ipex", "native", "openvino", "torch"),
-        remedy='nimbed\'s engines are "openvino" (which also reads a folder\'s ONNX file) and "torch"; remove it, and '
+        only=("auto", *BACKENDS),
+        remedy=f"nimbed's engines are {', '.join(BACKENDS)} (openvino also reads a folder's ONNX file); remove it, and "
         "the fastest is taken",
     ),
     "cache_folder": Rule(becomes="cache_folder"),

@@ -11,9 +11,10 @@ from nimbed._loading.artefact import is_artefact
 from nimbed._loading.hub import resolve
 from nimbed._loading.manifest import read_manifest
 from nimbed._model_folder.network import read_shape
-from nimbed._model_folder.network_file import graph_file, reads
+from nimbed._model_folder.network_file import graph_file
 from nimbed._model_folder.weights import weight_files
-from nimbed.errors import ModelNotFoundError, SpecError
+from nimbed.backends import BACKENDS
+from nimbed.errors import InputError, ModelNotFoundError, SpecError
 from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from nimbed._loading.hub import ModelSource, Source
     from nimbed._types import Precision
+    from nimbed.backends import BackendRecord
     from nimbed.spec import SpecOverrides
 
 _SLOW = "reference"
@@ -70,17 +72,35 @@ def choose_for(
 
 def _with_weights(model: str | PathLike[str], source: Source) -> ModelSource:
     """Raises SpecError also where files of it are missing: another form of the network may be whole."""
-    if source.file is not None and not reads("native", source.file):
+    if source.file is not None and not BACKENDS["native"].networks.has(source.file):
         raise SpecError(f"{source.file} was asked for, and it reads safetensors")
     found = resolve(model, source, "native")
-    weight_files(graph_file(found.folder, source.file, "native"))
+    weight_files(graph_file(found.folder, source.file, BACKENDS["native"]))
     return found
 
 
-def choose_precision(requested: Precision | Literal["auto"]) -> tuple[Precision, str]:
-    """int8 where the CPU has the instructions for it, fp32 elsewhere; the user's word goes before."""
+def no_such_precision(requested: str, backend: BackendRecord) -> InputError:
+    """The complaint about a precision that an engine does not have; to be raised."""
+    return InputError(f'precision={requested!r}: backend="{backend.name}" has {" and ".join(backend.precisions)}')
+
+
+def choose_precision(requested: Precision | Literal["auto"], backend: BackendRecord) -> tuple[Precision, str]:
+    """The user's word goes before; else it is what this CPU is good at, of an engine that has a choice.
+
+    Raises:
+        InputError: the engine does not have what the user asked for.
+    """
     if requested != "auto":
+        if requested not in backend.precisions:
+            raise no_such_precision(requested, backend)
         return requested, "set by the user"
+    if len(backend.precisions) == 1:
+        return backend.precisions[0], f"the {backend.name} engine's one"
+    return for_this_cpu() if backend.built else ("fp32", "this engine's default")
+
+
+def for_this_cpu() -> tuple[Precision, str]:
+    """int8 where the CPU has the instructions for it, fp32 elsewhere."""
     cpu = _machine.cpu()
     if cpu.fast_int8:
         return "int8", f"{cpu.instruction_set} multiplies int8 fast and without overflow"

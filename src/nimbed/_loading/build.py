@@ -23,6 +23,7 @@ from nimbed._loading.artefact import Artefact, home, is_artefact, open_artefact
 from nimbed._model_folder.files import model_files
 from nimbed._model_folder.network import check_one_encoder
 from nimbed._model_folder.network_file import graph_file
+from nimbed.backends import BACKENDS
 from nimbed.errors import ArtefactError, BuildError, InputError, QualityError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def make_request(
     force: bool = False,
 ) -> BuildRequest:
     """A request whose target is the user's choice, or the place in the cache that these inputs have."""
-    graph = graph_file(model.folder, source.file, model.engine)
+    graph = graph_file(model.folder, source.file, BACKENDS[model.engine])
     inputs = model_files(model.folder, graph, spec)
     check_one_encoder(graph)
     content = _content(calibration_file, text_field)
@@ -262,7 +263,7 @@ def _started(request: BuildRequest) -> AbstractContextManager[child_process.Chil
     environment = {**os.environ, "NNCF_CI": "1", "TOKENIZERS_PARALLELISM": "false", "NIMBED_HOME": str(home())}
     if os.path.expanduser("~") == "~":  # noqa: PTH111 (which raises)
         environment["HOME"] = str(home())  # NNCF can't be imported without one
-    if request.engine == "native":
+    if BACKENDS[request.engine].compiled:
         # Its build divides texts among threads; numpy's own would wait for each other at every small product.
         environment["OPENBLAS_NUM_THREADS"] = "1"
     return child_process.started(

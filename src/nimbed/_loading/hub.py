@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed._files.places import expanded
 from nimbed._loading.artefact import MANIFEST
-from nimbed._model_folder.network_file import PICKLE, graph_file, networks, no_graph, readable, reads
+from nimbed._model_folder.network_file import PICKLE, graph_file, no_graph, readable
 from nimbed._model_folder.weights import named_files
+from nimbed.backends import BACKENDS
 from nimbed.errors import DownloadError, InputError, ModelNotFoundError, NimbedError
 
 if TYPE_CHECKING:
@@ -166,16 +167,16 @@ def _files(name: str, revision: str | None) -> list[str]:
 
 def _wanted(name: str, files: list[str], source: Source, engine: str) -> list[str]:
     """Of a repository's files those that are needed: settings, tokenizer, and one form of the network, if any."""
-    names = networks(engine)
     if MANIFEST in files:
         return files
-    if not names:
+    if (record := BACKENDS.get(engine)) is None:
         return _matching(files, _CONFIG_FILES)
-    graph = readable(source.file, engine) if source.file else next((g for g in names if g in files), None)
+    names = record.networks.names
+    graph = readable(source.file, record) if source.file else next((g for g in names if g in files), None)
     if graph is None:
         raise no_graph(name, names, pickled=PICKLE in files)
     if graph not in files:
-        there = ", ".join(f for f in files if reads(engine, f))
+        there = ", ".join(f for f in files if record.networks.has(f))
         raise InputError(f"Source(file={graph!r}): no such file in {name}, which has {there or 'none of that kind'}")
     beside = [graph.removesuffix(".xml") + ".bin"] if graph.endswith(".xml") else []
     return [*_matching(files, _CONFIG_FILES), graph, *(f for f in beside if f in files)]
@@ -183,9 +184,9 @@ def _wanted(name: str, files: list[str], source: Source, engine: str) -> list[st
 
 def _named(folder: Path, files: list[str], source: Source, engine: str) -> list[str]:
     """Of a repository's files those that the network's own, which is in the folder, names."""
-    if MANIFEST in files or engine == "auto":
+    if MANIFEST in files or engine not in BACKENDS:
         return []
-    graph = graph_file(folder, source.file, engine)
+    graph = graph_file(folder, source.file, BACKENDS[engine])
     paths = [(graph.parent / name).relative_to(folder).as_posix() for name in named_files(graph)]
     return [path for path in paths if path in files]
 

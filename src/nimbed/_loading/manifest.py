@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from nimbed._files.json import read_json
 from nimbed._files.names import leads_inside
 from nimbed._files.records import record_of
-from nimbed._model_folder.network import ENCODER_FILE
 from nimbed._types import ModelSpec, Precision
+from nimbed.backends import BUILT
+from nimbed.backends.table import SCRIPT
 from nimbed.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
 FORMAT = 2
 MANIFEST = "nimbed.json"
 REMEDY = "copy or build the artefact again"
-# IPEX's network.
-SCRIPT = "model.pt"
-# What each engine reads besides the tokenizer; the first of them it reads as long as it is open.
-NETWORKS: dict[str, tuple[str, ...]] = {
-    "ipex": (SCRIPT,),
-    "native": (ENCODER_FILE,),
-    "openvino": ("model.bin", "model.xml"),
-}
 _CHECKSUM = "checksum"
 # What the annotations below are written with.
 _NAMES = {"Mapping": Mapping, "ModelSpec": ModelSpec, "Precision": Precision}
@@ -176,13 +169,13 @@ def _check_format(path: Path, number: object) -> None:
 
 def _check_names(manifest: Manifest) -> None:
     """That all that will be read is listed, and nothing leads out of the folder."""
-    if manifest.engine not in NETWORKS:
-        raise ValueError(f"engine is {manifest.engine!r}, not one of {', '.join(NETWORKS)}")
+    if (engine := BUILT.get(manifest.engine)) is None:
+        raise ValueError(f"engine is {manifest.engine!r}, not one of {', '.join(BUILT)}")
     for name in manifest.files:
         if not leads_inside(name) or name == MANIFEST:
             raise ValueError(f"files: {name!r} is no name within the folder")
-    dense = [layer.weights for layer in manifest.spec.dense if manifest.engine == "ipex"]
-    for name in ("tokenizer.json", *NETWORKS[manifest.engine], *dense):
+    dense = [layer.weights for layer in manifest.spec.dense if SCRIPT in engine.files]
+    for name in ("tokenizer.json", *engine.files, *dense):
         if name not in manifest.files:
             raise ValueError(f"files: {name} is not listed, and {manifest.engine} reads it")
 

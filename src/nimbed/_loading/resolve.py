@@ -13,12 +13,14 @@ from nimbed._loading.artefact import Artefact, is_artefact, open_artefact
 from nimbed._loading.auto import choose_for, choose_precision
 from nimbed._loading.build import find_or_build, make_request
 from nimbed._loading.hub import ModelSource, resolve
-from nimbed._loading.manifest import NETWORKS, SCRIPT, read_manifest
+from nimbed._loading.manifest import read_manifest
 from nimbed._loading.torchscript import check_allowed, is_torchscript
 from nimbed._model_folder.files import model_files
 from nimbed._model_folder.network import check_one_encoder, read_shape
 from nimbed._model_folder.network_file import graph_file
 from nimbed._text.tokenizer import load_tokenizer
+from nimbed.backends import BACKENDS
+from nimbed.backends.table import SCRIPT
 from nimbed.errors import InputError, QualityError, SpecError
 from nimbed.spec import read_spec
 
@@ -84,24 +86,20 @@ def _locate(settings: Settings, source: ModelSource) -> Located:
         return _from_artefact(settings, source)
     spec = read_spec(source.folder, name=source.name, overrides=settings.spec)
     _check_task(settings, spec, source.folder)
-    if source.engine == "native":
+    backend = BACKENDS[source.engine]
+    if backend.described:
         read_shape(source.folder, spec)
-        return _from_build(settings, source, spec, *_native_precision(settings.precision))
-    if source.engine == "openvino":
-        return _from_build(settings, source, spec, *choose_precision(settings.precision))
-    if source.engine == "ipex":
-        return _for_ipex(settings, source, spec)
-    return _from_model_folder(settings, source, spec)
+    network = graph_file(source.folder, settings.source.file, backend)
+    if backend.scripts and is_torchscript(network):
+        return _from_script(settings, source, spec, network)
+    precision, reason = choose_precision(settings.precision, backend)
+    if precision in backend.built:
+        return _from_build(settings, source, spec, precision, reason)
+    return _from_model_folder(source, spec, network, precision, reason)
 
 
 def _is_built_in(settings: Settings) -> bool:
     return settings.backend == "fake" and not expanded(settings.model).is_dir()
-
-
-def _native_precision(requested: str) -> tuple[Precision, str]:
-    if requested not in {"auto", "int8"}:
-        raise InputError(f'precision={requested!r}: backend="native" has int8')
-    return "int8", "the native engine's one" if requested == "auto" else "set by the user"
 
 
 def find_task(settings: Settings) -> Task:
@@ -165,7 +163,7 @@ def _check_built(settings: Settings, folder: Path, manifest: Manifest) -> None:
     """What the user says of the network is what the artefact was built with."""
     if settings.spec.pooling not in {None, manifest.spec.pooling}:
         raise InputError(f"{folder} was built with {manifest.spec.pooling} pooling; build another one")
-    if settings.source.file not in {None, manifest.source.file, *NETWORKS[manifest.engine]}:
+    if settings.source.file not in {None, manifest.source.file, *BACKENDS[manifest.engine].files}:
         raise InputError(
             f"{folder} was built from {manifest.source.file}, not from Source(file={settings.source.file!r}); "
             "build another one"
@@ -173,29 +171,21 @@ def _check_built(settings: Settings, folder: Path, manifest: Manifest) -> None:
 
 
 def _from_build(settings: Settings, source: ModelSource, spec: ModelSpec, precision: Precision, reason: str) -> Located:
-    if precision == "bf16":
-        raise InputError(f'precision="bf16": backend={source.engine!r} has int8 and fp32')
     request = make_request(source, spec, precision, source=settings.source)
     artefact = find_or_build(request)
     # The folder's own prompts and limits are fresher than those of the day of the build.
     return _located(settings, artefact, source, spec, {"precision": reason, "artefact": f"built from {request.graph}"})
 
 
-def _for_ipex(settings: Settings, source: ModelSource, spec: ModelSpec) -> Located:
-    """int8 is built; fp32 and bf16 are computed from the folder's weights; TorchScript is run as it stands."""
-    network = graph_file(source.folder, settings.source.file, source.engine)
-    if not is_torchscript(network):
-        chosen, reason = choose_precision(settings.precision)
-        if chosen == "int8":
-            return _from_build(settings, source, spec, chosen, reason)
-        return _from_model_folder(settings, source, spec)
+def _from_script(settings: Settings, source: ModelSource, spec: ModelSpec, network: Path) -> Located:
+    """TorchScript is run as it stands."""
     check_allowed(network, settings.source)
     # Neural Compressor, which quantised the Intel/*-int8-static models, leaves its settings beside them.
     precision: Precision = "int8" if (source.folder / "inc_config.json").is_file() else "fp32"
     if settings.precision not in {"auto", precision}:
         raise InputError(f"{network} is {precision} TorchScript; it cannot run as {settings.precision}")
-    located = _from_model_folder(settings, source, spec)
-    return replace(located, precision=precision, code=network, reasons={"precision": f"that of {network.name}"})
+    located = _from_model_folder(source, spec, network, precision, f"that of {network.name}")
+    return replace(located, code=network)
 
 
 def _located(
@@ -214,7 +204,7 @@ def _located(
         tokenizer=load_tokenizer(artefact.folder),
         reasons={**reasons, **_forced(artefact)},
         files=artefact.unchanged,
-        mapped=NETWORKS[artefact.manifest.engine][:1],
+        mapped=BACKENDS[artefact.manifest.engine].files[:1],
         quality=artefact.manifest.quality,
         code=code,
     )
@@ -233,22 +223,22 @@ def _forced(artefact: Artefact) -> dict[str, str]:
     return {"quality": reason}
 
 
-def _from_model_folder(settings: Settings, source: ModelSource, spec: ModelSpec) -> Located:
+def _from_model_folder(
+    source: ModelSource, spec: ModelSpec, network: Path, precision: Precision, reason: str
+) -> Located:
     """For engines that read the weights themselves."""
-    network = graph_file(source.folder, settings.source.file, source.engine)
     inputs = model_files(source.folder, network, spec)
     check_one_encoder(network)
     files = Unchanged.of([*inputs.weights, *inputs.settings])
-    chosen = "fp32" if settings.precision == "auto" else settings.precision
     return Located(
         backend=source.engine,
         source=source,
         folder=source.folder,
         spec=spec,
-        precision=chosen,
+        precision=precision,
         digest=inputs.digest,
         files=files,
         network=network,
         tokenizer=load_tokenizer(source.folder),
-        reasons={"precision": "set by the user" if settings.precision != "auto" else "this engine's default"},
+        reasons={"precision": reason},
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nimbed._files.names import path_within
 from nimbed._model_folder.weights import INDEX
@@ -12,37 +13,52 @@ from nimbed.errors import InputError, ModelNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_GRAPH_SUFFIXES, _SUFFIXES = (".xml", ".onnx"), (".safetensors", INDEX)
-# The first that a folder has is what an artefact is built from: the two graphs need no torch.
-_GRAPHS = (
-    "openvino/openvino_model.xml",
-    "openvino_model.xml",
-    "onnx/model.onnx",
-    "model.onnx",
-    "model.safetensors",
-    "model.safetensors.index.json",
-)
 PICKLE = "pytorch_model.bin"
-_SAFETENSORS = _GRAPHS[-2:]
-# These read weights and no graphs. What optimum-intel saves for IPEX is a pickle, or TorchScript under the same name.
-_NETWORKS = {
-    "ipex": (*_SAFETENSORS, PICKLE),
-    "native": _SAFETENSORS,
-    "torch": _SAFETENSORS,
-    # Settings alone, by which an engine is chosen.
-    "auto": (),
-}
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+_SUFFIXES = (".safetensors", INDEX)
 
 
-def networks(engine: str) -> Sequence[str]:
-    """The names by which an engine finds a network, the first that is there first; for "auto" none."""
-    return _NETWORKS.get(engine, _GRAPHS)
+@dataclass(frozen=True, kw_only=True)
+class NetworkForms:
+    """The forms of a network that an engine reads.
+
+    Attributes:
+        names: by which it finds one, the first that is there first.
+        suffixes: of those that the user may choose.
+    """
+
+    names: tuple[str, ...]
+    suffixes: tuple[str, ...] = _SUFFIXES
+
+    def has(self, file: str) -> bool:
+        """Whether a file is of one of these kinds."""
+        return file.endswith(self.suffixes)
 
 
-def graph_file(folder: Path, file: str | None, engine: str = "openvino") -> Path:
+# The first that a folder has is what an artefact is built from: the two graphs need no torch.
+GRAPHS = NetworkForms(
+    names=("openvino/openvino_model.xml", "openvino_model.xml", "onnx/model.onnx", "model.onnx", *_SAFETENSORS),
+    suffixes=(".xml", ".onnx", *_SUFFIXES),
+)
+WEIGHTS = NetworkForms(names=_SAFETENSORS)
+# What optimum-intel saves for IPEX is a pickle, or TorchScript under the same name.
+WEIGHTS_OR_PICKLE = NetworkForms(names=(*_SAFETENSORS, PICKLE))
+
+
+class Reader(Protocol):
+    """An engine, as the table of backends has it."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+
+    @property
+    def networks(self) -> NetworkForms:
+        """What it reads."""
+
+
+def graph_file(folder: Path, file: str | None, reader: Reader) -> Path:
     """The file that holds the network: the user's choice, or the first that the engine reads.
-
-    That is an OpenVINO file, an ONNX file, or safetensors; for IPEX safetensors, or what optimum-intel saved.
 
     Raises:
         InputError: ``file``, the user's choice, does not exist, or is of a kind that the engine does not read.
@@ -51,24 +67,19 @@ def graph_file(folder: Path, file: str | None, engine: str = "openvino") -> Path
     if file is not None:
         if not (folder / _within(file)).is_file():
             raise InputError(f"Source(file={file!r}): no such file in {folder}")
-        return folder / readable(file, engine)
-    names = networks(engine)
+        return folder / readable(file, reader)
+    names = reader.networks.names
     graph = next((name for name in names if (folder / name).is_file()), None)
     if graph is None:
         raise no_graph(folder, names, pickled=(folder / PICKLE).is_file())
     return folder / graph
 
 
-def reads(engine: str, file: str) -> bool:
-    """Whether an engine reads files of this one's kind."""
-    return file.endswith(_SUFFIXES if _NETWORKS.get(engine) else (*_GRAPH_SUFFIXES, *_SUFFIXES))
-
-
-def readable(file: str, engine: str) -> str:
+def readable(file: str, reader: Reader) -> str:
     """The user's choice, if it is of a kind that the engine reads."""
-    if not reads(engine, _within(file)):
-        kinds = ", ".join(suffix for suffix in (*_GRAPH_SUFFIXES, *_SUFFIXES) if reads(engine, suffix))
-        raise InputError(f"Source(file={file!r}) is not of a kind that backend={engine!r} reads: {kinds}")
+    if not reader.networks.has(_within(file)):
+        kinds = ", ".join(reader.networks.suffixes)
+        raise InputError(f"Source(file={file!r}) is not of a kind that backend={reader.name!r} reads: {kinds}")
     return file
 
 

@@ -1,10 +1,11 @@
-"""The engines: one table, name to module. A module is imported when its engine is opened."""
+"""The engines: one table of them, and how one is opened by its name."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from nimbed.backends.table import BACKENDS, BUILT, BackendRecord
 from nimbed.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -12,28 +13,7 @@ if TYPE_CHECKING:
 
     from nimbed.backends.protocol import Backend, OpenRequest
 
-# name -> (module, the extra that brings its engine)
-BACKENDS: Final[dict[str, tuple[str, str | None]]] = {
-    "fake": ("nimbed.backends.fake", None),
-    "ipex": ("nimbed.backends.ipex", "ipex"),
-    "native": ("nimbed.backends.native", None),
-    "openvino": ("nimbed.backends.openvino", None),
-    "torch": ("nimbed.backends.torch", "torch"),
-}
-
-_COMPILE = (
-    "it is compiled when nimbed is installed from source where a C++ compiler is: "
-    "pip install --force-reinstall --no-deps --no-binary nimbed nimbed"
-)
-# What a user must know before an engine is installed, by its name.
-NOTICES: Final[dict[str, str]] = {
-    "ipex": (
-        "upstream has ended Intel Extension for PyTorch (IPEX): 2.8.0 is its last release, its repository is archived "
-        "with a notice of known security issues, and no fix is to be expected. nimbed's native engine and OpenVINO "
-        "replace it. It runs only beside torch 2.8.0, in an environment of its own: make ipex-env in a checkout, or "
-        'pip install -c constraints-ipex.txt "nimbed[ipex]"'
-    ),
-}
+__all__ = ["BACKENDS", "BUILT", "BackendRecord", "engine_module", "open_backend"]
 
 
 def open_backend(name: str, request: OpenRequest) -> Backend:
@@ -52,11 +32,11 @@ def engine_module(name: str) -> ModuleType:
     """The module of the engine of that name. Raises as :func:`open_backend`."""
     if name not in BACKENDS:
         raise InputError(f"backend={name!r} is not one of {', '.join(BACKENDS)}")
-    module, extra = BACKENDS[name]
+    record = BACKENDS[name]
     try:
-        return import_module(module)
+        return import_module(record.module)
     except ImportError as err:
-        remedy = NOTICES.get(name, _COMPILE if extra is None else f'pip install "nimbed[{extra}]"')
-        if err.name == module:
+        remedy = record.notice or record.remedy
+        if err.name == record.module:
             remedy = "it was left out of this bundle, which must hold all of nimbed (PyInstaller: --collect-all nimbed)"
         raise MissingExtraError(f"backend={name!r} needs {err.name}: {remedy}") from err

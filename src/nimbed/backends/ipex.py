@@ -1,6 +1,7 @@
 """Intel Extension for PyTorch on the CPU: int8 artefacts, model folders in fp32 and bf16, and others' TorchScript.
 
-Upstream has ended it (:data:`nimbed.backends.NOTICES`); this module can be deleted together with its line in the table.
+Upstream has ended it (see its notice in the table of backends); this module can be deleted together with its record
+there.
 It runs in an environment of its own, see ``docs/ipex.md``. The number of threads is PyTorch's own setting, which is one
 for the whole process.
 """

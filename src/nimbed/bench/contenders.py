@@ -10,12 +10,15 @@ from nimbed._files.places import expanded
 from nimbed._loading.artefact import is_artefact
 from nimbed._loading.auto import choose_for
 from nimbed._loading.hub import Source, resolve
+from nimbed.backends import BACKENDS
 from nimbed.evaluate.settings import Opens, Setting, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from nimbed._types import Float32Array, Role
+    from nimbed.backends import BackendRecord
 
 
 class Embeds(Protocol):
@@ -49,11 +52,19 @@ def own_contenders(settings: Sequence[str | Setting | Contender]) -> list[Conten
 
 def _engines_of(model: str) -> list[Setting]:
     """int8 where this CPU multiplies it without overflow; PyTorch where there are weights that it can read."""
-    precisions = ("int8", "fp32") if _machine.cpu().fast_int8 else ("fp32",)
-    found = [Setting(model=model, backend="openvino", precision=p, name=f"openvino {p}") for p in precisions]
-    if choose_for(model, source=Source(), precision="int8", overrides=None)[0].engine == "native":
-        found.insert(0, Setting(model=model, backend="native", precision="int8", name="native int8"))
-    weights = resolve(model, Source()).folder / "model.safetensors"
-    if weights.is_file() and find_spec("torch") and find_spec("transformers"):
-        found.append(Setting(model=model, backend="torch", precision="fp32", name="torch fp32"))
-    return found
+    chosen = choose_for(model, source=Source(), precision="int8", overrides=None)[0].engine
+    fast, weights = _machine.cpu().fast_int8, resolve(model, Source()).folder / "model.safetensors"
+    return [
+        Setting(model=model, backend=record.name, precision=precision, name=f"{record.name} {precision}")
+        for record in BACKENDS.values()
+        if _runs(record, chosen, weights)
+        for precision in record.compared
+        if precision != "int8" or fast or record.described
+    ]
+
+
+def _runs(record: BackendRecord, chosen: str, weights: Path) -> bool:
+    """Whether an engine can run the model here."""
+    if record.described:
+        return record.name == chosen
+    return bool(record.built) or (weights.is_file() and all(map(find_spec, ("torch", "transformers"))))

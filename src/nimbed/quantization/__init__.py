@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from nimbed._files.places import expanded
 from nimbed._loading.artefact import Artefact, is_artefact, verify_artefact
-from nimbed._loading.auto import choose_for
+from nimbed._loading.auto import choose_for, no_such_precision
 from nimbed._loading.build import QualityGate, find_or_build, make_request
 from nimbed._loading.hub import Source, resolve
 from nimbed._text.checks import check_texts, check_whole
+from nimbed.backends import BUILT
 from nimbed.errors import InputError, QualityError
 from nimbed.spec import read_spec
 
@@ -153,12 +154,16 @@ def _found(
 def _check_kind(precision: str, backend: str) -> None:
     if precision not in {"int8", "fp32"}:
         raise InputError(f'precision={precision!r} is not one of "int8", "fp32"')
-    if backend not in {"auto", "ipex", "native", "openvino"}:
-        raise InputError(f'backend={backend!r} has no artefacts; "native", "openvino" and "ipex" have')
-    if backend == "ipex" and precision != "int8":
-        raise InputError(f'precision={precision!r}: backend="ipex" needs no artefact for it; give Encoder the model')
-    if backend == "native" and precision != "int8":
-        raise InputError(f'precision={precision!r}: backend="native" has int8')
+    if backend == "auto":
+        return
+    if (record := BUILT.get(backend)) is None:
+        raise InputError(f"backend={backend!r} has no artefacts; {', '.join(BUILT)} have")
+    if precision not in record.precisions:
+        raise no_such_precision(precision, record)
+    if precision not in record.built:
+        raise InputError(
+            f'precision={precision!r}: backend="{backend}" needs no artefact for it; give Encoder the model'
+        )
 
 
 def _calibration_file(calibration: Calibration, folder: Path) -> Path | None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nimbed import _machine
-from nimbed._loading.manifest import SCRIPT
 from nimbed._loading.torchscript import remember
 from nimbed.backends import engine_module, open_backend
 from nimbed.backends.protocol import OpenRequest
+from nimbed.backends.table import SCRIPT
 from nimbed.quantization.built import Built, judged, measured_by
 from nimbed.quantization.closeness import finite, in_batches
 

@@ -15,6 +15,7 @@ from nimbed._model_folder.files import model_files
 from nimbed._text.pair_tokenizer import PairTokenizer
 from nimbed._text.tokenizer import TextTokenizer, load_tokenizer, save_tokenizer
 from nimbed._versions import versions_of
+from nimbed.backends import BACKENDS
 from nimbed.errors import BuildError, InputError
 from nimbed.quantization.calibration import SHIPPED, CalibrationSet, choose, pairs_of, read_texts
 
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     from nimbed.quantization.built import Built
 
 STEPS = ("reading the network", "quantising", "measuring against fp32", "repairing", "saving", "publishing")
-_BUILDERS = {
-    "ipex": "nimbed.quantization.ipex",
-    "native": "nimbed.quantization.native.build",
-    "openvino": "nimbed.quantization.openvino.build",
-}
 _LIBRARIES = (
     "nimbed", "openvino", "nncf", "optimum-intel", "intel-extension-for-pytorch", "torch", "transformers", "tokenizers",
 )  # fmt: skip
@@ -54,7 +50,7 @@ def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]
     save_tokenizer(Path(request.folder), folder)
     report(0)
     # An engine's part needs packages that the others' do not.
-    built: Built = import_module(_BUILDERS[request.engine]).make(folder, request, calibration, report)
+    built: Built = import_module(BACKENDS[request.engine].builder).make(folder, request, calibration, report)
     if built.calibration is not None and request.spec.task == "embedding":
         save_ranges(folder, built.outputs(calibration.calibrate))
     _refuse_changed(request)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -195,7 +196,7 @@ def test_without_the_extension_auto_takes_openvino(tiny_folder, in_process, monk
 
 
 def test_a_bundle_without_the_engines_module_says_what_it_lacks(monkeypatch):
-    monkeypatch.setitem(BACKENDS, "native", ("nimbed.backends.left_out", None))
+    monkeypatch.setitem(BACKENDS, "native", replace(BACKENDS["native"], module="nimbed.backends.left_out"))
     with pytest.raises(MissingExtraError, match="left out of this bundle"):
         engine_module("native")
 
