@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import sqlite3
 import stat
 import time
@@ -12,7 +11,7 @@ import time
 import pytest
 from tests.support.redis_server import redis_server
 
-from nimbed import CacheConfig, Encoder
+from nimbed import Encoder
 from nimbed._cache.stores import SqliteStore, open_store
 from nimbed.errors import InputError
 
@@ -64,13 +63,6 @@ def test_a_url_that_cannot_be_is_refused_at_opening_and_not_shown(url):
         shown, error = shown + str(error), error.__context__
     assert "secret" not in shown
     assert "123" not in shown
-
-
-def test_the_environments_url_is_checked_too(monkeypatch):
-    copied = pickle.loads(pickle.dumps(CacheConfig(url="redis://:word@host")))
-    monkeypatch.setenv("NIMBED_REDIS_URL", "redis://host?bogus=1")
-    with pytest.raises(InputError, match="NIMBED_REDIS_URL: behind the"):
-        Encoder("m", backend="fake", cache=copied)
 
 
 # SQLite

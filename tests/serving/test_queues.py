@@ -71,11 +71,11 @@ def test_who_gave_up_is_not_finished_for():
 
 
 def test_a_batch_is_divided_by_rows_and_by_callers():
-    one, two = request(1, 2, 3), request(4)
-    batch = Batch(role="query", rows=[(one, 0), (two, 0), (one, 2)])
-    assert [len(sequence) for sequence in batch.sequences] == [1, 4, 3]
-    assert [half.rows for half in batch.halves()] == [[(one, 0)], [(two, 0), (one, 2)]]
-    assert [part.rows for part in batch.by_request()] == [[(one, 0), (one, 2)], [(two, 0)]]
+    one, two = request(1, 2, 3), request(4, 5)
+    batch = Batch(role="query", rows=[(one, 0), (two, 0), (one, 2), (two, 1), (one, 1)])
+    assert [len(sequence) for sequence in batch.sequences] == [1, 4, 3, 5, 2]
+    assert [half.rows for half in batch.halves()] == [batch.rows[:2], batch.rows[2:]]
+    assert [part.rows for part in batch.by_request()] == [[(one, 0), (one, 2), (one, 1)], [(two, 0), (two, 1)]]
     assert all(part.role == "query" for part in (*batch.halves(), *batch.by_request()))
     assert Batch(role="query", rows=[(one, 0)]).halves() == [Batch(role="query", rows=[(one, 0)])]
 
