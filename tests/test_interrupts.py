@@ -28,7 +28,7 @@ def open_encoder(**settings) -> Encoder:
     """Its engine takes no time, and each of its vectors is one of ones."""
     encoder = Encoder("m", backend="fake", truncate="silent", **settings)
     runtime = encoder._opened()
-    until(lambda: not runtime.scheduler._warm and runtime.scheduler._holder is None)
+    until(lambda: not runtime.scheduler._state.warm_up and runtime.scheduler._state.query_thread is None)
     for session in runtime.scheduler.sessions:
         session.run = lambda batch: np.ones((len(batch), 384), np.float32)
     return encoder
@@ -57,8 +57,8 @@ def nothing_left(encoder: Encoder) -> bool:
         all(limit.empty and not limit.waiting for limit in runtime.admission.values())
         and encoder.stats().queue_depth == 0
         and not (runtime.cache and runtime.cache._in_flight)
-        and runtime.scheduler._holder is None
-        and not runtime.scheduler._turns
+        and runtime.scheduler._state.query_thread is None
+        and not runtime.scheduler._state.running
     )
 
 

@@ -320,10 +320,10 @@ def test_no_texts(running, role):
 def test_close_fails_the_calls_that_wait(running):
     first = running.held()
     waiting = [running.submit([n], role) for n, role in ((2, "document"), (3, "query"), (4, "document"))]
-    running.scheduler.warm([np.zeros(2, np.int32)])
+    running.scheduler.warm_up([np.zeros(2, np.int32)])
     closer = threading.Thread(target=running.scheduler.close)
     closer.start()
-    wait_for(lambda: running.scheduler._closed)
+    wait_for(lambda: running.scheduler._state.is_closed)
     running.go_on()
     closer.join(WAIT_S)
     assert not closer.is_alive()
@@ -378,7 +378,7 @@ def test_close_on_the_workers_own_thread_does_not_wait_for_itself(running):
 
 def test_shapes_are_warmed_when_nothing_else_waits(running):
     running.held()
-    running.scheduler.warm([np.full(n, 70 + n, np.int32) for n in (1, 2, 3)])
+    running.scheduler.warm_up([np.full(n, 70 + n, np.int32) for n in (1, 2, 3)])
     later = running.submit([5], "query")
     running.go_on()
     assert firsts_of(later) == [5]
@@ -389,7 +389,7 @@ def test_shapes_are_warmed_when_nothing_else_waits(running):
 
 def test_work_that_comes_goes_before_the_shapes_still_to_be_warmed(running):
     running.engine.hold()
-    running.scheduler.warm([np.full(1, 70 + n, np.int32) for n in (1, 2, 3)])
+    running.scheduler.warm_up([np.full(1, 70 + n, np.int32) for n in (1, 2, 3)])
     assert running.engine.reached.wait(WAIT_S)
     query = running.submit([5], "query")
     running.go_on()
@@ -398,7 +398,7 @@ def test_work_that_comes_goes_before_the_shapes_still_to_be_warmed(running):
 
 
 def test_a_shape_that_cannot_be_warmed_stops_nothing(running):
-    running.scheduler.warm([np.full(1, POISON, np.int32)])
+    running.scheduler.warm_up([np.full(1, POISON, np.int32)])
     wait_for(lambda: running.engine.log == [[POISON]])
     assert firsts_of(running.submit([2])) == [2]
 
@@ -466,12 +466,12 @@ def test_documents_that_are_more_than_a_batch_go_to_the_sessions_for_bulk(runnin
 @pytest.mark.parametrize("firsts", [[], [7]])
 def test_a_caller_runs_nobody_elses_rows(firsts, running, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(running.scheduler, "_tell", lambda: None)  # the worker has not come to it yet
+        patch.setattr(running.scheduler, "_notify", lambda: None)  # the worker has not come to it yet
         others = running.submit([5], "query")
         own = running.submit(firsts, "document", inline=True)
         assert running.engine.log == []
         assert not others.done()
-    running.scheduler.warm([])
+    running.scheduler.warm_up([])
     assert firsts_of(others) == [5]
     assert firsts_of(own) == firsts
     assert threading.get_ident() not in running.engine.ran_on
@@ -479,11 +479,11 @@ def test_a_caller_runs_nobody_elses_rows(firsts, running, monkeypatch):
 
 def test_a_caller_without_rows_runs_nothing(running, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(running.scheduler, "_tell", lambda: None)
+        patch.setattr(running.scheduler, "_notify", lambda: None)
         others = running.submit([5])
         assert running.submit([], "query", inline=True).done()
         assert not others.done()
-    running.scheduler.warm([])
+    running.scheduler.warm_up([])
     assert firsts_of(others) == [5]
 
 
@@ -531,7 +531,7 @@ def test_close_waits_for_a_caller_who_runs_its_own_batch(running):
     assert running.engine.reached.wait(WAIT_S)
     closer = threading.Thread(target=running.scheduler.close)
     closer.start()
-    wait_for(lambda: running.scheduler._closed)
+    wait_for(lambda: running.scheduler._state.is_closed)
     closer.join(0.2)
     assert closer.is_alive()
     running.go_on()

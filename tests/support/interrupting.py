@@ -18,7 +18,8 @@ NIMBED = tuple(
     for name in (
         "_cache/lru.py", "_promise.py", "_serving/admission_limit.py", "_serving/block.py", "_serving/call.py",
         "_serving/open_model.py",
-        "_serving/queues.py", "_serving/runner.py", "_serving/runtime.py", "_serving/scheduler.py", "_serving/stats.py",
+        "_serving/queues.py", "_serving/runner.py", "_serving/runtime.py", "_serving/scheduler.py",
+        "_serving/scheduler_state.py", "_serving/stats.py",
         "_serving/waiting.py", "_serving/worker_thread.py", "_text/checks.py", "encoder.py",
     )
 )  # fmt: skip

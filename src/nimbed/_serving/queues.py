@@ -1,4 +1,4 @@
-"""Requests of many callers in, merged batches out: one lane for queries, one for documents."""
+"""Requests of many callers in, merged batches out: one queue for queries, one for documents."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 # Batches that are planned together: more rows of like length, but a caller who comes later waits for them.
 _WINDOW_BATCHES = 128
-# Rows of one request in a window, so that a long one does not keep the others out.
-_SHARE_ROWS = 512
+# Rows of one request that are planned together, so that a long request does not keep the others out.
+_MAX_REQUEST_ROWS = 512
 
 
-def as_they_are(vectors: Float32Array) -> Float32Array:
-    """Finishes nothing."""
+def unchanged(vectors: Float32Array) -> Float32Array:
+    """What is submitted without a function that finishes its vectors gets them as they are."""
     return vectors
 
 
@@ -35,35 +35,35 @@ class Request:
         sequences: token ids.
         vectors: float32 ``[len(sequences), dim]``.
         finish: makes the promise's result of the vectors.
-        promise: giving it up takes out the rows that have not started.
+        promise: cancelling it takes out the rows that have not started.
         planned: sequences that are in batches, or about to be.
     """
 
     sequences: Sequence[Int32Array]
     vectors: Float32Array
-    finish: Callable[[Float32Array], Any] = as_they_are
+    finish: Callable[[Float32Array], Any] = unchanged
     promise: Promise[Any] = field(default_factory=Promise)
     planned: int = 0
-    _done: int = 0
+    _rows_done: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def over(self) -> bool:
-        """Whether nobody waits for it any more."""
+    def done(self) -> bool:
+        """Whether it has an outcome: nobody waits for its other rows."""
         return self.promise.done()
 
     def put(self, index: int, vector: Float32Array) -> None:
         """Take the vector of one sequence; with the last one the promise is done."""
         self.vectors[index] = vector
         with self._lock:  # rows may be in batches that end at the same time
-            self._done += 1
-            done = self._done
+            self._rows_done += 1
+            done = self._rows_done
         if done == len(self.sequences):
             self.complete()
 
     def complete(self) -> None:
-        """Finish the vectors and keep the promise."""
-        if self.over:
+        """Finish the vectors and resolve the promise."""
+        if self.done:
             return
         try:
             result = self.finish(self.vectors)
@@ -93,9 +93,9 @@ class Batch:
         """Token ids of each row."""
         return [request.sequences[index] for request, index in self.rows]
 
-    def alive(self) -> Batch:
+    def pending(self) -> Batch:
         """Without the rows that nobody waits for any more."""
-        rows = [row for row in self.rows if not row[0].over]
+        rows = [row for row in self.rows if not row[0].done]
         return self if len(rows) == len(self.rows) else replace(self, rows=rows)
 
     def halves(self) -> list[Batch]:
@@ -116,14 +116,14 @@ class Batch:
             request.fail(error)
 
 
-class Lane:
-    """What waits in one role. Not thread-safe: the scheduler's lock is around it.
+class RequestQueue:
+    """What waits in one role. Not thread-safe: the scheduler uses it under its lock.
 
     Args:
         role: of all that waits.
         shapes: the engine's budget and buckets.
-        ahead: plan many batches at once, so that rows of like length meet; else each batch anew around the row that has
-            waited longest, so that what came meanwhile fills it.
+        ahead: plan many batches at once, so that rows of like length meet; else one batch at a time around the row
+            that has waited longest, so that what came meanwhile fills it.
     """
 
     def __init__(self, role: Role, shapes: ShapePolicy, *, ahead: bool) -> None:
@@ -131,20 +131,20 @@ class Lane:
         self._shapes = shapes
         self._ahead = ahead
         self._waiting: deque[Request] = deque()
-        self._loose: list[Row] = []
+        self._left_over: list[Row] = []
         self._ready: deque[Batch] = deque()
 
     def __bool__(self) -> bool:
-        return bool(self._ready or self._loose or self._waiting)
+        return bool(self._ready or self._left_over or self._waiting)
 
     @property
     def depth(self) -> int:
         """Sequences that wait."""
-        planned = len(self._loose) + sum(len(batch.rows) for batch in self._ready)
+        planned = len(self._left_over) + sum(len(batch.rows) for batch in self._ready)
         return planned + sum(len(request.sequences) - request.planned for request in self._waiting)
 
     def put(self, request: Request) -> None:
-        """Let a request wait."""
+        """Append a request."""
         self._waiting.append(request)
 
     @property
@@ -152,33 +152,37 @@ class Lane:
         """Whether all that waits runs together."""
         if not self._ready and self:
             self._plan()
-        return len(self._ready) == 1 and not self._waiting and not self._loose
+        return len(self._ready) == 1 and not self._waiting and not self._left_over
 
-    def take(self) -> Batch | None:
-        """The next batch, or None where nobody waits any more."""
+    def first(self) -> Batch | None:
+        """The next batch, which stays in the queue; None where nobody waits any more."""
         while self:
             if not self._ready:
                 self._plan()
                 continue
-            batch = self._ready[0].alive()
-            del self._ready[0]
+            batch = self._ready[0].pending()
             if batch.rows:
                 return batch
+            del self._ready[0]
         return None
 
+    def remove_first(self) -> None:
+        """Take out the batch that :meth:`first` gave."""
+        del self._ready[0]
+
     def drain(self) -> list[Request]:
-        """All requests that wait, each once; the lane is empty then."""
-        rows = [*self._loose, *(row for batch in self._ready for row in batch.rows)]
+        """All requests that wait, each once; the queue is empty then."""
+        rows = [*self._left_over, *(row for batch in self._ready for row in batch.rows)]
         left = {id(request): request for request in [*self._waiting, *(row[0] for row in rows)]}
         self._waiting.clear()
-        self._loose.clear()
+        self._left_over.clear()
         self._ready.clear()
         return list(left.values())
 
     def _plan(self) -> None:
-        """Make batches of what waits. Nothing has changed where it fails, so that nobody is lost."""
+        """Make batches of what waits. Where that fails no request has left the queue."""
         rows, waiting = self._window()
-        loose: list[Row] = []
+        left_over: list[Row] = []
         if len(rows) == 1:  # as most queries come
             ready = deque([Batch(role=self._role, rows=rows)])
         else:
@@ -186,20 +190,20 @@ class Lane:
             if not self._ahead:
                 batches = [batch for batch in batches if 0 in batch]
                 planned = {int(i) for batch in batches for i in batch}
-                loose = [row for i, row in enumerate(rows) if i not in planned]
+                left_over = [row for i, row in enumerate(rows) if i not in planned]
             ready = deque(Batch(role=self._role, rows=[rows[i] for i in batch]) for batch in batches)
-        self._waiting, self._loose, self._ready = waiting, loose, ready
+        self._waiting, self._left_over, self._ready = waiting, left_over, ready
 
     def _window(self) -> tuple[list[Row], deque[Request]]:
-        """Rows that are planned together, those that have waited longest first; and who waits then."""
+        """Rows that are planned together, those that have waited longest first; and the requests that wait then."""
         waiting = self._waiting.copy()
-        rows = [row for row in self._loose if not row[0].over]
+        rows = [row for row in self._left_over if not row[0].done]
         tokens = sum(len(request.sequences[index]) for request, index in rows)
         while waiting and tokens < _WINDOW_BATCHES * self._shapes.token_budget:
             request = waiting.popleft()
-            if request.over:
+            if request.done:
                 continue
-            first, request.planned = request.planned, min(request.planned + _SHARE_ROWS, len(request.sequences))
+            first, request.planned = request.planned, min(request.planned + _MAX_REQUEST_ROWS, len(request.sequences))
             rows += [(request, index) for index in range(first, request.planned)]
             tokens += sum(map(len, request.sequences[first : request.planned]))
             if request.planned < len(request.sequences):

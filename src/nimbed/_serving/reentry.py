@@ -13,7 +13,8 @@ INNER = frozenset(
     f"nimbed.{name}"
     for name in (
         "_cache.lru", "_promise", "_serving.admission_limit", "_serving.block", "_serving.call", "_serving.queues",
-        "_serving.runtime", "_serving.scheduler", "_serving.stats", "_serving.waiting", "_serving.worker_thread",
+        "_serving.runtime", "_serving.scheduler", "_serving.scheduler_state", "_serving.stats", "_serving.waiting",
+        "_serving.worker_thread",
     )
 )  # fmt: skip
 

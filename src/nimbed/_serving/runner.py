@@ -1,4 +1,4 @@
-"""Batches through a session: what came of each, told, and handed to those who wait for it."""
+"""Run batches in a session, report them, and deliver their vectors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Results = list[tuple[Batch, "Float32Array"]]
 
 
 class Runner:
-    """Runs batches and tells of them.
+    """Runs batches and reports them.
 
     Args:
         dim: width of the sessions' vectors.
@@ -40,7 +40,7 @@ class Runner:
         self._on_batch = on_batch
 
     def run(self, batch: Batch, session: Session) -> Results:
-        """The batch's vectors, and told of."""
+        """The batch's vectors; the batch is reported."""
         started = time.perf_counter()
         results = self.attempt(batch, session)
         lengths = [len(sequence) for sequence in batch.sequences]
@@ -52,14 +52,14 @@ class Runner:
             padded_tokens=len(lengths) * shapes.pad_to(max(lengths), rows=len(lengths)),
             seconds=time.perf_counter() - started,
         )
-        self._on_batch(record)  # before the callers wake, who may look at the counts
+        self._on_batch(record)  # before the callers wake, since they may look at the counts
         return results
 
     def run_unqueued(self, sequences: Sequence[Int32Array], role: Role, session: Session) -> Float32Array:
-        """Vectors ``[n, dim]``, one sequence after another on this thread: it waits for nothing."""
+        """Vectors ``[n, dim]``, one sequence after another on this thread, without a queue: it waits for nothing."""
         request = Request(sequences, np.empty((len(sequences), self._dim), np.float32))
         for index in range(len(sequences)):
-            give(self.attempt(Batch(role=role, rows=[(request, index)]), session))
+            deliver(self.attempt(Batch(role=role, rows=[(request, index)]), session))
         vectors: Float32Array = request.promise.result()
         return vectors
 
@@ -79,29 +79,29 @@ class Runner:
         return [(batch, vectors)]
 
 
-def run_warm(session: Session, batch: TokenBatch) -> Results:
-    """Run a shape for itself; there is nothing to hand over."""
+def warm_up(session: Session, batch: TokenBatch) -> Results:
+    """Run a shape so that it is compiled; there is nothing to deliver."""
     try:
         session.run(batch)
-    except Exception:  # a shape that cannot be warmed will raise where it is used
+    except Exception:  # a shape that fails here will raise where it is used
         logger.debug("warming a shape failed", exc_info=True)
     return []
 
 
-def give(results: Results) -> None:
-    """Hand vectors to their callers."""
+def deliver(results: Results) -> None:
+    """Give vectors to their callers."""
     try:
         for batch, vectors in results:
             for (request, index), vector in zip(batch.rows, vectors, strict=True):
                 request.put(index, vector)
     except BaseException as err:
         for batch, _ in results:
-            batch.fail(told(err))
+            batch.fail(for_others(err))
         raise
 
 
-def told(error: BaseException) -> Exception:
-    """What callers get who wait on other threads: what ends a thread or a program does not end theirs."""
+def for_others(error: BaseException) -> Exception:
+    """The error for callers on other threads: what ends a thread or a program must not end theirs."""
     if isinstance(error, Exception):
         return error
     stopped = BackendError(f"the thread that computed this was stopped by {error!r}")

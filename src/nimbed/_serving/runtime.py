@@ -83,7 +83,7 @@ class Runtime:
         # Most queries are a batch of one row: their likely lengths are compiled while nothing else waits.
         shapes = self.engine.backend.shapes
         lengths = [n for n in shapes.lengths if shapes.least_alone <= n <= _MAX_WARM_TOKENS]
-        self.scheduler.warm([np.zeros(n, np.int32) for n in lengths])
+        self.scheduler.warm_up([np.zeros(n, np.int32) for n in lengths])
 
     def keys(self, role: Role) -> Keys:
         """Makes the cache's keys of texts in this role."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,9 @@ import numpy as np
 
 from nimbed._promise import Promise
 from nimbed._serving.plan import plan
-from nimbed._serving.queues import Batch, Lane, Request, as_they_are
-from nimbed._serving.runner import Runner, give, run_warm, told
+from nimbed._serving.queues import Batch, Request, unchanged
+from nimbed._serving.runner import Runner, deliver, for_others, warm_up
+from nimbed._serving.scheduler_state import SchedulerState
 from nimbed._serving.worker_thread import WorkerThread, start_thread, wait_until
 from nimbed._types import TokenBatch
 from nimbed.errors import ClosedError, NimbedError
@@ -33,14 +33,14 @@ _JOIN_S = 10.0
 
 
 class Scheduler:
-    """Runs batches, each session in a thread of its own.
+    """Owns the sessions and their threads; what waits and what runs is in its :class:`SchedulerState`.
 
-    No fixed wait: a session that is free takes what is there. Queries have a session with all of the engine's threads;
-    while documents run beside them, the system divides the cores, so neither waits for the other and neither starves.
-    A lone batch of documents takes the queries' session, if nothing runs; more than one are divided among the sessions
-    for bulk. While more waits, another thread hands vectors to their callers: the engine does not stop for it. A caller
-    who would only wait may run that session on its own thread, where no one else waits: a query costs no change of
-    threads then.
+    There is no fixed wait: a session that is free takes what is there. Queries have a session with all of the engine's
+    threads; while documents run beside them, the operating system divides the cores, so neither waits for the other
+    and neither starves. A single batch of documents takes the queries' session if nothing else runs; several are
+    divided among the sessions for bulk. While more waits, another thread delivers vectors to their callers, so that
+    the engine does not stop for it. A caller that would only wait may run the queries' session on its own thread where
+    nothing else waits: a query then costs no change of threads.
 
     Args:
         session: for queries.
@@ -56,18 +56,13 @@ class Scheduler:
         self._dim = dim
         self._shapes: dict[Role, ShapePolicy] = {"query": shapes, "document": bulk.shapes}
         self.runner = Runner(dim, self._shapes, on_batch)
-        self._lanes: dict[Role, Lane] = {
-            "query": Lane("query", shapes, ahead=False),
-            "document": Lane("document", bulk.shapes, ahead=True),
+        self._state = SchedulerState(self._shapes)
+        self._lock = threading.RLock()  # garbage collection may close it on the thread that holds it
+        # Two conditions: a query does not wake threads that wait for documents, nor wait behind their vectors.
+        self._wake: dict[Role, threading.Condition] = {role: threading.Condition(self._lock) for role in self._shapes}
+        self._deliverers: dict[Role, WorkerThread] = {
+            role: WorkerThread(f"nimbed-deliver-{role}") for role in self._shapes
         }
-        self._warm: deque[TokenBatch] = deque()
-        self._lock = threading.RLock()  # garbage collection may close it from within
-        # Apart, so that a query does not wake those that wait for documents, nor waits behind their vectors.
-        self._wake: dict[Role, threading.Condition] = {role: threading.Condition(self._lock) for role in self._lanes}
-        self._turns: dict[int, Batch] = {}  # what each thread runs
-        self._holder: int | None = None  # the thread that runs the queries' session
-        self._closed = False
-        self._givers: dict[Role, WorkerThread] = {role: WorkerThread(f"nimbed-give-{role}") for role in self._lanes}
         self.sessions = (session, *bulk.sessions)
         work: list[tuple[Role, Session]] = [("query", session), *(("document", one) for one in bulk.sessions)]
         self._threads = [
@@ -90,7 +85,7 @@ class Scheduler:
         role: Role,
         *,
         promise: Promise[Any] | None = None,
-        finish: Callable[[Float32Array], Any] = as_they_are,
+        finish: Callable[[Float32Array], Any] = unchanged,
         inline: bool = False,
     ) -> Promise[Any]:
         """A promise of ``finish(vectors)``, float32 ``[len(sequences), dim]`` in the order of the sequences.
@@ -98,7 +93,7 @@ class Scheduler:
         Args:
             sequences: token ids.
             role: whose sessions compute them.
-            promise: to be kept; giving it up takes the rows that have not started out of the queue.
+            promise: to be resolved; cancelling it takes the rows that have not started out of the queue.
             finish: called on a thread of the scheduler's, or on this one.
             inline: whether this thread may run them, and return when that is done.
 
@@ -107,34 +102,34 @@ class Scheduler:
         """
         request = Request(sequences, np.empty((len(sequences), self._dim), np.float32), finish, promise or Promise())
         try:
-            batch = self._put(request, role, inline=inline)
+            batch = self._queue(request, role, inline=inline)
             if not sequences:
                 request.complete()
             if batch is not None:
                 results = self.runner.run(batch, self.sessions[0])
-                self._leave(request)
-                give(results)
-        except BaseException as err:  # an interrupt may come anywhere, also while this thread holds the session
-            self._leave(request)
+                self._inline_done(request)
+                deliver(results)
+        except BaseException as err:  # an interrupt may come anywhere, also while this thread runs the session
+            self._inline_done(request)
             request.fail(err)
             raise
         return request.promise
 
     def expect(self) -> None:
         """A query is about to come: while it is tokenized, the threads that would compute it wake."""
-        if self._holder is None:
+        if self._state.query_thread is None:
             self.sessions[0].expect()
 
-    def warm(self, sequences: Sequence[Int32Array]) -> None:
+    def warm_up(self, sequences: Sequence[Int32Array]) -> None:
         """Run each sequence alone when nothing else waits, so that its shape is compiled before it is needed."""
         with self._lock:
-            self._warm.extend(TokenBatch.from_sequences([sequence]) for sequence in sequences)
-            self._tell()
+            self._state.warm_up.extend(TokenBatch.from_sequences([sequence]) for sequence in sequences)
+            self._notify()
 
     def depth(self, role: Role) -> int:
         """Sequences of this role that wait."""
         with self._lock:
-            return self._lanes[role].depth
+            return self._state.queues[role].depth
 
     def close(self) -> None:
         """Stop after the batches that run now; calls that wait fail with ClosedError."""
@@ -144,14 +139,13 @@ class Scheduler:
     def stop(self) -> None:
         """As :meth:`close`, without waiting for the batches that run now."""
         with self._lock:
-            self._closed = True
-            left = [request for lane in self._lanes.values() for request in lane.drain()]
+            left = self._state.closed()
             for condition in self._wake.values():
                 condition.notify_all()
         for request in left:
             request.fail(ClosedError("this encoder was closed before the call was done"))
-        for giver in self._givers.values():
-            giver.stop()
+        for deliverer in self._deliverers.values():
+            deliverer.stop()
 
     def join(self) -> None:
         """Wait for what runs now, when it was stopped."""
@@ -159,23 +153,18 @@ class Scheduler:
             if thread.ident not in {None, threading.get_ident()}:  # one that could not be started has no number
                 thread.join(_JOIN_S)
         # A caller may be in the middle of its own batch.
-        wait_until(lambda: self._holder in {None, threading.get_ident()}, _JOIN_S)
-        for giver in self._givers.values():
-            giver.join(_JOIN_S)
+        wait_until(lambda: self._state.query_thread in {None, threading.get_ident()}, _JOIN_S)
+        for deliverer in self._deliverers.values():
+            deliverer.join(_JOIN_S)
 
-    def _put(self, request: Request, role: Role, *, inline: bool) -> Batch | None:
-        """Let a request wait; or where nothing else does, give what this thread runs now: all of its rows."""
+    def _queue(self, request: Request, role: Role, *, inline: bool) -> Batch | None:
+        """Let a request wait; or where nothing is before it, the batch of its rows that this thread has to run now."""
         batch = self._own_batch(request, role) if inline and self.sessions[0].any_thread else None
         with self._lock:
-            if self._closed:
-                raise ClosedError("this encoder is closed")
-            idle = self._holder is None and not self._lanes["query"] and not self._lanes[role]
-            if batch is not None and idle and (role == "query" or not self._turns):
-                self._begin("query", batch)
+            if batch is not None and self._state.batch_taken(threading.get_ident(), batch):
                 return batch
-            if request.sequences:
-                self._lanes[role].put(request)
-            self._tell()
+            self._state.submitted(request, role)
+            self._notify()
         return None
 
     def _own_batch(self, request: Request, role: Role) -> Batch | None:
@@ -188,111 +177,81 @@ class Scheduler:
         first, *more = plan(lengths, self._shapes[role])
         return None if more else Batch(role=role, rows=[(request, int(index)) for index in first])
 
-    def _leave(self, request: Request) -> None:
-        """This thread runs this request's rows no longer, if it did. May be repeated."""
+    def _inline_done(self, request: Request) -> None:
+        """This thread does not run this request's rows any more, if it did. May be repeated."""
         with self._lock:
-            batch = self._turns.get(threading.get_ident())
-            if batch is not None and batch.rows[0][0] is request:
-                self._end()
-            self._tell()
+            self._state.batch_done(threading.get_ident(), of=request)
+            self._notify()
 
-    def _tell(self) -> None:
-        """Wake who may have something to do; under the lock."""
-        documents = bool(self._lanes["document"])
-        if self._holder is None and (documents or self._lanes["query"] or self._warm or self._closed):
+    def _notify(self) -> None:
+        """Wake the threads that may have something to do; under the lock."""
+        if self._state.has_work("query"):
             self._wake["query"].notify()
-        if documents:
+        if self._state.has_work("document"):
             self._wake["document"].notify_all()
 
     def _work(self, role: Role, session: Session) -> None:
-        results: Results = []  # that nobody has been given
+        undelivered: Results = []
         while True:
             try:
-                self._serve(role, session, results)
-            except BaseException as err:  # noqa: BLE001 (whatever it is: those who come later find this worker)
-                self._failed(err, [batch for batch, _ in results])
-                results.clear()
+                self._serve(role, session, undelivered)
+            except BaseException as err:  # noqa: BLE001 (whatever it is, this worker goes on for those who come later)
+                self._recover(err, [batch for batch, _ in undelivered])
+                undelivered.clear()
             else:
                 return
 
-    def _serve(self, role: Role, session: Session, results: Results) -> None:
-        while (turn := self._wait_for(role, results)) is not None:
-            results += run_warm(session, turn) if isinstance(turn, TokenBatch) else self.runner.run(turn, session)
+    def _serve(self, role: Role, session: Session, undelivered: Results) -> None:
+        while (turn := self._wait_for_work(role, undelivered)) is not None:
+            undelivered += warm_up(session, turn) if isinstance(turn, TokenBatch) else self.runner.run(turn, session)
             del turn  # an idle worker must not keep the last caller's vectors
 
-    def _failed(self, error: BaseException, batches: list[Batch]) -> None:
-        """Give a worker's own callers what it met, and let the others have their turn."""
+    def _recover(self, error: BaseException, batches: list[Batch]) -> None:
+        """Fail the calls whose rows a worker had, and let the others have their turn."""
         logger.error("the engine's thread met %r and goes on", error, exc_info=error)
+        me = threading.get_ident()
         with self._lock:
-            batches += [self._turns[me]] if (me := threading.get_ident()) in self._turns else []
-            self._end()
-            self._tell()
+            batches += [self._state.running[me]] if me in self._state.running else []
+            self._state.batch_done(me)
+            self._notify()
         for batch in batches:
-            batch.fail(told(error))
+            batch.fail(for_others(error))
 
-    def _wait_for(self, role: Role, results: Results) -> Batch | TokenBatch | None:
-        """What runs next, when there is something; what ran last goes to its callers meanwhile."""
+    def _wait_for_work(self, role: Role, undelivered: Results) -> Batch | TokenBatch | None:
+        """What runs next, or None when it was closed; what ran last is delivered meanwhile."""
         with self._lock:
             turn = self._take(role)
         if turn is not None:
-            if results:
-                self._give_meanwhile(results.copy())
-                results.clear()
+            if undelivered:
+                self._deliver_meanwhile(undelivered.copy())
+                undelivered.clear()
             return turn
-        give(results)
-        results.clear()
+        deliver(undelivered)
+        undelivered.clear()
         with self._lock:
-            while not self._closed and (turn := self._take(role)) is None:
+            while not self._state.is_closed and (turn := self._take(role)) is None:
                 self._wake[role].wait()
         return turn
 
-    def _give_meanwhile(self, results: Results) -> None:
-        """On another thread, or where there is none on this one."""
+    def _deliver_meanwhile(self, results: Results) -> None:
+        """On another thread, or on this one where no other can be had."""
         try:
-            self._givers[results[0][0].role].put(partial(give, results))
+            self._deliverers[results[0][0].role].put(partial(deliver, results))
         except NimbedError as err:
-            logger.debug("vectors are handed over by the engine's own thread: %s", err)
-            give(results)
+            logger.debug("vectors are delivered by the engine's own thread: %s", err)
+            deliver(results)
 
     def _take(self, role: Role) -> Batch | TokenBatch | None:
-        """What is there for this worker to run, which has run what it took before; under the lock."""
-        ran = self._end()
+        """What this worker runs next, which has run what it took before; under the lock."""
+        me = threading.get_ident()
+        ran = self._state.batch_done(me)
         try:
-            turn = self._next(role)
-        except BaseException as err:  # whose rows it was that could not be planned is not known
-            for request in [request for lane in self._lanes.values() for request in lane.drain()]:
-                request.fail(told(err))
+            turn = self._state.session_idle(me, role)
+        except BaseException as err:  # it is not known whose rows could not be planned
+            for request in self._state.drained():
+                request.fail(for_others(err))
             raise
-        if turn is not None:
-            self._begin(role, turn)
         if turn is not None or ran:
-            # The documents that are left may be one batch now, which is the other sessions' while a query is under way.
-            self._tell()
+            # The documents that are left may be one batch now, which is for the other sessions while a query runs.
+            self._notify()
         return turn
-
-    def _next(self, role: Role) -> Batch | TokenBatch | None:
-        if self._closed or (role == "query" and self._holder is not None):
-            return None
-        if role == "document":
-            return None if self._is_lone() else self._lanes["document"].take()
-        batch = self._lanes["query"].take() or (self._lanes["document"].take() if self._is_lone() else None)
-        return batch or (self._warm.popleft() if self._warm else None)
-
-    def _begin(self, role: Role, turn: Batch | TokenBatch) -> None:
-        """Note that this thread runs this turn now; under the lock."""
-        me = threading.get_ident()
-        if isinstance(turn, Batch):
-            self._turns[me] = turn
-        if role == "query":
-            self._holder = me
-
-    def _end(self) -> bool:
-        """Note that this thread has run its turn, and whether that was a batch; under the lock."""
-        me = threading.get_ident()
-        if self._holder == me:
-            self._holder = None
-        return self._turns.pop(me, None) is not None
-
-    def _is_lone(self) -> bool:
-        """Whether all threads can be had for the documents that wait: they are one batch, and nothing else runs."""
-        return not self._turns and not self._lanes["query"] and self._lanes["document"].is_one_batch
