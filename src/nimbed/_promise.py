@@ -1,4 +1,4 @@
-"""A result to come that any thread may wait for, bring or give up, whatever interrupts it."""
+"""A result to come that any thread may wait for, resolve or cancel, and that an interrupt cannot leave half done."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ T = TypeVar("T")
 class Promise(Generic[T]):
     """Used as :class:`concurrent.futures.Future` is, without its locks and without a state between waiting and done.
 
-    An interrupt (Ctrl-C) may leave a Future's lock taken, or the Future "running" for ever. Here it is the first who
-    brings an outcome that counts, in one step that cannot be divided, and what an interrupt kept from being told is
-    told by the next who brings one. So a callback may be called twice, and must not mind.
+    An interrupt (Ctrl-C) may leave a Future's lock taken, or the Future "running" for ever. Here the first outcome
+    counts, which is set in one indivisible step, and callbacks that an interrupt prevented are called when the next
+    outcome is set. So a callback may be called twice, and must be idempotent.
     """
 
-    __slots__ = ("_callbacks", "_outcome", "_told")
+    __slots__ = ("_callbacks", "_notified", "_outcome")
 
     def __init__(self) -> None:
         self._outcome: dict[None, tuple[T | None, BaseException | None]] = {}  # empty, or one
         self._callbacks: list[Callable[[Promise[T]], object]] = []
-        self._told = False
+        self._notified = False
 
     def set_result(self, result: T) -> None:
-        """Bring the result, unless there is an outcome."""
+        """Set the result, unless there is an outcome."""
         self._resolve(result, None)
 
     def set_exception(self, error: BaseException) -> None:
@@ -40,7 +40,7 @@ class Promise(Generic[T]):
         self._resolve(None, error)
 
     def cancel(self) -> bool:
-        """Give up, unless there is an outcome; whether it is given up."""
+        """Cancel, unless there is an outcome; whether it is cancelled."""
         self._resolve(None, CancelledError())
         return self.cancelled()
 
@@ -49,11 +49,11 @@ class Promise(Generic[T]):
         return bool(self._outcome)
 
     def cancelled(self) -> bool:
-        """Whether it was given up."""
+        """Whether it was cancelled."""
         return self.done() and isinstance(self._outcome[None][1], CancelledError)
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Until it is done, and so long at most; whether it is."""
+        """Wait until it is done, for ``timeout_s`` at most; whether it is."""
         if not self._outcome:
             box: SimpleQueue[object] = SimpleQueue()  # its put may be called within itself, and twice
             self.add_done_callback(box.put)
@@ -65,7 +65,7 @@ class Promise(Generic[T]):
         """Wait for the result.
 
         Raises:
-            BaseException: what it failed with; CancelledError where it was given up.
+            BaseException: what it failed with; CancelledError where it was cancelled.
             TimeoutError: it did not come in time.
         """
         if not self.wait(timeout_s):
@@ -80,7 +80,7 @@ class Promise(Generic[T]):
         return self._outcome[None][1] if self._outcome else None
 
     def add_done_callback(self, callback: Callable[[Promise[T]], object]) -> None:
-        """Call with the promise when it is done: on the thread that brings the outcome, or at once."""
+        """Call with the promise when it is done: on the thread that sets the outcome, or at once."""
         self._callbacks.append(callback)
         if self._outcome:
             callback(self)
@@ -88,17 +88,17 @@ class Promise(Generic[T]):
     def _resolve(self, result: T | None, error: BaseException | None) -> None:
         try:
             self._outcome.setdefault(None, (result, error))
-            self._tell()
-        except BaseException:  # an interrupt, and where it is the second one nobody may come after this
-            self._tell()
+            self._notify()
+        except BaseException:  # an interrupt; if it is the second one, nobody else may set an outcome after it
+            self._notify()
             raise
 
-    def _tell(self) -> None:
-        if self._told:
+    def _notify(self) -> None:
+        if self._notified:
             return
         for callback in self._callbacks:
             try:
                 callback(self)
-            except Exception:  # the others are told all the same
-                logger.exception("what was to happen at the end of a call failed")
-        self._told = True
+            except Exception:  # the others are called all the same
+                logger.exception("a callback at the end of a call failed")
+        self._notified = True

@@ -277,7 +277,7 @@ def test_the_breaker_opens_and_tries_again_later():
 
 
 def test_a_store_too_slow_to_write_drops_and_counts(monkeypatch):
-    monkeypatch.setattr(store_thread, "_WAITING_PIECES", 32)
+    monkeypatch.setattr(store_thread, "_MAX_WRITES", 32)
     hold = threading.Event()
     store = Broken(0)
     put, store.put = store.put, lambda values: (hold.wait(5), put(values))

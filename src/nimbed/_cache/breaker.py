@@ -1,4 +1,4 @@
-"""Leaves a place that failed alone for a while."""
+"""A circuit breaker: a store that failed is not asked for a while."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 
 
 class Breaker:
-    """Says for how long a place that failed is left alone: twice as long after each failure, up to a minute.
+    """Says for how long a store that failed is not asked: twice as long after each failure, up to a minute.
 
     Args:
         clock: seconds.
@@ -29,15 +29,15 @@ class Breaker:
         self._failures = 0
         self._closed_at = float("-inf")
         self._probing = False
-        self._lock = threading.RLock()  # a signal's handler may come in between
+        self._lock = threading.RLock()  # a signal handler may run on the thread that holds it
 
     @property
     def open(self) -> bool:
-        """Whether the place is left alone now."""
+        """Whether the store is not asked now."""
         return self._clock() < self._closed_at
 
     def allows(self) -> bool:
-        """Whether to try now. After a pause one caller may, and the others wait for what becomes of it."""
+        """Whether to try now. After a pause one caller may, and the others wait for its outcome."""
         if not self._failures:
             return True
         with self._lock:
@@ -48,7 +48,7 @@ class Breaker:
             return True
 
     def failed(self) -> bool:
-        """Open it. Whether that was news: what several callers suffer from at once is one failure."""
+        """Open it. Whether that is a new failure: one that several callers meet at once counts once."""
         with self._lock:
             if self.open and not self._probing:
                 return False

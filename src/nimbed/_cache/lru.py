@@ -49,14 +49,14 @@ class Vectors(NamedTuple):
 
 
 class Tier(Protocol):
-    """A second, shared place for entries. It never raises: what goes wrong is counted."""
+    """A second, shared store of entries. It never raises: failures are counted."""
 
     def get(self, keys: Sequence[bytes]) -> list[Entry | None]:
         """What it has, in the order of the keys."""
         ...
 
     def put(self, entries: Mapping[bytes, Entry]) -> None:
-        """Take these; returns at once."""
+        """Take these entries; returns at once."""
         ...
 
     def stats(self) -> TierStats:
@@ -103,8 +103,8 @@ class CacheStats:
         joined: texts that another call, or an earlier place in the same one, was computing already.
         evictions: entries that made room for others.
         entries: now held.
-        bytes: that they take, their administration included.
-        limit_bytes: the most that they may take.
+        bytes: that they take, overhead included.
+        limit_bytes: the maximum of these.
         tier: the shared tier, or None.
     """
 

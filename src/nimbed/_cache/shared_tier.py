@@ -1,4 +1,4 @@
-"""The cache's shared second tier: it may slow an embedding by a stated time, and never fails or falsifies one."""
+"""The cache's shared tier: it may delay an embedding call by a stated time, and never fails or falsifies one."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nimbed")
 
-# So many are summed up at once.
-_COUNTS = 100
+# Counts that wait before they are summed up.
+_MAX_COUNTS = 100
 
 
 class GuardedTier:
-    """A store behind a thread that callers wait for within limits, a breaker, and values that show damage.
+    """A store behind a thread with time limits, a circuit breaker, and values whose damage is detected.
 
     An operation takes at most twice ``timeout_s``; after one that failed the store is not asked for a while.
 
     Args:
-        store: where the values are.
+        store: that holds the values.
         name: of the place, without credentials.
         seal: makes the values, and knows those that nobody else made.
         timeout_s: no retry begins later than this.
@@ -41,7 +41,7 @@ class GuardedTier:
         self, store: Store, *, name: str, seal: Seal, timeout_s: float, breaker: Breaker | None = None
     ) -> None:
         self._seal = seal
-        # Counts come from the store's thread too, which must not wait for a caller that a signal has stopped.
+        # The store's thread counts too, and must not wait for a caller whose thread runs a signal handler.
         self._counts: deque[dict[str, int]] = deque()
         self._lock = threading.Lock()
         self._stats = TierStats(name=name)
@@ -64,7 +64,7 @@ class GuardedTier:
         return found
 
     def put(self, entries: Mapping[bytes, Entry]) -> None:
-        """Let entries be written; at once if there is no room for them to wait, they are dropped."""
+        """Queue entries to be written; where the queue is full, they are dropped."""
         self._thread.put({key: self._seal.pack(key, entry) for key, entry in entries.items()})
 
     def stats(self) -> TierStats:
@@ -78,7 +78,7 @@ class GuardedTier:
 
     def _failed(self, error: BaseException) -> None:
         self._count(failures=1)
-        # The class alone: a message may quote what was sent.
+        # Only the class: a message may quote what was sent.
         kind = type(error).__name__
         self._log("failed", "%s failed (%s); embeddings go on without it, and it is tried again later", kind)
 
@@ -94,7 +94,7 @@ class GuardedTier:
 
     def _count(self, **more: int) -> None:
         self._counts.append(more)
-        if len(self._counts) > _COUNTS:
+        if len(self._counts) > _MAX_COUNTS:
             self._sum_up()
 
     def _sum_up(self, wait_s: float = 0.0) -> None:
@@ -110,7 +110,7 @@ class GuardedTier:
 
 
 class OffTier:
-    """Stands where a tier was asked for that this process can't use; ``stats`` says why."""
+    """In place of a tier that this process can't use; ``stats`` says why."""
 
     def __init__(self, name: str, reason: str) -> None:
         self._stats = TierStats(name=name, state=f"off: {reason}")

@@ -1,4 +1,4 @@
-"""The one thread that asks a store; callers wait for it as long as they may, and no longer."""
+"""The one thread that uses a store; callers wait for it no longer than their limit."""
 
 from __future__ import annotations
 
@@ -30,37 +30,37 @@ logger = logging.getLogger("nimbed")
 
 Item = TypeVar("Item")
 
-# Values that are written at once, so that reads get their turn; and how many such pieces wait before more are dropped.
-_VALUES_AT_ONCE = 64
-_WAITING_PIECES = 256
-# No further caller's keys join an operation that has so many.
-_KEYS_AT_ONCE = 512
-_ATTEMPTS = 3
+# Values in one write, so that reads get their turn; and how many writes wait before more are dropped.
+_MAX_WRITE_VALUES = 64
+_MAX_WRITES = 256
+# No further caller joins a read that has this many keys.
+_MAX_READ_KEYS = 512
+_MAX_ATTEMPTS = 3
 _CLOSE_S = 2.0
 
 
 @dataclass(eq=False)
 class Read:
-    """What a caller asks for, and where the values come; None where there are none to be had."""
+    """What a caller asks for, and the queue in which the answer comes: None where the store failed."""
 
     keys: Sequence[bytes]
-    # No lock of Python's: a signal's handler that came while its thread held one would wait for ever.
+    # Without a lock of Python's: a signal handler that runs on the thread that holds it would wait for ever.
     answer: queue.SimpleQueue[list[object] | None] = field(default_factory=queue.SimpleQueue)
     over: bool = False
 
 
 class StoreThread:
-    """Asks a store on a thread of its own: what many callers read at once in one operation, writes in pieces between.
+    """Uses a store on a thread of its own: reads of many callers in one operation, writes in pieces between them.
 
-    Whatever the store raises is its failure; so is a reply of another form, and one that comes too late. After a
-    failure all that waits is let go, and the breaker says when the store is asked again.
+    Whatever the store raises is its failure; so is a malformed reply, and one that comes too late. After a failure all
+    that waits is failed or dropped, and the breaker says when the store is used again.
 
     Args:
-        store: used by this thread alone, but for ``interrupt``.
+        store: used by this thread only, but for ``interrupt``.
         timeout_s: no retry begins later than this; a caller waits twice as long for the whole.
         breaker: of this store.
-        failed: told of each failure.
-        wrote: told how many values were written (True) or dropped (False).
+        failed: called after each failure.
+        wrote: called with how many values were written (True) or dropped (False).
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class StoreThread:
         self._timeout_s = timeout_s
         self._breaker = breaker
         self._failed, self._wrote = failed, wrote
-        # No lock is held while anything waits: a signal's handler may use the tier too.
+        # No lock is held while anything waits: a signal handler may use the tier too.
         self._reads: deque[Read] = deque()
         self._writes: deque[dict[bytes, bytes]] = deque()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -103,15 +103,15 @@ class StoreThread:
             read.over = True
 
     def put(self, values: Mapping[bytes, bytes]) -> None:
-        """Let values be written, or drop them where that can't be done."""
+        """Queue values to be written, or drop them where that can't be done."""
         left = iter(values.items())
-        while piece := dict(islice(left, _VALUES_AT_ONCE)):
+        while piece := dict(islice(left, _MAX_WRITE_VALUES)):
             if not self._put(piece):
                 self._wrote(len(piece), False)
 
     @property
     def down(self) -> bool:
-        """Whether the store is left alone now, or does not answer."""
+        """Whether the store is not asked now, or does not answer."""
         return self._breaker.open or self._hangs()
 
     def close(self) -> None:
@@ -123,11 +123,11 @@ class StoreThread:
             self._close_store()
         elif thread is not threading.current_thread():
             thread.join(_CLOSE_S)
-            self._let_go()
+            self._drop_waiting()
             self._interrupt()
 
     def _put(self, piece: dict[bytes, bytes]) -> bool:
-        if self._closed or self._breaker.open or len(self._writes) >= _WAITING_PIECES:
+        if self._closed or self._breaker.open or len(self._writes) >= _MAX_WRITES:
             return False
         try:
             if not self._runs():
@@ -162,7 +162,7 @@ class StoreThread:
         while going:
             try:
                 going = self._turn()
-            except BaseException as err:  # noqa: BLE001 (no one else is there to be told)
+            except BaseException as err:  # noqa: BLE001 (no caller gets it)
                 self._fail(err)
             finally:
                 self._began = None
@@ -172,7 +172,9 @@ class StoreThread:
     def _turn(self) -> bool:
         """One operation; False when there is nothing more to do."""
         self._wake.get()
-        if threading.current_thread() is not self._thread:  # it was given up while it started
+        if (
+            threading.current_thread() is not self._thread
+        ):  # its start was interrupted, and another thread took its place
             return False
         reads = self._next_reads()
         piece = _next(self._writes) if not reads else None
@@ -186,7 +188,7 @@ class StoreThread:
     def _next_reads(self) -> list[Read]:
         reads: list[Read] = []
         keys = 0
-        while keys < _KEYS_AT_ONCE and (read := _next(self._reads)):
+        while keys < _MAX_READ_KEYS and (read := _next(self._reads)):
             reads.append(read)
             keys += len(read.keys)
         return reads
@@ -209,7 +211,7 @@ class StoreThread:
         """The operation's result, True where it has none, or None where it failed."""
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Exception) and not self._hangs()),
-            stop=stop_after_attempt(_ATTEMPTS) | stop_after_delay(self._timeout_s),
+            stop=stop_after_attempt(_MAX_ATTEMPTS) | stop_after_delay(self._timeout_s),
             wait=wait_random_exponential(multiplier=self._timeout_s / 20, max=self._timeout_s / 4),
             reraise=True,
         )
@@ -227,12 +229,12 @@ class StoreThread:
     def _fail(self, error: BaseException) -> None:
         if self._breaker.failed():
             self._failed(error)
-        self._let_go()
+        self._drop_waiting()
         if threading.current_thread() is not self._thread:
             self._interrupt()
 
-    def _let_go(self) -> None:
-        """Of all that waits."""
+    def _drop_waiting(self) -> None:
+        """Fail the reads and drop the writes that wait."""
         while read := _next(self._reads):
             read.answer.put(None)
         while piece := _next(self._writes):

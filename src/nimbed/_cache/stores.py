@@ -1,4 +1,4 @@
-"""Where a shared tier keeps its values: a Redis server, or a SQLite file. Errors are raised; the tier minds them."""
+"""Where a shared tier keeps its values: a Redis server, or a SQLite file. Errors are raised; the tier handles them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _PREFIX = b"nimbed:2:"
-# SQLite allows 999 variables in the oldest versions still about.
-_KEYS_AT_ONCE = 500
+# SQLite allows 999 variables in the oldest versions still in use.
+_MAX_SELECT_KEYS = 500
 # "nmbd", in the header of our files: another program's database is not touched.
 _APPLICATION_ID = 0x6E6D6264
 _MAGIC, _HEADER_BYTES, _ID_AT = b"SQLite format 3\0", 100, 68
@@ -135,10 +135,10 @@ class SqliteStore:
         """Selects of a few hundred keys each."""
         found: dict[bytes, object] = {}
         connection = self._opened()
-        for start in range(0, len(keys), _KEYS_AT_ONCE):
-            some = keys[start : start + _KEYS_AT_ONCE]
+        for start in range(0, len(keys), _MAX_SELECT_KEYS):
+            some = keys[start : start + _MAX_SELECT_KEYS]
             marks = ",".join("?" * len(some))
-            query = f"SELECT key, value FROM vectors WHERE key IN ({marks}) AND (expires IS NULL OR expires > ?)"  # noqa: S608 (question marks alone)
+            query = f"SELECT key, value FROM vectors WHERE key IN ({marks}) AND (expires IS NULL OR expires > ?)"  # noqa: S608 (only question marks)
             found.update(connection.execute(query, (*some, time.time())))
         return [found.get(key) for key in keys]
 

@@ -15,14 +15,14 @@ from nimbed._cache.lru import Entry
 _HEADER = struct.Struct("<8sII")
 _CHECKED, _SIGNED = b"nmb2 crc", b"nmb2 mac"
 _CRC_BYTES, _MAC_BYTES = 4, 16
-_MOST_TOKENS = 2**31 - 1
+_MAX_TOKENS = 2**31 - 1
 
 
 class Seal:
     """Packs entries of one width, and knows its own work again.
 
     The tag covers the entry's key too, so no entry passes for another's. Without a secret it is a CRC-32, which notices
-    damage; with one it is a keyed BLAKE2b, which nobody can make who has not the secret.
+    damage; with one it is a keyed BLAKE2b, which nobody can make without the secret.
     """
 
     def __init__(self, dim: int, secret: bytes | None = None) -> None:
@@ -46,7 +46,7 @@ class Seal:
         row = value[_HEADER.size : at]
         if (kind, dim) != (self._kind, self._dim) or not hmac.compare_digest(self._tag(key + value[:at]), value[at:]):
             return None
-        sound = cut <= _MOST_TOKENS and np.isfinite(np.frombuffer(row, np.float32)).all()
+        sound = cut <= _MAX_TOKENS and np.isfinite(np.frombuffer(row, np.float32)).all()
         return Entry(row, cut) if sound else None
 
     def _tag(self, data: bytes) -> bytes:

@@ -1,1 +1,1 @@
-"""Calls of many callers, made batches for the engine, and given their vectors in order."""
+"""Serving: calls of many callers become batches for the engine, and vectors come back in each call's order."""

@@ -45,7 +45,7 @@ class AdmissionLimit:
     def acquire(self, ticket: Ticket) -> Promise[None] | None:
         """None where there is room at once; else a promise that is done when the ticket is admitted.
 
-        In either case, and whatever comes of it, the ticket has to be released.
+        In either case, and also where this fails, the ticket has to be released.
 
         Raises:
             Exception: what the limit was closed with.

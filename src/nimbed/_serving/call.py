@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nimbed._serving.runtime import Runtime
     from nimbed._types import Role
 
-# So many are tokenized in some milliseconds.
+# Tokenizing these takes a few milliseconds.
 _MAX_CHARACTERS_INLINE = 20_000
 
 

@@ -1,4 +1,4 @@
-"""What is asked of every engine's vectors: that they are numbers, and of the weights that the fingerprint names."""
+"""Checks of every engine: its vectors are finite, and the weights are still those that the fingerprint names."""
 
 from __future__ import annotations
 

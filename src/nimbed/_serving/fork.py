@@ -1,4 +1,4 @@
-"""Objects that must forget their threads and locks in a forked child."""
+"""Objects whose threads and locks are invalid in a forked child, and are reset there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _resets: MutableMapping[object, Callable[[object], None]] = weakref.WeakKeyDictionary()
-# What a parent's object held stays referenced in the child: an engine whose threads did not come along
-# cannot be torn down there.
+# What a parent's object held stays referenced in the child: an engine cannot be torn down without its threads.
 _inherited: list[object] = []
 _process = os.getpid()
 _locks: dict[int, threading.RLock] = {}
@@ -25,7 +24,7 @@ def reset_in_child(thing: T, reset: Callable[[T], None]) -> None:
 
 
 def notice() -> None:
-    """Reset now where this process is a fork that Python was not told of, as where C code calls ``fork``."""
+    """Reset now where this process is a fork that Python does not know of, since C code called ``fork``."""
     process = os.getpid()
     if process != _process:
         # One lock for each process: another thread of the parent may have held it.

@@ -41,18 +41,16 @@ class OpenModel:
         runtime, meter = self._current(), self._meter
         return EncoderStats(
             **meter.counts,
-            queue_depth=0
-            if runtime is None
-            else runtime.scheduler.depth("query") + runtime.scheduler.depth("document"),
+            queue_depth=0 if runtime is None else runtime.scheduler.depth(),
             latency_ms=meter.latency_ms,
             cache=None if runtime is None or runtime.cache is None else runtime.cache.stats(),
         )
 
     def on_batch(self, hook: Callable[[BatchRecord], None]) -> Callable[[], None]:
-        """Let ``hook`` hear of each batch, on the engine's thread: it must be quick; one that raises is taken away.
+        """Call ``hook`` after each batch, on the engine's thread: it must be quick; a hook that raises is removed.
 
         Returns:
-            a function that takes the hook away.
+            a function that removes the hook.
         """
         self._meter.hooks.append(hook)
         return lambda: self._meter.hooks.remove(hook)
@@ -118,14 +116,14 @@ class OpenModel:
             return runtime
         with self._lock:
             if self._runtime is None and not self._closed:
-                self._take(
+                self._start(
                     Runtime(open_engine(self._settings), self._settings.cache, weakref.WeakMethod(self._meter.batch))
                 )
             if self._runtime is None:
                 raise ClosedError("this encoder is closed")
             return self._runtime
 
-    def _take(self, runtime: Runtime) -> None:
+    def _start(self, runtime: Runtime) -> None:
         """Start it, unless a signal handler opened another one meanwhile, or closed this encoder."""
         try:
             runtime.start()

@@ -43,8 +43,10 @@ class Postprocess:
             vectors: as :meth:`full` makes them.
             shared: whether others may still read them.
         """
-        rows = cut_to(self.dim, vectors.rows, normalize=self.normalize)
-        return Vectors(rows.copy() if shared and rows is vectors.rows else rows, vectors.cut)
+        rows, cut = vectors
+        if self.dim != rows.shape[1]:
+            return Vectors(cut_to(self.dim, rows, normalize=self.normalize), cut)
+        return Vectors(rows.copy(), cut) if shared else vectors
 
 
 def join_windows(vectors: Float32Array, tokens: TokenizedTexts) -> Float32Array:

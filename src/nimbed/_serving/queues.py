@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nimbed._types import Float32Array, Int32Array, Role
     from nimbed.backends.shapes import ShapePolicy
 
-# Batches that are planned together: more rows of like length, but a caller who comes later waits for them.
+# Batches that are planned together: more rows of like length, but later callers wait for them.
 _WINDOW_BATCHES = 128
 # Rows of one request that are planned together, so that a long request does not keep the others out.
 _MAX_REQUEST_ROWS = 512

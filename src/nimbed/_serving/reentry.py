@@ -1,4 +1,4 @@
-"""Whether a call was made from within another one on the same thread."""
+"""Whether a call was made from within another call on the same thread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-# Where locks may be held, and where others wait for what this thread has begun.
+# Modules that may hold a lock, or in which other threads wait for what this thread has begun.
 INNER = frozenset(
     f"nimbed.{name}"
     for name in (
@@ -20,15 +20,16 @@ INNER = frozenset(
 
 
 def within_a_call() -> bool:
-    """Whether this thread is in the midst of a call, on top of which runs what asks: a signal handler, a hook of
-    ``on_batch``, or a finalizer that the garbage collector started. Such a one must wait for nobody: whom it waits for
-    may be waiting for what lies beneath it.
-    """  # noqa: D205 (one sentence)
+    """Whether the caller runs on top of another call of this thread.
+
+    A signal handler does, a hook of ``on_batch``, or a finalizer that the garbage collector started. It must not wait:
+    the thread that it waits for may be waiting for the call beneath it.
+    """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (inspect, which has it too, takes long to import)
-    outside = False
+    between = False  # a frame that is none of nimbed's lies on top of this one
     while frame is not None:
         inner = frame.f_globals.get("__name__") in INNER
-        if outside and inner:
+        if between and inner:
             return True
-        outside, frame = outside or not inner, frame.f_back
+        between, frame = between or not inner, frame.f_back
     return False

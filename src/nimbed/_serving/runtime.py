@@ -35,9 +35,9 @@ logger = logging.getLogger("nimbed")
 
 # The admission limits, in characters of text.
 _MAX_CHARACTERS: dict[Role, int] = {"query": 1_000_000, "document": 4_000_000}
-# Shapes up to so many tokens are warmed up: few queries are longer, and the first would wait while long shapes run.
+# Shapes up to this length in tokens are warmed up: few queries are longer, and the first would wait while long shapes run.
 _MAX_WARM_TOKENS = 128
-# Closing waits so long for callers.
+# How long closing waits for callers.
 _CLOSE_S = 10.0
 
 
@@ -78,7 +78,7 @@ class Runtime:
         self.scheduler = Scheduler(session, shapes, bulk, engine.spec.dim, on_batch=report)
 
     def start(self) -> None:
-        """Start the threads before the engine; where that fails, it has to be closed."""
+        """Start the threads; where that fails, the runtime has to be closed."""
         self.scheduler.start()
         # Most queries are a batch of one row: their likely lengths are compiled while nothing else waits.
         shapes = self.engine.backend.shapes
@@ -94,9 +94,9 @@ class Runtime:
         if self.cache is None or not texts:
             return None
         keys = self._keys[role]
-        if (first := keys(texts[:1]))[0] not in self.cache:
+        if (known := keys(texts[:1]))[0] not in self.cache:  # most often none is there
             return None
-        if (entries := self.cache.peek(first + keys(texts[1:]))) is None:
+        if (entries := self.cache.peek(known + keys(texts[1:]) if len(texts) > 1 else known)) is None:
             return None
         cut = np.array([entry.cut for entry in entries], np.int32)
         return self.for_caller(Vectors(rows_of(entries, self.engine.spec.dim), cut), first=0, shared=False)

@@ -126,10 +126,10 @@ class Scheduler:
             self._state.warm_up.extend(TokenBatch.from_sequences([sequence]) for sequence in sequences)
             self._notify()
 
-    def depth(self, role: Role) -> int:
-        """Sequences of this role that wait."""
+    def depth(self, role: Role | None = None) -> int:
+        """Sequences that wait, in one role or in both."""
         with self._lock:
-            return self._state.queues[role].depth
+            return sum(queue.depth for of, queue in self._state.queues.items() if role in {None, of})
 
     def close(self) -> None:
         """Stop after the batches that run now; calls that wait fail with ClosedError."""

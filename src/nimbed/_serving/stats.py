@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nimbed")
 
-_LATEST_CALLS = 2048
+_MAX_CALLS = 2048
 
 
 class Meter:
-    """Counters, latencies, and those who want to hear of each batch. Thread-safe."""
+    """Counters, latencies, and the hooks that are called after each batch. Thread-safe."""
 
     def __init__(self, hooks: list[Callable[[BatchRecord], None]]) -> None:
         self._lock = threading.Lock()
         self._counts = {"texts": 0, "tokens": 0, "padded_tokens": 0, "batches": 0, "truncated": 0}
         self._latencies: dict[Role, deque[float]] = {
-            "document": deque(maxlen=_LATEST_CALLS),
-            "query": deque(maxlen=_LATEST_CALLS),
+            "document": deque(maxlen=_MAX_CALLS),
+            "query": deque(maxlen=_MAX_CALLS),
         }
         self.hooks = hooks
 
     def call(self, role: Role, *, texts: int, truncated: int, seconds: float) -> None:
         """A call was answered."""
-        with self._lock:  # no call of a function within: no signal handler can come and ask for the counts
+        with self._lock:  # no function is called here, so no signal handler can run and ask for the counts
             self._counts["texts"] += texts
             self._counts["truncated"] += truncated
         self._latencies[role].append(seconds)
@@ -50,9 +50,9 @@ class Meter:
                 hook(record)
             except BaseException as err:  # the engine's thread must go on, whatever a hook does
                 if isinstance(err, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-                    raise  # the user's own
-                logger.exception("a batch hook failed and is taken away")
-                with suppress(ValueError):  # it was taken away meanwhile
+                    raise  # the user's own Ctrl-C
+                logger.exception("a batch hook failed and is removed")
+                with suppress(ValueError):  # it was removed meanwhile
                     self.hooks.remove(hook)
 
     @property

@@ -35,7 +35,7 @@ def start_thread(thread: threading.Thread) -> threading.Thread:
 
 
 def wait_until(condition: Callable[[], bool], wait_s: float) -> None:
-    """Poll until the condition holds, for so long at most."""
+    """Poll until the condition holds, for ``wait_s`` at most."""
     end = time.monotonic() + wait_s
     while not condition() and time.monotonic() < end:
         time.sleep(0.001)
@@ -72,7 +72,7 @@ class WorkerThread:
             self._jobs.put(None)
 
     def join(self, wait_s: float | None = None) -> None:
-        """Wait for the thread's end, for so long at most."""
+        """Wait for the thread's end, for ``wait_s`` at most; without it, as long as it takes."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(wait_s)
 
