@@ -201,3 +201,27 @@ def test_a_finished_turn_is_its_own_requests_alone():
     assert state.batch_done(1, of=outer)
     assert state.query_thread is None
     assert not state.running
+
+
+def test_a_thread_runs_one_batch_at_a_time():
+    """A hook that embeds on a bulk session's thread does not take the queries' session."""
+    state = SchedulerState({"query": ShapePolicy(token_budget=4), "document": ShapePolicy(token_budget=4)})
+    for _ in range(2):
+        state.submitted(request_of([4]), "document")
+    batch = state.session_idle(1, "document")
+    assert isinstance(batch, Batch)
+    nested = Batch(role="query", rows=[(request_of([1]), 0)])
+    assert not state.batch_taken(1, nested)
+    assert state.batch_taken(2, nested)
+    assert state.running[1] is batch
+
+
+def test_a_queue_that_is_drained_while_a_batch_leaves_it(monkeypatch):
+    """The garbage collector may close an encoder on the thread that holds the lock."""
+    state = SchedulerState({"query": ShapePolicy(token_budget=4), "document": ShapePolicy(token_budget=4)})
+    state.submitted(request_of([1]), "query")
+    queue = state.queues["query"]
+    remove = queue.remove_first
+    monkeypatch.setattr(queue, "remove_first", lambda: (state.closed(), remove()))
+    assert isinstance(state.session_idle(0, "query"), Batch)
+    assert state.session_idle(1, "query") is None

@@ -167,8 +167,9 @@ class RequestQueue:
         return None
 
     def remove_first(self) -> None:
-        """Take out the batch that :meth:`first` gave."""
-        del self._ready[0]
+        """Take out the batch that :meth:`first` gave, unless a finalizer on this thread has drained the queue."""
+        if self._ready:
+            del self._ready[0]
 
     def drain(self) -> list[Request]:
         """All requests that wait, each once; the queue is empty then."""

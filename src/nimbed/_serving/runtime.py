@@ -35,7 +35,7 @@ logger = logging.getLogger("nimbed")
 
 # The admission limits, in characters of text.
 _MAX_CHARACTERS: dict[Role, int] = {"query": 1_000_000, "document": 4_000_000}
-# Shapes up to this length in tokens are warmed up: few queries are longer, and the first would wait while long shapes run.
+# Shapes up to this length in tokens are warmed up: few queries are longer, and long shapes delay the first ones.
 _MAX_WARM_TOKENS = 128
 # How long closing waits for callers.
 _CLOSE_S = 10.0

@@ -56,10 +56,11 @@ class SchedulerState:
     def batch_taken(self, thread: int, batch: Batch) -> bool:
         """A caller's thread would run its own batch in the queries' session: whether it may, and so does.
 
-        Nothing must wait or run before it; documents leave the session to queries while other documents run.
+        Nothing may wait or run before it, nor run on this thread already (and its hook embeds). Documents leave the
+        session to queries while other documents run.
         """
-        busy = self.query_thread is not None or bool(self._queries) or bool(self.queues[batch.role])
-        if self.is_closed or busy or (batch.role == "document" and self.running):
+        busy = self.query_thread is not None or thread in self.running or (batch.role == "document" and self.running)
+        if self.is_closed or busy or self._queries or self.queues[batch.role]:
             return False
         self.running[thread] = batch
         self.query_thread = thread
