@@ -27,7 +27,7 @@ from nimbed._types import BatchRecord
 from nimbed.errors import InputError, MissingExtraError
 from nimbed.opentelemetry import instrument
 from nimbed.prometheus import EncoderCollector
-from tests.test_architecture import loaded_after
+from tests.test_imports import loaded_after
 
 TIER = TierStats(name="redis", state="up", hits=51, misses=52, written=53, dropped=54, damaged=55, failures=56)
 CACHE = CacheStats(hits=31, misses=32, joined=33, evictions=34, entries=35, bytes=36, limit_bytes=37, tier=TIER)
