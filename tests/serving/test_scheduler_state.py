@@ -19,6 +19,7 @@ from nimbed.errors import ClosedError
 
 WORKERS = {0: "query", 1: "document", 2: "document"}
 CALLERS = (10, 11)
+FILES = [file for file in NIMBED if file.endswith(("queues.py", "scheduler_state.py"))]
 roles = st.sampled_from(["query", "document"])
 rows = st.lists(st.integers(1, 5), max_size=7)
 
@@ -34,7 +35,7 @@ def request_of(lengths: list[int]) -> Request:
 class Events(RuleBasedStateMachine):
     """Workers 0 to 2 and two callers, as the scheduler drives them; the model is who has run what."""
 
-    @initialize(budgets=st.tuples(st.integers(1, 12), st.integers(1, 12)))
+    @initialize(budgets=st.tuples(st.integers(1, 40), st.integers(1, 40)))
     def begin(self, budgets):
         shapes = {role: ShapePolicy(token_budget=n) for role, n in zip(("query", "document"), budgets, strict=True)}
         self.state = SchedulerState(shapes)
@@ -70,6 +71,11 @@ class Events(RuleBasedStateMachine):
     @rule(caller=st.sampled_from(CALLERS))
     def inline_done(self, caller):
         self.done(caller)
+
+    @rule()
+    def all_done(self):
+        for thread in (*WORKERS, *CALLERS):
+            self.done(thread)
 
     @rule(data=st.data())
     def cancel(self, data):
@@ -113,7 +119,7 @@ class Events(RuleBasedStateMachine):
     def next_batch_stopped(self, worker, at):
         """An exception at any place: each call is told, and what was not reached goes on."""
         self.done(worker)
-        interrupt = Interrupt(at, Stopped, files=[file for file in NIMBED if "queue" in file or "scheduler" in file])
+        interrupt = Interrupt(at, Stopped, files=FILES)
         with suppress(Stopped), interrupt.within():
             self.state.session_idle(worker, WORKERS[worker])
         if interrupt.came:
@@ -189,6 +195,47 @@ class Events(RuleBasedStateMachine):
 
 TestEvents = Events.TestCase
 TestEvents.settings = settings(deadline=None, max_examples=150, stateful_step_count=40)
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+@pytest.mark.parametrize("budget", [4, 100])
+@pytest.mark.parametrize("submitted", [["query"], ["document"], ["query", "document"], ["document", "document"]])
+def test_an_exception_at_any_place_loses_nothing(worker, budget, submitted):
+    for at in range(1, 1000):
+        shapes = ShapePolicy(token_budget=budget)
+        state = SchedulerState({"query": shapes, "document": shapes})
+        requests = [request_of([1, 3, 2, 4]) for _ in submitted]
+        for request, role in zip(requests, submitted, strict=True):
+            state.submitted(request, role)
+        interrupt = Interrupt(at, Stopped, files=FILES)
+        with suppress(Stopped), interrupt.within():
+            state.session_idle(worker, WORKERS[worker])
+        if not interrupt.came:
+            break
+        known = [*state.drained(), *(request for batch in state.running.values() for request, _ in batch.rows)]
+        assert {id(request) for request in known} == {id(request) for request in requests}, interrupt.place
+        state.batch_done(worker)
+        assert not state.running
+        assert state.query_thread is None
+    assert at > 3
+
+
+def test_who_gets_the_documents():
+    """The queries' session, with all threads, where they are one batch and nothing else runs or waits."""
+    state = SchedulerState({"query": ShapePolicy(token_budget=4), "document": ShapePolicy(token_budget=4)})
+    state.submitted(request_of([2, 2]), "document")
+    assert state.has_work("query")
+    assert state.session_idle(1, "document") is None
+    assert state.session_idle(0, "query").role == "document"
+    state.submitted(request_of([2, 2]), "document")
+    assert not state.has_work("query")
+    assert state.session_idle(1, "document") is not None  # the other runs
+    state.batch_done(0)
+    for _ in range(2):
+        state.submitted(request_of([2, 2]), "document")
+    state.batch_done(1)
+    assert state.session_idle(0, "query") is None  # two batches are divided among the bulk sessions
+    assert state.session_idle(1, "document") is not None
 
 
 def test_a_finished_turn_is_its_own_requests_alone():
