@@ -1,4 +1,4 @@
-"""Requests in, merged batches out, against a model of what a lane may do."""
+"""Requests in, merged batches out, against a model of what a queue may do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimbed._serving.queues import Batch, Lane, Request
+from nimbed._serving.queues import Batch, Request, RequestQueue
 from nimbed.backends.shapes import ShapePolicy
 
 
@@ -15,13 +15,21 @@ def request(*lengths: int, **more) -> Request:
     return Request([np.zeros(n, np.int32) for n in lengths], np.zeros((len(lengths), 1), np.float32), **more)
 
 
-def lane(budget: int = 8, *, ahead: bool = True) -> Lane:
-    return Lane("document", ShapePolicy(token_budget=budget), ahead=ahead)
+def queue_of(budget: int = 8, *, ahead: bool = True) -> RequestQueue:
+    return RequestQueue("document", ShapePolicy(token_budget=budget), ahead=ahead)
 
 
-def taken(waiting: Lane) -> list[Batch]:
+def take(waiting: RequestQueue) -> Batch | None:
+    """The first batch, which leaves the queue."""
+    if (batch := waiting.first()) is not None:
+        assert waiting.first().rows == batch.rows
+        waiting.remove_first()
+    return batch
+
+
+def taken(waiting: RequestQueue) -> list[Batch]:
     batches = []
-    while (batch := waiting.take()) is not None:
+    while (batch := take(waiting)) is not None:
         batches.append(batch)
     return batches
 
@@ -33,10 +41,10 @@ def test_the_last_vector_keeps_the_promise():
     one = request(1, 1, 1, finish=lambda vectors: vectors.ravel().tolist())
     for index in (2, 0):
         one.put(index, np.float32([index]))
-        assert not one.over
+        assert not one.done
     one.put(1, np.float32([1]))
     assert one.promise.result(0) == [0, 1, 2]
-    assert one.over
+    assert one.done
 
 
 def test_what_cannot_be_finished_fails_its_own_caller():
@@ -49,17 +57,17 @@ def test_what_cannot_be_finished_fails_its_own_caller():
 
 
 def test_the_first_outcome_counts():
-    given_up, failed = request(1), request(1)
-    given_up.promise.cancel()
-    given_up.put(0, np.float32([1]))
-    given_up.fail(ValueError("late"))
-    assert given_up.promise.cancelled()
+    cancelled, failed = request(1), request(1)
+    cancelled.promise.cancel()
+    cancelled.put(0, np.float32([1]))
+    cancelled.fail(ValueError("late"))
+    assert cancelled.promise.cancelled()
     failed.fail(ValueError("first"))
     failed.put(0, np.float32([1]))
     assert str(failed.promise.exception()) == "first"
 
 
-def test_who_gave_up_is_not_finished_for():
+def test_what_was_cancelled_is_not_finished():
     finished = []
     one = request(1, finish=finished.append)
     one.promise.cancel()
@@ -83,35 +91,35 @@ def test_a_batch_is_divided_by_rows_and_by_callers():
 def test_rows_that_nobody_waits_for_are_left_out():
     one, two = request(1), request(1)
     batch = Batch(role="query", rows=[(one, 0), (two, 0)])
-    assert batch.alive() is batch
+    assert batch.pending() is batch
     one.promise.cancel()
-    assert batch.alive().rows == [(two, 0)]
+    assert batch.pending().rows == [(two, 0)]
 
 
 def test_a_batch_fails_for_each_of_its_callers():
     one, two, other = request(1, 1), request(1), request(1)
     error = ValueError("all of them")
     Batch(role="query", rows=[(one, 0), (two, 0), (one, 1)]).fail(error)
-    assert (one.promise.exception(), two.promise.exception(), other.over) == (error, error, False)
+    assert (one.promise.exception(), two.promise.exception(), other.done) == (error, error, False)
 
 
-# Lanes
+# Queues
 
 callers = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), max_size=8)
 
 
 @given(callers, st.integers(1, 30), st.booleans(), st.sets(st.integers(0, 7)))
 @settings(deadline=None)
-def test_every_row_that_somebody_waits_for_is_taken_once_within_the_budget(lengths, budget, ahead, given_up):
-    waiting, requests = lane(budget, ahead=ahead), [request(*some) for some in lengths]
+def test_every_row_that_somebody_waits_for_is_taken_once_within_the_budget(lengths, budget, ahead, cancelled):
+    waiting, requests = queue_of(budget, ahead=ahead), [request(*some) for some in lengths]
     for one in requests:
         waiting.put(one)
     assert waiting.depth == sum(map(len, lengths))
-    for number in given_up & set(range(len(requests))):
+    for number in cancelled & set(range(len(requests))):
         requests[number].promise.cancel()
     batches = taken(waiting)
     rows = [(id(one), index) for batch in batches for one, index in batch.rows]
-    wanted = [(id(r), i) for n, r in enumerate(requests) if n not in given_up for i in range(len(r.sequences))]
+    wanted = [(id(r), i) for n, r in enumerate(requests) if n not in cancelled for i in range(len(r.sequences))]
     assert sorted(rows) == sorted(wanted)
     for batch in batches:
         sizes = [len(sequence) for sequence in batch.sequences]
@@ -123,25 +131,25 @@ def test_every_row_that_somebody_waits_for_is_taken_once_within_the_budget(lengt
 @given(callers, st.integers(1, 30), st.booleans(), st.integers(0, 3))
 @settings(deadline=None)
 def test_depth_counts_what_is_left_and_draining_gives_each_caller_once(lengths, budget, ahead, takes):
-    waiting, requests = lane(budget, ahead=ahead), [request(*some) for some in lengths]
+    waiting, requests = queue_of(budget, ahead=ahead), [request(*some) for some in lengths]
     for one in requests:
         waiting.put(one)
-    batches = [batch for _ in range(takes) if (batch := waiting.take()) is not None]
+    batches = [batch for _ in range(takes) if (batch := take(waiting)) is not None]
     gone = [(id(one), index) for batch in batches for one, index in batch.rows]
     assert waiting.depth == sum(map(len, lengths)) - len(gone)
     partly = {id(r) for r in requests if any((id(r), i) not in gone for i in range(len(r.sequences)))}
     drained = waiting.drain()
     assert len(drained) == len({id(one) for one in drained})
     assert {id(one) for one in drained} == partly
-    assert (bool(waiting), waiting.depth, waiting.take()) == (False, 0, None)
+    assert (bool(waiting), waiting.depth, take(waiting)) == (False, 0, None)
 
 
-def test_the_batch_is_made_around_who_has_waited_longest():
-    waiting = lane(8, ahead=False)
+def test_the_batch_is_made_around_what_has_waited_longest():
+    waiting = queue_of(8, ahead=False)
     first, *others = (request(n) for n in (2, 8, 8, 2, 2, 2))
     for one in (first, *others):
         waiting.put(one)
-    batch = waiting.take()
+    batch = take(waiting)
     assert first in [one for one, _ in batch.rows]
     late = request(8)
     waiting.put(late)
@@ -149,18 +157,18 @@ def test_the_batch_is_made_around_who_has_waited_longest():
 
 
 def test_what_comes_meanwhile_fills_a_batch_that_is_not_planned_ahead():
-    waiting = lane(8, ahead=False)
+    waiting = queue_of(8, ahead=False)
     long, short = request(8), request(2)
     waiting.put(long)
     waiting.put(short)
-    assert waiting.take().rows == [(long, 0)]
+    assert take(waiting).rows == [(long, 0)]
     late = request(2)
     waiting.put(late)
-    assert waiting.take().rows == [(short, 0), (late, 0)]
+    assert take(waiting).rows == [(short, 0), (late, 0)]
 
 
 def test_rows_of_like_length_meet_where_it_is_planned_ahead():
-    waiting = lane(8)
+    waiting = queue_of(8)
     one, two = request(8, 2, 8, 2), request(2, 8, 2)
     waiting.put(one)
     waiting.put(two)
@@ -168,19 +176,19 @@ def test_rows_of_like_length_meet_where_it_is_planned_ahead():
 
 
 def test_a_long_request_lets_a_later_one_into_its_window():
-    waiting = lane(4)
+    waiting = queue_of(4)
     long, late = request(*[4] * 2000), request(4)
     waiting.put(long)
     waiting.put(late)
     before = 0
-    while late not in [one for one, _ in waiting.take().rows]:
+    while late not in [one for one, _ in take(waiting).rows]:
         before += 1
     assert before == 512  # its share of a window, and not all that it has
 
 
 @pytest.mark.parametrize(("lengths", "is_one"), [([], False), ([4, 4], True), ([4, 4, 4], False), ([9], True)])
 def test_whether_all_that_waits_runs_together(lengths, is_one):
-    waiting = lane(8)
+    waiting = queue_of(8)
     if lengths:
         waiting.put(request(*lengths))
     assert waiting.is_one_batch is is_one
@@ -188,7 +196,7 @@ def test_whether_all_that_waits_runs_together(lengths, is_one):
 
 
 def test_who_comes_after_the_look_is_seen_by_the_next():
-    waiting = lane(8)
+    waiting = queue_of(8)
     waiting.put(request(4))
     assert waiting.is_one_batch
     waiting.put(request(4))

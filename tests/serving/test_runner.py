@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nimbed._serving.queues import Batch, Request
-from nimbed._serving.runner import Runner, run_warm, told
+from nimbed._serving.runner import Runner, for_others, warm_up
 from nimbed._types import TokenBatch
 from nimbed.backends.shapes import ShapePolicy
 from nimbed.errors import BackendError, OutOfMemoryError
@@ -60,7 +60,7 @@ def vectors(results):
     return np.concatenate([rows for _, rows in results]).tolist() if results else []
 
 
-def test_a_batch_gives_its_vectors_and_is_told_of_with_its_padding(runner, records):
+def test_a_batch_gives_its_vectors_and_is_reported_with_its_padding(runner, records):
     batch = batch_of(request(1, 2), request(3))
     results = runner.run(batch, Engine())
     assert results[0][0] is batch
@@ -76,8 +76,8 @@ def test_a_failure_is_tried_again_caller_by_caller(runner, records):
     assert vectors(runner.run(batch_of(good, bad, other), engine)) == [[1, 3], [2, 3], [4, 3]]
     assert engine.ran == [[1, 2, POISON, 3, 4], [1, 2], [POISON, 3], [4]]
     assert str(bad.promise.exception()) == "poisoned"
-    assert not good.over
-    assert not other.over
+    assert not good.done
+    assert not other.done
     assert len(records) == 1  # one batch, however often it was tried
 
 
@@ -85,7 +85,7 @@ def test_a_lone_callers_failure_is_not_tried_again(runner):
     bad, engine = request(POISON, 1), Engine()
     assert runner.attempt(batch_of(bad), engine) == []
     assert len(engine.ran) == 1
-    assert bad.over
+    assert bad.done
 
 
 def test_a_batch_too_large_for_memory_is_halved_once(runner):
@@ -120,20 +120,20 @@ def test_what_is_no_error_of_the_engine_comes_through(runner):
     one = request(1)
     with pytest.raises(KeyboardInterrupt):
         runner.run(batch_of(one), Interrupted())
-    assert not one.over  # who runs it says what becomes of it
+    assert not one.done  # its thread decides what becomes of it
 
 
 def test_a_shape_is_warmed_for_itself_and_may_fail():
     engine = Engine(room=1)
     for rows in (1, 2):
-        assert run_warm(engine, TokenBatch.from_sequences([np.zeros(3, np.int32)] * rows)) == []
+        assert warm_up(engine, TokenBatch.from_sequences([np.zeros(3, np.int32)] * rows)) == []
     assert len(engine.ran) == 2
 
 
-def test_what_ends_a_thread_is_told_to_others_as_an_error_of_ours():
+def test_what_ends_a_thread_is_an_error_of_ours_for_others():
     own = ValueError("an error")
-    assert told(own) is own
-    stopped = told(SystemExit(3))
+    assert for_others(own) is own
+    stopped = for_others(SystemExit(3))
     assert isinstance(stopped, BackendError)
     assert "SystemExit(3)" in str(stopped)
     assert isinstance(stopped.__cause__, SystemExit)

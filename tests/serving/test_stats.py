@@ -58,7 +58,7 @@ def test_only_the_latest_calls_count_for_latency():
     assert meter.counts["texts"] == 2148
 
 
-def test_every_hook_hears_of_every_batch_and_one_that_raises_is_taken_away(caplog):
+def test_every_hook_hears_of_every_batch_and_one_that_raises_is_removed(caplog):
     heard = []
 
     def failing(_):
@@ -70,11 +70,11 @@ def test_every_hook_hears_of_every_batch_and_one_that_raises_is_taken_away(caplo
     meter.batch(first)
     meter.batch(second)
     assert heard == ["failing", first, second]
-    assert "a batch hook failed and is taken away" in caplog.text
+    assert "a batch hook failed and is removed" in caplog.text
     assert meter.counts["batches"] == 2
 
 
-def test_a_hook_may_take_itself_away():
+def test_a_hook_may_remove_itself():
     heard = []
 
     def once(_):
