@@ -1,4 +1,4 @@
-"""A call within a call is told by the modules whose frames lie beneath it."""
+"""A call within a call is recognized by the modules whose frames lie beneath it."""
 
 from __future__ import annotations
 

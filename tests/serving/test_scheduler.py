@@ -51,7 +51,7 @@ class Engine:
 
 
 class Running:
-    """A scheduler over an engine for queries and one or more for bulk, with what it told about batches."""
+    """A scheduler over an engine for queries and one or more for bulk, with what it reported of batches."""
 
     def __init__(self, token_budget: int = 4, sessions: int = 1) -> None:
         self.engine = Engine()
@@ -79,7 +79,7 @@ class Running:
         return first
 
     def held_query(self):
-        """The worker for queries alone is in the middle of a batch."""
+        """Only the worker for queries is in the middle of a batch."""
         self.engine.hold()
         first = self.submit([1], "query")
         assert self.engine.reached.wait(WAIT_S)
@@ -384,7 +384,7 @@ def test_shapes_are_warmed_when_nothing_else_waits(running):
     assert firsts_of(later) == [5]
     wait_for(lambda: len(running.engine.log) == 5)
     assert running.engine.log == [[1], [5], [71], [72], [73]]
-    assert set(running.batches) == {1}  # what is warmed is not told of
+    assert set(running.batches) == {1}  # warm-up is not reported
 
 
 def test_work_that_comes_goes_before_the_shapes_still_to_be_warmed(running):

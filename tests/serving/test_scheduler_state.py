@@ -117,7 +117,7 @@ class Events(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(sorted(WORKERS)), at=st.integers(1, 60))
     def next_batch_stopped(self, worker, at):
-        """An exception at any place: each call is told, and what was not reached goes on."""
+        """An exception at any place: each call can still be failed, and the rest goes on."""
         self.done(worker)
         interrupt = Interrupt(at, Stopped, files=FILES)
         with suppress(Stopped), interrupt.within():
@@ -172,7 +172,7 @@ class Events(RuleBasedStateMachine):
             assert not self.state.is_closed or not queue.depth
 
     def nothing_is_lost(self) -> None:
-        """Every call that is not done can be told: it waits, or a thread runs rows of it."""
+        """Every call that is not done can be failed: it waits, or a thread runs rows of it."""
         drained = self.state.drained()
         known = {id(request) for request in drained} | {row[0] for row in self.running_rows()}
         assert all(id(r) in known for r, _ in self.requests if r.sequences and not r.done)

@@ -71,7 +71,7 @@ class Block:
         return limit.acquire(ticket)
 
     def start(self, *, inline: bool = False) -> None:
-        """Take the texts to the queue. What goes wrong is the promise's.
+        """Look up, tokenize and queue the texts. A failure goes to the promise.
 
         Args:
             inline: whether the engine may run on this thread.
@@ -117,7 +117,7 @@ class Block:
         )
 
     def _store(self, missing: list[int], tokens: TokenizedTexts, raw: Float32Array) -> Vectors:
-        """The promise's result, when the engine has run; the caches have taken what is new to them."""
+        """Finish what the engine computed, give it to the caches, and return the promise's result."""
         computed = self._runtime.postprocess.full(raw, tokens)
         cache, keys = self._runtime.cache, self._keys
         if cache is not None and keys and (self._keep or cache.tier is not None):

@@ -54,7 +54,7 @@ class SchedulerState:
             self.queues[role].put(request)
 
     def batch_taken(self, thread: int, batch: Batch) -> bool:
-        """A caller's thread would run its own batch in the queries' session: whether it may, and so does.
+        """A caller's thread asks for the queries' session to run its own batch. If it may, the batch counts as running.
 
         Nothing may wait or run before it, nor run on this thread already (and its hook embeds). Documents leave the
         session to queries while other documents run.
@@ -67,7 +67,7 @@ class SchedulerState:
         return True
 
     def session_idle(self, thread: int, role: Role) -> Batch | TokenBatch | None:
-        """A session for this role is idle: what its thread runs from now on, or None where there is nothing."""
+        """A session for this role is idle: the batch that its thread runs from now on, or None if there is none."""
         if self.is_closed or (role == "query" and self.query_thread is not None):
             return None
         queue, batch = self._next(role)
@@ -83,7 +83,7 @@ class SchedulerState:
         return None
 
     def batch_done(self, thread: int, of: Request | None = None) -> bool:
-        """A thread has run what it took, if it took something; whether that was a batch. May be repeated.
+        """A thread has run what it took, if anything. Returns whether that was a batch; may be repeated.
 
         Args:
             thread: its number.
@@ -97,7 +97,7 @@ class SchedulerState:
         return self.running.pop(thread, None) is not None
 
     def closed(self) -> list[Request]:
-        """Nothing starts any more: the requests that waited."""
+        """The scheduler was closed, and nothing starts any more. Returns the requests that waited."""
         self.is_closed = True
         return self.drained()
 
