@@ -22,8 +22,8 @@ def engines(monkeypatch):
     """What was opened; each engine's backend notes that it was closed."""
     opened = []
 
-    def open_noted(settings):
-        engine = open_engine(settings)
+    def open_noted(*given):
+        engine = open_engine(*given)
         closed = engine.backend.close
         engine.backend.closings = 0
 
@@ -114,8 +114,8 @@ def test_who_closes_it_while_it_opens_leaves_nothing_open(engines, monkeypatch):
     with model() as one:
         copied = pickle.loads(pickle.dumps(one))
 
-    def open_and_close(settings):
-        engine = open_engine(settings)
+    def open_and_close(*given):
+        engine = open_engine(*given)
         engine.backend.close = lambda: engines.append("closed")
         copied.close()  # as a signal handler may
         return engine

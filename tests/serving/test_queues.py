@@ -167,6 +167,31 @@ def test_what_comes_meanwhile_fills_a_batch_that_is_not_planned_ahead():
     assert take(waiting).rows == [(short, 0), (late, 0)]
 
 
+def test_who_gave_up_takes_no_room_in_a_batch():
+    waiting, gone = queue_of(8, ahead=False), [request(2), request(2), request(2)]
+    gone[0].promise.cancel()
+    for one in (gone[0], request(8), gone[1], gone[2]):
+        waiting.put(one)
+    assert len(take(waiting).rows) == 1
+    gone[1].promise.cancel()  # it was seen already, and is in no batch yet
+    late = [request(2) for _ in range(3)]
+    for one in late:
+        waiting.put(one)
+    assert [one for one, _ in take(waiting).rows] == [gone[2], *late]
+
+
+def test_who_gave_up_after_the_planning_is_taken_out_of_the_batch():
+    waiting = queue_of(8)
+    one, two = request(4), request(4)
+    waiting.put(one)
+    waiting.put(two)
+    assert waiting.is_one_batch
+    one.promise.cancel()
+    assert take(waiting).rows == [(two, 0)]
+    two.promise.cancel()
+    assert take(waiting) is None
+
+
 def test_rows_of_like_length_meet_where_it_is_planned_ahead():
     waiting = queue_of(8)
     one, two = request(8, 2, 8, 2), request(2, 8, 2)
@@ -183,12 +208,14 @@ def test_a_long_request_lets_a_later_one_into_its_window():
     before = 0
     while late not in [one for one, _ in take(waiting).rows]:
         before += 1
+    assert waiting.depth == 2001 - before - 1
     assert before == 512  # its share of a window, and not all that it has
 
 
+@pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize(("lengths", "is_one"), [([], False), ([4, 4], True), ([4, 4, 4], False), ([9], True)])
-def test_whether_all_that_waits_runs_together(lengths, is_one):
-    waiting = queue_of(8)
+def test_whether_all_that_waits_runs_together(lengths, is_one, ahead):
+    waiting = queue_of(8, ahead=ahead)
     if lengths:
         waiting.put(request(*lengths))
     assert waiting.is_one_batch is is_one
