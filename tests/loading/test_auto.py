@@ -1,0 +1,80 @@
+"""What ``auto`` takes, by what the CPU and the engine have."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from nimbed import _machine
+from nimbed._loading import auto
+from nimbed.backends import BACKENDS
+from nimbed.errors import InputError
+
+
+def on_a_cpu(monkeypatch, *features: str) -> None:
+    monkeypatch.setattr(_machine, "cpu", lambda: _machine.Cpu(model="m", architecture="a", features=features))
+
+
+@pytest.mark.parametrize(
+    ("features", "precision", "says"),
+    [
+        (("avx512_vnni", "avx2"), "int8", "avx512_vnni multiplies int8 fast"),
+        (("asimddp",), "int8", "asimddp multiplies int8 fast"),
+        (("avx2",), "fp32", "no VNNI, AMX or dot-product instructions"),
+        ((), "fp32", "no VNNI"),
+    ],
+)
+def test_int8_is_for_cpus_that_multiply_it_without_overflow(features, precision, says, monkeypatch):
+    on_a_cpu(monkeypatch, *features)
+    chosen, reason = auto.for_this_cpu()
+    assert chosen == precision
+    assert says in reason
+
+
+@pytest.mark.parametrize("features", [(), ("avx512_vnni",)])
+def test_the_users_word_goes_before_the_cpu(features, monkeypatch):
+    on_a_cpu(monkeypatch, *features)
+    for precision in BACKENDS["openvino"].precisions:
+        assert auto.choose_precision(precision, BACKENDS["openvino"]) == (precision, "set by the user")
+
+
+def test_an_engine_with_one_precision_has_no_choice(monkeypatch):
+    on_a_cpu(monkeypatch)
+    assert auto.choose_precision("auto", BACKENDS["native"]) == ("int8", "the native engine's one")
+
+
+def test_an_engine_that_is_built_for_asks_the_cpu_and_another_takes_fp32(monkeypatch):
+    on_a_cpu(monkeypatch, "avx512_vnni")
+    assert auto.choose_precision("auto", BACKENDS["openvino"])[0] == "int8"
+    assert auto.choose_precision("auto", BACKENDS["torch"])[0] == "fp32"
+
+
+def test_what_an_engine_has_not_is_refused_with_what_it_has():
+    with pytest.raises(InputError, match=r'precision=\'fp32\': backend="native" has int8$'):
+        auto.choose_precision("fp32", BACKENDS["native"])
+
+
+@pytest.fixture
+def unknown():
+    """Nothing is known yet of the native engine, neither before nor after."""
+    auto.native_missing.cache_clear()
+    yield
+    auto.native_missing.cache_clear()
+
+
+@pytest.mark.usefixtures("unknown")
+@pytest.mark.parametrize(
+    ("module", "engine", "says"),
+    [
+        (None, "openvino", "it was not compiled when nimbed was installed"),
+        (SimpleNamespace(kernels=lambda: "reference"), "openvino", "no instructions that it is fast with"),
+        (SimpleNamespace(kernels=lambda: "avx2"), "native", "no padding"),
+    ],
+)
+def test_the_native_engine_is_taken_where_it_is_compiled_and_fast(module, engine, says, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nimbed._native", module)
+    chosen, reason = auto.choose_backend()
+    assert chosen == engine
+    assert says in reason
