@@ -69,7 +69,7 @@ def test_the_longest_text_is_that_of_the_models_positions(fake):
     found = network_of([Odd(label="odd"), fake])
     assert found.longest == 64
     assert found.operations is None
-    assert found.lengths(["cat " * 100], 500) == [102]  # nothing is cut, nothing is padded
+    assert found.lengths(["cat " * 400], 500) == [402]  # nothing is cut, nothing is padded
 
 
 def test_nobody_of_nimbeds_own_cannot_count():
