@@ -14,7 +14,7 @@ import pytest
 from nimbed import Encoder, quantize
 from nimbed._loading.artefact import MANIFEST, file_records
 from nimbed._loading.build import make_request
-from nimbed._loading.hub import Source, resolve
+from nimbed._loading.hub import Source
 from nimbed._loading.manifest import _CHECKSUM, _checksum, read_manifest, write_manifest
 from nimbed._loading.profile import Profile, profile_path, read_profile, write_profile
 from nimbed._model_folder.network import read_shape
@@ -25,6 +25,7 @@ from nimbed.errors import BuildError, InputError
 from nimbed.evaluate import load_rerank, load_retrieval, load_sts
 from nimbed.quantization import QualityGate
 from nimbed.spec import read_spec
+from tests.support.model_folders import candidate_of
 from tests.support.mutations import TEXTS, Findings, attack, count, note
 from tests.support.tiny_models import MODELS, write_model
 
@@ -180,9 +181,8 @@ def native_build(folder: Path) -> np.ndarray:
 
     texts = folder / "texts.jsonl"
     texts.write_text("".join(json.dumps({"text": f"{text} {n}"}) + "\n" for n in range(5) for text in TEXTS))
-    source = resolve(folder, Source(), "native")
     request = make_request(
-        source, read_spec(folder), "int8", source=Source(), target=folder.parent / "built", calibration_file=texts,
+        candidate_of(folder, "native"), "int8", source=Source(), target=folder.parent / "built", calibration_file=texts,
         calibration_count=4, gate=LENIENT,
     )  # fmt: skip
     shutil.rmtree(folder.parent / "built", ignore_errors=True)

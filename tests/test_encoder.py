@@ -302,16 +302,12 @@ def test_settings_of_the_network_change_key_and_fingerprint(change, tiny_folder,
     import shutil
 
     from nimbed._loading.build import make_request
-    from nimbed._loading.hub import resolve
-    from nimbed.spec import read_spec
+    from tests.support.model_folders import candidate_of
 
     other = shutil.copytree(tiny_folder, tmp_path / tiny_folder.name)
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, **change}))
-    keys = {
-        make_request(resolve(folder, Source()), read_spec(folder), "fp32", source=Source()).target
-        for folder in (tiny_folder, other)
-    }
+    keys = {make_request(candidate_of(folder), "fp32", source=Source()).target for folder in (tiny_folder, other)}
     assert len(keys) == 2
     with Encoder(tiny_folder, backend="torch") as one, Encoder(other, backend="torch") as two:
         assert one.fingerprint != two.fingerprint

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from nimbed._files.json import reading_once
+from nimbed._loading.candidate import find
 from nimbed._loading.hub import Source
-from nimbed._loading.resolve import find_task
-from nimbed._loading.settings import EncoderInfo, EncoderStats, Settings
+from nimbed._loading.settings import CacheConfig, EncoderInfo, EncoderStats, Settings
 from nimbed._serving.call import Call
 from nimbed._serving.open_model import OpenModel
 from nimbed._text.checks import check_model, check_texts, excerpt, plain
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from nimbed._cache.lru import Vectors
+    from nimbed._loading.candidate import Candidate
     from nimbed._types import Float32Array, Precision, Truncate
 
 __all__ = ["RankedDocument", "Reranker"]
@@ -102,14 +104,14 @@ class Reranker:
             cache=None,
             spec=spec or SpecOverrides(),
             source=source or Source(),
-            task="scoring",
         )
         self._model: _CrossEncoder | _BiEncoder
-        if find_task(settings) == "scoring":
-            self._model = _CrossEncoder(settings)
-        else:
-            words = {name: value for name, value in vars(settings).items() if name not in {"cache", "task"}}
-            self._model = _BiEncoder(**words)
+        with reading_once():
+            found = find(settings)
+            if found.spec.task == "scoring":
+                self._model = _CrossEncoder(replace(settings, task="scoring"), found)
+            else:
+                self._model = _BiEncoder(replace(settings, cache=CacheConfig()), found)
 
     def scores(self, query: str, documents: Sequence[str]) -> Float32Array:
         """Score documents against a query.
@@ -212,6 +214,9 @@ class _BiEncoder(Encoder):
     """Texts one by one, each distinct text once, and the similarity of their vectors."""
 
     kind: Kind = "bi-encoder"
+
+    def __init__(self, settings: Settings, found: Candidate) -> None:
+        OpenModel.__init__(self, settings, found)
 
     def score(self, pairs: Sequence[Pair]) -> Float32Array:
         queries, documents = _distinct(pairs)

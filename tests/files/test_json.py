@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from nimbed._files.json import Fields, parse_json, read_json, shown
+from nimbed._files.json import Fields, bytes_of, parse_json, read_json, reading_once, shown
 from nimbed.errors import ArtefactError, NimbedError, SpecError
 
 
@@ -100,3 +100,25 @@ def test_whole_numbers_have_bounds(least, most):
 def test_what_a_message_shows_is_bounded():
     for value in ("x" * 10_000, ["y"] * 10_000, 10**100_000, {"k" * 5_000: 1}):
         assert len(shown(value)) < 150
+
+
+def test_within_reading_once_a_file_is_read_once_and_afterwards_anew(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"a": 1}')
+    with reading_once():
+        assert read_json(path) == {"a": 1}
+        path.write_text('{"a": 22}')
+        with reading_once():
+            assert read_json(path) == {"a": 1}
+        assert bytes_of(path) == b'{"a": 1}'
+    assert read_json(path) == {"a": 22}
+    assert bytes_of(path) == b'{"a": 22}'
+
+
+def test_within_reading_once_a_file_that_comes_later_is_found(tmp_path):
+    path = tmp_path / "config.json"
+    with reading_once():
+        with pytest.raises(SpecError, match="is missing"):
+            read_json(path)
+        path.write_text("{}")
+        assert read_json(path) == {}

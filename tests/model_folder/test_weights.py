@@ -12,10 +12,10 @@ import pytest
 import safetensors.numpy
 from tests.support.cross_encoders import write_cross_encoder
 from tests.support.graphs import onnx_with
+from tests.support.model_folders import candidate_of
 
 from nimbed import Encoder, Source
 from nimbed._loading.build import make_request
-from nimbed._loading.hub import resolve
 from nimbed._model_folder.network import read_shape
 from nimbed._model_folder.network_file import graph_file
 from nimbed._model_folder.weights import named_files, read_network, weight_files
@@ -71,7 +71,7 @@ def read_by_torch(folder: Path, source: Source = USUAL) -> object:
 
 
 def export(folder: Path, source: Source = USUAL) -> object:
-    return load_network(make_request(resolve(folder, source), read_spec(folder), "fp32", source=source))
+    return load_network(make_request(candidate_of(folder, source=source), "fp32", source=source))
 
 
 READERS: dict[str, Callable[..., object]] = {"native": read_natively, "openvino": export, "torch": read_by_torch}
@@ -83,7 +83,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def key(folder: Path) -> str:
-    return make_request(resolve(folder, Source()), read_spec(folder), "int8", source=Source()).key
+    return make_request(candidate_of(folder), "int8", source=Source()).key
 
 
 @pytest.mark.parametrize("names", [("model-00001-of-00002.safetensors", "2.safetensors"), ("a.safetensors", "b/c.bin")])

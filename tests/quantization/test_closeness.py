@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from tests.support.model_folders import candidate_of
 from tests.support.planted import sensitive_model
 
 from nimbed import Encoder, Source, _machine, quantize
 from nimbed._loading.artefact import open_artefact
 from nimbed._loading.build import make_request
-from nimbed._loading.hub import resolve
 from nimbed.cli import main
 from nimbed.errors import BuildError, InputError, QualityError
 from nimbed.quantization import QualityGate
@@ -95,11 +95,11 @@ def test_gate_force_and_field_are_part_of_the_key(tiny_onnx, tmp_path):
     file = tmp_path / "a.csv"
     file.write_text("text,body\na,b\n")
     settings = {"source": Source(), "calibration_file": file}
-    model, spec = resolve(tiny_onnx, Source()), read_spec(tiny_onnx)
+    model = candidate_of(tiny_onnx)
     changes = ({}, {"gate": QualityGate(min_cosine=0.5)}, {"force": True}, {"text_field": "body"})
-    keys = [make_request(model, spec, "int8", **settings, **change).key for change in changes]
+    keys = [make_request(model, "int8", **settings, **change).key for change in changes]
     assert len(set(keys)) == len(keys)
-    assert make_request(model, spec, "int8", **settings).key == keys[0]
+    assert make_request(model, "int8", **settings).key == keys[0]
 
 
 @pytest.fixture(scope="module")

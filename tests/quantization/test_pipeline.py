@@ -11,15 +11,14 @@ import numpy as np
 import openvino as ov
 import pytest
 import safetensors.numpy
+from tests.support.model_folders import candidate_of
 
 from nimbed import Calibration, Encoder, Source, quantize
 from nimbed._loading.artefact import is_artefact, open_artefact
 from nimbed._loading.build import make_request
-from nimbed._loading.hub import resolve
 from nimbed.errors import ArtefactError, BuildError, InputError, SpecError
 from nimbed.quantization.calibration import one_row
 from nimbed.quantization.pipeline import build
-from nimbed.spec import read_spec
 
 TEXTS = ["one", "two words", "", "a somewhat longer text, with punctuation!", "word " * 40]
 
@@ -173,8 +172,7 @@ def test_an_artefact_cannot_be_quantised_again(minilm_int8):
 def test_files_that_change_while_an_artefact_is_built_from_them(tiny_folder, tmp_path):
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     request = make_request(
-        resolve(folder, Source(), "native"),
-        read_spec(folder),
+        candidate_of(folder, "native"),
         "int8",
         source=Source(),
         target=tmp_path / "out",

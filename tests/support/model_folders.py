@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nimbed._loading.candidate import Candidate
+from nimbed._loading.hub import Source, resolve
 from nimbed.errors import NimbedError, SpecError
 from nimbed.spec import read_spec
 
@@ -58,6 +60,11 @@ def write(
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
     return folder
+
+
+def candidate_of(folder: Path, engine: str = "openvino", source: Source = Source()) -> Candidate:  # noqa: B008
+    """A model folder with an engine chosen for it."""
+    return Candidate(source=resolve(folder, source), spec=read_spec(folder), engine=engine)
 
 
 def refused(folder: Path, *named: str, error: type[NimbedError] = SpecError) -> None:

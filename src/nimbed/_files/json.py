@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from nimbed._files.names import LFS_POINTER, fetch_by_lfs
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from nimbed.errors import NimbedError
@@ -57,6 +59,32 @@ def _check_depth(content: Json) -> None:
     raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
 
 
+_read: ContextVar[dict[Path, bytes] | None] = ContextVar("read", default=None)
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Within it a file of settings is read once, whoever asks: what one parses is what another hashes."""
+    if _read.get() is not None:
+        yield
+        return
+    token = _read.set({})
+    try:
+        yield
+    finally:
+        _read.reset(token)
+
+
+def bytes_of(path: Path) -> bytes:
+    """A file's bytes; those that were read before, within :func:`reading_once`."""
+    known = _read.get()
+    if known is None:
+        return path.read_bytes()
+    if path not in known:
+        known[path] = path.read_bytes()
+    return known[path]
+
+
 def read_json(
     path: Path,
     *,
@@ -80,7 +108,7 @@ def read_json(
             raise error(f"{path} is {'no file' if path.exists() else 'missing'}; {again}")
         if (size := path.stat().st_size) > _LARGEST_BYTES:
             raise error(f"{path} has {size} bytes, more than any such file; {again}")
-        if (text := path.read_bytes()).startswith(LFS_POINTER):
+        if (text := bytes_of(path)).startswith(LFS_POINTER):
             raise error(fetch_by_lfs(path))
         content = parse_json(text)
     except (OSError, ValueError) as err:

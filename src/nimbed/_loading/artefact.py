@@ -47,13 +47,13 @@ def is_artefact(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
-def open_artefact(folder: Path) -> Artefact:
-    """Read the manifest and check every file against it: size and CRC-32, which tell damage.
+def open_artefact(folder: Path, manifest: Manifest | None = None) -> Artefact:
+    """Check every file against the manifest, which is read first where the caller has not: size and CRC-32 tell damage.
 
     Raises:
         ArtefactError: the folder is foreign, of another version's format, incomplete or damaged.
     """
-    manifest = read_manifest(folder)
+    manifest = manifest or read_manifest(folder)
     _refuse_strangers(folder, manifest)
     try:
         for name, record in manifest.files.items():

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from nimbed import _machine
-from nimbed._loading.artefact import is_artefact
-from nimbed._loading.hub import resolve
-from nimbed._loading.manifest import read_manifest
+from nimbed._loading.hub import fetch_network
 from nimbed._model_folder.network import read_shape
 from nimbed._model_folder.network_file import graph_file
 from nimbed._model_folder.weights import weight_files
 from nimbed.backends import BACKENDS
-from nimbed.errors import InputError, ModelNotFoundError, SpecError
-from nimbed.spec import read_spec
+from nimbed.errors import InputError, ModelNotFoundError, QualityError, SpecError
 
 if TYPE_CHECKING:
-    from os import PathLike
+    from collections.abc import Callable
 
-    from nimbed._loading.hub import ModelSource, Source
+    from nimbed._loading.candidate import Candidate
+    from nimbed._loading.settings import Settings
     from nimbed._types import Precision
     from nimbed.backends import BackendRecord
-    from nimbed.spec import SpecOverrides
+
+    T = TypeVar("T")
 
 _SLOW = "reference"
+_FIRST = "native"
+# Runs what the first does not, and its build can put layers back to fp32 where int8 misses the quality gate.
+_SPARE = "openvino"
 
 
 def choose_backend() -> tuple[str, str]:
     """The engine for models that it can run, and the reason for it."""
     why = native_missing()
     if why is None:
-        return "native", "no padding and no cost of a new length; OpenVINO for networks that it does not run"
-    return "openvino", f"the fastest engine here that needs no torch; the native one is not to be had: {why}"
+        return _FIRST, "no padding and no cost of a new length; OpenVINO for networks that it does not run"
+    return _SPARE, f"the fastest engine here that needs no torch; the native one is not to be had: {why}"
 
 
 @lru_cache(maxsize=1)
@@ -46,37 +48,46 @@ def native_missing() -> str | None:
     return "this CPU has no instructions that it is fast with" if kernels() == _SLOW else None
 
 
-def choose_for(
-    model: str | PathLike[str], *, source: Source, precision: str, overrides: SpecOverrides | None
-) -> tuple[ModelSource, str]:
-    """A model that the user chose no engine for, with the engine that suits it, and the reason.
+def with_its_engine(found: Candidate, settings: Settings, attempt: Callable[[Candidate], T]) -> T:
+    """What an attempt makes of a model with the user's engine, or with the one that suits the model.
+
+    Where the user chose none and the native engine does not run the network, or misses its quality gate in the attempt,
+    OpenVINO has its turn.
 
     Raises:
-        ModelNotFoundError: no such folder or hub model.
-        SpecError: it says something that cannot be honoured.
+        ModelNotFoundError: no file holds the network.
+        NimbedError: the attempt's own.
     """
-    backend, reason = choose_backend()
-    found = resolve(model, source, "auto")
-    if is_artefact(found.folder):
-        return replace(found, engine=read_manifest(found.folder).engine), "the artefact's own"
-    if backend == "native":
+    if settings.backend != "auto":
+        return attempt(replace(found, engine=settings.backend, reason="set by the user"))
+    if found.manifest is not None:
+        return attempt(replace(found, engine=found.manifest.engine, reason="the artefact's own"))
+    engine, reason = choose_backend()
+    if engine == _FIRST:
         try:
-            if precision not in {"auto", "int8"}:
-                raise SpecError(f"it has int8, and precision={precision!r} was asked for")  # noqa: TRY301
-            read_shape(found.folder, read_spec(found.folder, name=found.name, overrides=overrides))
-            return _with_weights(model, source), reason
+            candidate = _for_native(found, settings, reason)
         except (ModelNotFoundError, SpecError) as err:
             reason = f"the native engine does not fit: {err}"
-    return resolve(model, source, "openvino"), reason
+        else:
+            try:
+                return attempt(candidate)
+            except QualityError as err:
+                reason = f"the native engine's int8 failed its quality gate ({err})"
+    fetch_network(found.source, settings.source, _SPARE)
+    return attempt(replace(found, engine=_SPARE, reason=reason))
 
 
-def _with_weights(model: str | PathLike[str], source: Source) -> ModelSource:
+def _for_native(found: Candidate, settings: Settings, reason: str) -> Candidate:
     """Raises SpecError also where files of it are missing: another form of the network may be whole."""
-    if source.file is not None and not BACKENDS["native"].networks.has(source.file):
-        raise SpecError(f"{source.file} was asked for, and it reads safetensors")
-    found = resolve(model, source, "native")
-    weight_files(graph_file(found.folder, source.file, BACKENDS["native"]))
-    return found
+    record, file = BACKENDS[_FIRST], settings.source.file
+    if settings.precision not in {"auto", *record.precisions}:
+        raise SpecError(f"it has int8, and precision={settings.precision!r} was asked for")
+    shape = read_shape(found.source.folder, found.spec)
+    if file is not None and not record.networks.has(file):
+        raise SpecError(f"{file} was asked for, and it reads safetensors")
+    fetch_network(found.source, settings.source, _FIRST)
+    weight_files(graph_file(found.source.folder, file, record))
+    return replace(found, engine=_FIRST, reason=reason, shape=shape)
 
 
 def no_such_precision(requested: str, backend: BackendRecord) -> InputError:

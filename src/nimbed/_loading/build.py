@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from nimbed._loading.hub import ModelSource, Source
+    from nimbed._loading.candidate import Candidate
+    from nimbed._loading.hub import Source
     from nimbed._types import ModelSpec, Precision
 
 logger = logging.getLogger("nimbed")
@@ -123,8 +124,7 @@ class BuildRequest:
 
 
 def make_request(
-    model: ModelSource,
-    spec: ModelSpec,
+    candidate: Candidate,
     precision: Precision,
     *,
     source: Source,
@@ -137,13 +137,14 @@ def make_request(
     force: bool = False,
 ) -> BuildRequest:
     """A request whose target is the user's choice, or the place in the cache that these inputs have."""
-    graph = graph_file(model.folder, source.file, BACKENDS[model.engine])
+    model, spec, engine = candidate.source, candidate.spec, candidate.engine
+    graph = graph_file(model.folder, source.file, BACKENDS[engine])
     inputs = model_files(model.folder, graph, spec)
     check_one_encoder(graph)
     content = _content(calibration_file, text_field)
     relevant = {
         "recipe": _RECIPE,
-        "engine": model.engine,
+        "engine": engine,
         "weights": inputs.weights_sha256,
         "settings": inputs.settings_sha256,
         "graph": [spec.pooling, spec.normalize, [asdict(d) for d in spec.dense], spec.task, spec.activation],
@@ -154,7 +155,7 @@ def make_request(
         "force": force,
     }
     key = hashlib.blake2b(json.dumps(relevant).encode(), digest_size=8).hexdigest()
-    place = home() / "artefacts" / f"{model.name.replace('/', '--')}-{model.engine}-{precision}-{key}"
+    place = home() / "artefacts" / f"{model.name.replace('/', '--')}-{engine}-{precision}-{key}"
     return BuildRequest(
         name=model.name,
         folder=str(model.folder),
@@ -173,7 +174,7 @@ def make_request(
         seed=seed,
         gate=gate,
         force=force,
-        engine=model.engine,
+        engine=engine,
     )
 
 

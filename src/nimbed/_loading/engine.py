@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from nimbed import _machine
 from nimbed._dtypes import load_ranges, ranges_of_cut
+from nimbed._files.json import reading_once
+from nimbed._loading.candidate import Candidate, find
 from nimbed._loading.fingerprint import FingerprintInputs
 from nimbed._loading.profile import read_profile
 from nimbed._loading.resolve import Located, locate
@@ -46,9 +48,10 @@ class Engine:
     ranges: Float32Array | None = None
 
 
-def open_engine(settings: Settings) -> Engine:
-    """Resolve the model, find or build its artefact, open the backend."""
-    located = locate(settings)
+@reading_once()
+def open_engine(settings: Settings, found: Candidate | None = None) -> Engine:
+    """Find the model, unless that was done, find or build its artefact, open the backend."""
+    located = locate(settings, found or find(settings))
     spec = settings.spec.apply_prompts(located.spec)
     max_length = _max_length(settings, spec)
     plan = _machine.thread_plan(settings.threads)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 import logging
 import re
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from nimbed.backends import BACKENDS
 from nimbed.errors import DownloadError, InputError, ModelNotFoundError, NimbedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from os import PathLike
 
 __all__ = ["ModelSource", "Source", "resolve"]
@@ -59,13 +60,13 @@ class ModelSource:
         name: the hub id, or the folder's name.
         folder: where its files are.
         revision: the commit, for a hub repository.
-        engine: that shall run it.
+        files: all that the hub's repository has, where the hub was asked.
     """
 
     name: str
     folder: Path
     revision: str | None = None
-    engine: str = "openvino"
+    files: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 def resolve(model: str | PathLike[str], source: Source, engine: str = "openvino") -> ModelSource:
@@ -77,7 +78,7 @@ def resolve(model: str | PathLike[str], source: Source, engine: str = "openvino"
     """
     folder, name = expanded(model), str(model)
     if name and folder.is_dir():
-        return ModelSource(name=_local_name(folder), folder=folder.resolve(), engine=engine)
+        return ModelSource(name=_local_name(folder), folder=folder.resolve())
     if folder.exists() or not _HUB_ID.fullmatch(name) or name.startswith(".") or re.search(r"--|\.\.|[.-]$", name):
         raise ModelNotFoundError(f"{name or '(no name)'}: neither a folder nor a hub id (owner/name)")
     if "/" not in name:
@@ -95,27 +96,52 @@ def _local_name(folder: Path) -> str:
 
 
 def _from_hub(name: str, source: Source, engine: str) -> ModelSource:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants
 
-    options: dict[str, Any] = {"repo_id": name, "revision": source.revision, "cache_dir": _cache_folder(source)}
+    options = _options(name, source, source.revision)
     if source.local_files_only or constants.HF_HUB_OFFLINE:
-        return replace(_from_cache(name, options), engine=engine)
-
-    def fetch(files: list[str]) -> Path:
+        return _from_cache(name, options)
+    with _explaining(name, source):
+        files = tuple(_retrying(lambda: _files(name, source.revision)))
         # By the user's name for the revision, not by its commit: only so is the name found again offline.
-        return Path(_retrying(lambda: snapshot_download(allow_patterns=files, **options)))
+        folder = _fetched(_wanted(name, files, source, engine), options)
+    found = ModelSource(name=name, folder=folder, revision=folder.name, files=files)
+    fetch_network(found, source, engine)
+    return found
 
+
+def fetch_network(found: ModelSource, source: Source, engine: str) -> None:
+    """Download what the engine still needs of a hub repository, at the commit that was found. Raises as resolve."""
+    if not found.files:  # a local folder, or no network
+        return
+    with _explaining(found.name, source):
+        _complete(found, source, _wanted(found.name, found.files, source, engine))
+        _complete(found, source, _named(found.folder, found.files, source, engine))
+
+
+def _complete(found: ModelSource, source: Source, wanted: Sequence[str]) -> None:
+    if lacking := [file for file in wanted if not (found.folder / file).is_file()]:
+        _fetched(lacking, _options(found.name, source, found.revision))
+
+
+def _options(name: str, source: Source, revision: str | None) -> dict[str, Any]:
+    return {"repo_id": name, "revision": revision, "cache_dir": _cache_folder(source)}
+
+
+def _fetched(files: Sequence[str], options: dict[str, Any]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(_retrying(lambda: snapshot_download(allow_patterns=list(files), **options)))
+
+
+@contextmanager
+def _explaining(name: str, source: Source) -> Iterator[None]:
     try:
-        files = _retrying(lambda: _files(name, source.revision))
-        wanted = _wanted(name, files, source, engine)
-        folder = fetch(wanted)
-        if more := _named(folder, files, source, engine):
-            folder = fetch([*wanted, *more])
+        yield
     except NimbedError:
         raise
     except Exception as err:
         raise _explained(name, source, err) from err
-    return ModelSource(name=name, folder=folder, revision=folder.name, engine=engine)
 
 
 def _cache_folder(source: Source) -> str:
@@ -165,7 +191,7 @@ def _files(name: str, revision: str | None) -> list[str]:
     return [sibling.rfilename for sibling in info.siblings or ()]
 
 
-def _wanted(name: str, files: list[str], source: Source, engine: str) -> list[str]:
+def _wanted(name: str, files: Sequence[str], source: Source, engine: str) -> Sequence[str]:
     """Of a repository's files those that are needed: settings, tokenizer, and one form of the network, if any."""
     if MANIFEST in files:
         return files
@@ -182,7 +208,7 @@ def _wanted(name: str, files: list[str], source: Source, engine: str) -> list[st
     return [*_matching(files, _CONFIG_FILES), graph, *(f for f in beside if f in files)]
 
 
-def _named(folder: Path, files: list[str], source: Source, engine: str) -> list[str]:
+def _named(folder: Path, files: Sequence[str], source: Source, engine: str) -> Sequence[str]:
     """Of a repository's files those that the network's own, which is in the folder, names."""
     if MANIFEST in files or engine not in BACKENDS:
         return []
@@ -191,7 +217,7 @@ def _named(folder: Path, files: list[str], source: Source, engine: str) -> list[
     return [path for path in paths if path in files]
 
 
-def _matching(files: list[str], patterns: Sequence[str]) -> list[str]:
+def _matching(files: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """A pattern's stars do not reach into folders."""
     return [f for f in files if any(fnmatch.fnmatch(f, p) and f.count("/") == p.count("/") for p in patterns)]
 

@@ -1,19 +1,17 @@
-"""Where a model is, and what is opened of it: an artefact, a build of one, or the model folder itself."""
+"""What is opened of a model: an artefact, a build of one, or the model folder itself."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nimbed._files.digests import Unchanged
-from nimbed._files.places import expanded
-from nimbed._loading.artefact import Artefact, is_artefact, open_artefact
-from nimbed._loading.auto import choose_for, choose_precision
+from nimbed._loading.artefact import Artefact, open_artefact
+from nimbed._loading.auto import choose_precision, with_its_engine
 from nimbed._loading.build import find_or_build, make_request
-from nimbed._loading.hub import ModelSource, resolve
-from nimbed._loading.manifest import read_manifest
+from nimbed._loading.candidate import Candidate, check_task, is_built_in
 from nimbed._loading.torchscript import check_allowed, is_torchscript
 from nimbed._model_folder.files import model_files
 from nimbed._model_folder.network import check_one_encoder, read_shape
@@ -21,15 +19,16 @@ from nimbed._model_folder.network_file import graph_file
 from nimbed._text.tokenizer import load_tokenizer
 from nimbed.backends import BACKENDS
 from nimbed.backends.table import SCRIPT
-from nimbed.errors import InputError, QualityError, SpecError
-from nimbed.spec import read_spec
+from nimbed.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
+    from nimbed._loading.hub import ModelSource
     from nimbed._loading.manifest import Manifest
     from nimbed._loading.settings import Settings
-    from nimbed._types import ModelSpec, Precision, Task
+    from nimbed._types import ModelSpec, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,90 +54,43 @@ class Located:
     code: Path | None = None
 
 
-def locate(settings: Settings) -> Located:
-    """What to open, and with which engine.
+def locate(settings: Settings, found: Candidate) -> Located:
+    """What to open of a model, and with which engine.
 
     Raises:
-        ModelNotFoundError: no such folder or hub model.
+        ModelNotFoundError: no file holds the network.
         SpecError: it says something that cannot be honoured.
         InputError: the settings contradict it.
     """
-    if _is_built_in(settings):
-        return _built_in(settings)
-    if settings.backend == "auto":
-        source, reason = choose_for(
-            settings.model, source=settings.source, precision=settings.precision, overrides=settings.spec
-        )
-    else:
-        source, reason = _resolved(settings, settings.backend), "set by the user"
-    try:
-        located = _locate(settings, source)
-    except QualityError as err:
-        if settings.backend != "auto" or source.engine != "native":
-            raise
-        reason = f"the native engine's int8 failed its quality gate ({err})"
-        located = _locate(settings, _resolved(settings, "openvino"))
-    return replace(located, reasons={**located.reasons, "backend": reason})
+    if is_built_in(settings):
+        return _built_in(found)
+    check_task(settings, found)
+    return with_its_engine(found, settings, partial(_locate, settings))
 
 
-def _locate(settings: Settings, source: ModelSource) -> Located:
-    if is_artefact(source.folder):
-        return _from_artefact(settings, source)
-    spec = read_spec(source.folder, name=source.name, overrides=settings.spec)
-    _check_task(settings, spec, source.folder)
-    backend = BACKENDS[source.engine]
-    if backend.described:
-        read_shape(source.folder, spec)
-    network = graph_file(source.folder, settings.source.file, backend)
+def _locate(settings: Settings, candidate: Candidate) -> Located:
+    if candidate.manifest is not None:
+        return _from_artefact(settings, candidate, candidate.manifest)
+    backend, folder = BACKENDS[candidate.engine], candidate.source.folder
+    if backend.described and candidate.shape is None:
+        read_shape(folder, candidate.spec)
+    network = graph_file(folder, settings.source.file, backend)
     if backend.scripts and is_torchscript(network):
-        return _from_script(settings, source, spec, network)
+        return _from_script(settings, candidate, network)
     precision, reason = choose_precision(settings.precision, backend)
     if precision in backend.built:
-        return _from_build(settings, source, spec, precision, reason)
-    return _from_model_folder(source, spec, network, precision, reason)
+        return _from_build(settings, candidate, precision, reason)
+    return _from_model_folder(candidate, network, precision, reason)
 
 
-def _is_built_in(settings: Settings) -> bool:
-    return settings.backend == "fake" and not expanded(settings.model).is_dir()
-
-
-def find_task(settings: Settings) -> Task:
-    """What the model is for, from its files alone; nothing is built or opened.
-
-    Raises:
-        ModelNotFoundError: no such folder or hub model.
-        SpecError: it is neither a cross-encoder nor a sentence-embedding model.
-    """
-    if _is_built_in(settings):
-        return "embedding"
-    source = _resolved(settings, settings.backend)
-    if is_artefact(source.folder):
-        return read_manifest(source.folder).spec.task
-    return read_spec(source.folder, name=source.name, overrides=settings.spec).task
-
-
-def _check_task(settings: Settings, spec: ModelSpec, folder: Path) -> None:
-    if spec.task == settings.task:
-        return
-    if spec.task == "scoring":
-        raise SpecError(
-            f"{folder} is a cross-encoder: it scores pairs of texts and has no vectors; open it with nimbed.Reranker"
-        )
-    raise SpecError(f"{folder} is a sentence-embedding model and scores no pairs")
-
-
-def _resolved(settings: Settings, backend: str) -> ModelSource:
-    return resolve(settings.model, settings.source, backend)
-
-
-def _built_in(settings: Settings) -> Located:
+def _built_in(found: Candidate) -> Located:
     from nimbed.backends import fake
 
     return Located(
         backend="fake",
-        source=ModelSource(name=settings.model, folder=Path()),
-        folder=Path(),
-        spec=fake.SPEC,
+        source=found.source,
+        folder=found.source.folder,
+        spec=found.spec,
         precision="fp32",
         digest="fake",
         tokenizer=fake.tokenizer(),
@@ -146,17 +98,16 @@ def _built_in(settings: Settings) -> Located:
     )
 
 
-def _from_artefact(settings: Settings, source: ModelSource) -> Located:
-    artefact = open_artefact(source.folder)
-    manifest = artefact.manifest
-    _check_task(settings, manifest.spec, source.folder)
-    if source.engine not in {manifest.engine, "fake"}:
-        raise InputError(f"{source.folder} is an artefact for {manifest.engine}, not for backend={source.engine!r}")
+def _from_artefact(settings: Settings, candidate: Candidate, manifest: Manifest) -> Located:
+    source = candidate.source
+    artefact = open_artefact(source.folder, manifest)
+    if settings.backend not in {"auto", manifest.engine, "fake"}:
+        raise InputError(f"{source.folder} is an artefact for {manifest.engine}, not for backend={settings.backend!r}")
     if settings.precision not in {"auto", manifest.precision}:
         raise InputError(f"{source.folder} is an {manifest.precision} artefact, not {settings.precision}")
     _check_built(settings, source.folder, manifest)
     named = replace(source, name=manifest.source.id, revision=manifest.source.revision)
-    return _located(settings, artefact, named, manifest.spec, {"precision": "the artefact's own"})
+    return _located(settings, artefact, replace(candidate, source=named), {"precision": "the artefact's own"})
 
 
 def _check_built(settings: Settings, folder: Path, manifest: Manifest) -> None:
@@ -170,39 +121,37 @@ def _check_built(settings: Settings, folder: Path, manifest: Manifest) -> None:
         )
 
 
-def _from_build(settings: Settings, source: ModelSource, spec: ModelSpec, precision: Precision, reason: str) -> Located:
-    request = make_request(source, spec, precision, source=settings.source)
+def _from_build(settings: Settings, candidate: Candidate, precision: Precision, reason: str) -> Located:
+    request = make_request(candidate, precision, source=settings.source)
     artefact = find_or_build(request)
     # The folder's own prompts and limits are fresher than those of the day of the build.
-    return _located(settings, artefact, source, spec, {"precision": reason, "artefact": f"built from {request.graph}"})
+    return _located(settings, artefact, candidate, {"precision": reason, "artefact": f"built from {request.graph}"})
 
 
-def _from_script(settings: Settings, source: ModelSource, spec: ModelSpec, network: Path) -> Located:
+def _from_script(settings: Settings, candidate: Candidate, network: Path) -> Located:
     """TorchScript is run as it stands."""
     check_allowed(network, settings.source)
     # Neural Compressor, which quantised the Intel/*-int8-static models, leaves its settings beside them.
-    precision: Precision = "int8" if (source.folder / "inc_config.json").is_file() else "fp32"
+    precision: Precision = "int8" if (candidate.source.folder / "inc_config.json").is_file() else "fp32"
     if settings.precision not in {"auto", precision}:
         raise InputError(f"{network} is {precision} TorchScript; it cannot run as {settings.precision}")
-    located = _from_model_folder(source, spec, network, precision, f"that of {network.name}")
+    located = _from_model_folder(candidate, network, precision, f"that of {network.name}")
     return replace(located, code=network)
 
 
-def _located(
-    settings: Settings, artefact: Artefact, source: ModelSource, spec: ModelSpec, reasons: dict[str, str]
-) -> Located:
+def _located(settings: Settings, artefact: Artefact, candidate: Candidate, reasons: dict[str, str]) -> Located:
     code = artefact.folder / SCRIPT if SCRIPT in artefact.manifest.files else None
     if code is not None:
         check_allowed(code, settings.source)
     return Located(
-        backend=source.engine,
-        source=source,
+        backend=candidate.engine,
+        source=candidate.source,
         folder=artefact.folder,
-        spec=spec,
+        spec=candidate.spec,
         precision=artefact.manifest.precision,
         digest=artefact.manifest.digest,
         tokenizer=load_tokenizer(artefact.folder),
-        reasons={**reasons, **_forced(artefact)},
+        reasons={**reasons, **_forced(artefact), "backend": candidate.reason},
         files=artefact.unchanged,
         mapped=BACKENDS[artefact.manifest.engine].files[:1],
         quality=artefact.manifest.quality,
@@ -223,22 +172,21 @@ def _forced(artefact: Artefact) -> dict[str, str]:
     return {"quality": reason}
 
 
-def _from_model_folder(
-    source: ModelSource, spec: ModelSpec, network: Path, precision: Precision, reason: str
-) -> Located:
+def _from_model_folder(candidate: Candidate, network: Path, precision: Precision, reason: str) -> Located:
     """For engines that read the weights themselves."""
-    inputs = model_files(source.folder, network, spec)
+    folder, spec = candidate.source.folder, candidate.spec
+    inputs = model_files(folder, network, spec)
     check_one_encoder(network)
     files = Unchanged.of([*inputs.weights, *inputs.settings])
     return Located(
-        backend=source.engine,
-        source=source,
-        folder=source.folder,
+        backend=candidate.engine,
+        source=candidate.source,
+        folder=folder,
         spec=spec,
         precision=precision,
         digest=inputs.digest,
         files=files,
         network=network,
-        tokenizer=load_tokenizer(source.folder),
-        reasons={"precision": reason},
+        tokenizer=load_tokenizer(folder),
+        reasons={"precision": reason, "backend": candidate.reason},
     )

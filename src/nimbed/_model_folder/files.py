@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nimbed._files.digests import sha256_of
+from nimbed._files.json import bytes_of
 from nimbed._model_folder.tokenizer_settings import FILES
 from nimbed._model_folder.weights import weight_files
 from nimbed.errors import SpecError
@@ -66,7 +67,12 @@ def model_files(folder: Path, network: Path, spec: ModelSpec) -> ModelFiles:
 
 def _joint(files: tuple[Path, ...]) -> str:
     try:
-        each = [sha256_of(file) for file in files]
+        each = [_sha256(file) for file in files]
     except OSError as err:
         raise SpecError(f"{err.filename} cannot be read: {err.strerror}; fetch the folder again") from err
     return each[0] if len(each) == 1 else hashlib.sha256("\n".join(each).encode()).hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    """Of weights a read of its own; settings and indexes are hashed as they were parsed."""
+    return hashlib.sha256(bytes_of(file)).hexdigest() if file.suffix == ".json" else sha256_of(file)

@@ -144,7 +144,7 @@ def check_one_encoder(network: Path) -> None:
     try:
         index = network.suffix == ".json"
         names = list(read_json(network).fields("weight_map")) if index else read_names(network)
-    except ArtefactError as err:
+    except (ArtefactError, OSError) as err:
         raise SpecError(f"{err}; fetch it again") from err
     if len(tables := sorted(name for name in names if name.endswith(_TABLES))) > 1:
         raise SpecError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbed._files.json import read_json
+from nimbed._files.json import bytes_of, read_json
 from nimbed._files.names import LFS_POINTER, fetch_by_lfs, leads_inside
 from nimbed._model_folder.onnx import external_data
 from nimbed._model_folder.safetensors import read_tensors
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 INDEX = ".safetensors.index.json"
+_LONGEST_POINTER = 1024  # bytes: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 
 
 def weight_files(network: Path) -> list[Path]:
@@ -80,8 +81,9 @@ def refuse_pointer(file: Path) -> None:
         SpecError: it is that.
     """
     try:
-        with file.open("rb") as opened:
-            beginning = opened.read(len(LFS_POINTER))
+        if file.stat().st_size > _LONGEST_POINTER:
+            return
+        beginning = bytes_of(file)[: len(LFS_POINTER)]
     except OSError as err:
         raise SpecError(f"{file} cannot be read: {err}; fetch it again") from err
     if beginning == LFS_POINTER:

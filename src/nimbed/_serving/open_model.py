@@ -16,6 +16,7 @@ from nimbed.errors import ClosedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nimbed._loading.candidate import Candidate
     from nimbed._types import BatchRecord
 
 Opened = TypeVar("Opened", bound="OpenModel")
@@ -31,10 +32,10 @@ class OpenModel:
     _meter: Meter
     _finalizer: weakref.finalize[Any, OpenModel] | None
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, found: Candidate | None = None) -> None:
         self._settings = settings
         self._reset()
-        self._opened()
+        self._opened(found)
 
     def stats(self) -> EncoderStats:
         """Counts since the encoder was made (in this process)."""
@@ -110,15 +111,14 @@ class OpenModel:
         fork.notice()
         return self._runtime
 
-    def _opened(self) -> Runtime:
+    def _opened(self, found: Candidate | None = None) -> Runtime:
         runtime = self._current()
         if runtime is not None:
             return runtime
         with self._lock:
             if self._runtime is None and not self._closed:
-                self._start(
-                    Runtime(open_engine(self._settings), self._settings.cache, weakref.WeakMethod(self._meter.batch))
-                )
+                engine = open_engine(self._settings, found)
+                self._start(Runtime(engine, self._settings.cache, weakref.WeakMethod(self._meter.batch)))
             if self._runtime is None:
                 raise ClosedError("this encoder is closed")
             return self._runtime

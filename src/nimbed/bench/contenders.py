@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from nimbed import _machine
 from nimbed._files.places import expanded
 from nimbed._loading.artefact import is_artefact
-from nimbed._loading.auto import choose_for
-from nimbed._loading.hub import Source, resolve
+from nimbed._loading.auto import with_its_engine
+from nimbed._loading.candidate import find
+from nimbed._loading.settings import Settings
 from nimbed.backends import BACKENDS
 from nimbed.evaluate.settings import Opens, Setting, settings_of
 
@@ -52,12 +53,13 @@ def own_contenders(settings: Sequence[str | Setting | Contender]) -> list[Conten
 
 def _engines_of(model: str) -> list[Setting]:
     """int8 where this CPU multiplies it without overflow; PyTorch where there are weights that it can read."""
-    chosen = choose_for(model, source=Source(), precision="int8", overrides=None)[0].engine
-    fast, weights = _machine.cpu().fast_int8, resolve(model, Source()).folder / "model.safetensors"
+    settings = Settings(model=model, precision="int8")
+    chosen = with_its_engine(find(settings), settings, lambda candidate: candidate)
+    fast, weights = _machine.cpu().fast_int8, chosen.source.folder / "model.safetensors"
     return [
         Setting(model=model, backend=record.name, precision=precision, name=f"{record.name} {precision}")
         for record in BACKENDS.values()
-        if _runs(record, chosen, weights)
+        if _runs(record, chosen.engine, weights)
         for precision in record.compared
         if precision != "int8" or fast or record.described
     ]

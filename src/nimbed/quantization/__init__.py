@@ -12,24 +12,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nimbed._files.json import reading_once
 from nimbed._files.places import expanded
-from nimbed._loading.artefact import Artefact, is_artefact, verify_artefact
-from nimbed._loading.auto import choose_for, no_such_precision
+from nimbed._loading.artefact import Artefact, verify_artefact
+from nimbed._loading.auto import no_such_precision, with_its_engine
 from nimbed._loading.build import QualityGate, find_or_build, make_request
-from nimbed._loading.hub import Source, resolve
-from nimbed._text.checks import check_texts, check_whole
+from nimbed._loading.candidate import Candidate, find
+from nimbed._loading.hub import Source
+from nimbed._loading.settings import Settings
+from nimbed._text.checks import check_model, check_texts, check_whole
 from nimbed.backends import BUILT
-from nimbed.errors import InputError, QualityError
-from nimbed.spec import read_spec
+from nimbed.errors import InputError
+from nimbed.spec import SpecOverrides
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from os import PathLike
 
-    from nimbed._loading.build import BuildRequest
-    from nimbed._loading.hub import ModelSource
     from nimbed._types import Precision
-    from nimbed.spec import SpecOverrides
 
 __all__ = ["Artefact", "Calibration", "QualityGate", "quantize", "verify_artefact"]
 
@@ -57,6 +57,7 @@ class Calibration:
             check_whole(getattr(self, name), f"Calibration: {name}", least=least)
 
 
+@reading_once()
 def quantize(
     model: str | PathLike[str],
     out: str | PathLike[str] | None = None,
@@ -99,16 +100,20 @@ def quantize(
         QualityError: int8 is too far from fp32, even after repair; nothing was published.
     """
     _check_kind(precision, backend)
-    source = source or Source()
-    found = _found(model, source, precision, spec, backend)
+    settings = Settings(
+        model=check_model(model),
+        backend=backend,
+        precision=precision,
+        spec=spec or SpecOverrides(),
+        source=source or Source(),
+    )
+    found = _model_folder(settings)
     chosen = calibration if isinstance(calibration, Calibration) else Calibration(texts=calibration)
-    model_spec = read_spec(found.folder, name=found.name, overrides=spec)
     with tempfile.TemporaryDirectory(prefix="nimbed-") as folder:
         request = partial(
             make_request,
-            spec=model_spec,
             precision=precision,
-            source=source,
+            source=settings.source,
             target=expanded(out).absolute() if out is not None else None,
             calibration_file=_calibration_file(chosen, Path(folder)),
             text_field=chosen.text_field,
@@ -117,37 +122,14 @@ def quantize(
             gate=gate or QualityGate(),
             force=force,
         )
-        falls_back = backend == "auto" and found.engine == "native"
-        spare = partial(resolve, model, source, "openvino") if falls_back else None
-        return _build(request, found, spare, progress=progress)
+        return with_its_engine(found, settings, lambda one: find_or_build(request(one), progress=progress))
 
 
-def _build(
-    request: Callable[[ModelSource], BuildRequest],
-    found: ModelSource,
-    spare: Callable[[], ModelSource] | None,
-    *,
-    progress: bool,
-) -> Artefact:
-    """The artefact; for another engine, which can put layers back to fp32, where this one's misses the gate."""
-    try:
-        return find_or_build(request(found), progress=progress)
-    except QualityError:
-        if spare is None:
-            raise
-    return find_or_build(request(spare()), progress=progress)
-
-
-def _found(
-    model: str | PathLike[str], source: Source, precision: str, spec: SpecOverrides | None, backend: str
-) -> ModelSource:
-    """The model, with the engine that shall run it."""
-    if backend == "auto":
-        found, _ = choose_for(model, source=source, precision=precision, overrides=spec)
-    else:
-        found = resolve(model, source, backend)
-    if is_artefact(found.folder):
-        raise InputError(f"{found.folder} is an artefact already; quantise the model that it was made from")
+def _model_folder(settings: Settings) -> Candidate:
+    """The model, which must be no artefact."""
+    found = find(settings)
+    if found.manifest is not None:
+        raise InputError(f"{found.source.folder} is an artefact already; quantize the model that it was made from")
     return found
 
 
