@@ -93,7 +93,7 @@ def test_int8_keeps_what_tells_texts_apart(folder, name, oracle, texts, peps):
     spec = read_spec(folder, name=name)
     tokenizer = TextTokenizer(load_tokenizer(folder), spec, max_length=spec.max_length, truncate="silent")
     network = ov.Core().read_model(made.folder / "model.xml")
-    assert openvino_build.is_quantised(network)
+    assert openvino_build.is_quantized(network)
     exact = oracle.encode(texts)
     # With the rounding of int8 arithmetic, whatever this CPU has.
     vectors = vectors_of(network, tokenizer(texts, spec.prompt("document")).sequences)

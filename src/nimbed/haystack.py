@@ -17,11 +17,11 @@ from nimbed._adapters.haystack import (
     Opening,
     Options,
     Ranking,
+    arguments_of,
     check_documents,
     check_text,
     distinct,
     embedded,
-    said,
 )
 from nimbed._adapters.options import Pooling, Precision, Truncate
 
@@ -73,7 +73,7 @@ class NimbedTextEmbedder(Embedding):
         local_files_only: bool = False,
         cache_folder: str | PathLike[str] | None = None,
     ) -> None:
-        self._options = Options(**said(locals()))
+        self._options = Options(**arguments_of(locals()))
 
     @component.output_types(embedding=list[float])
     def run(self, text: str) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class NimbedDocumentEmbedder(Embedding):
         local_files_only: bool = False,
         cache_folder: str | PathLike[str] | None = None,
     ) -> None:
-        self._options = Options(**said(locals()))
+        self._options = Options(**arguments_of(locals()))
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, Any]:
@@ -214,7 +214,7 @@ class NimbedRanker(Opening):
         local_files_only: bool = False,
         cache_folder: str | PathLike[str] | None = None,
     ) -> None:
-        self._options = Ranking(**said(locals()))
+        self._options = Ranking(**arguments_of(locals()))
 
     @component.output_types(documents=list[Document])
     def run(

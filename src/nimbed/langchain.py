@@ -21,8 +21,8 @@ from nimbed._adapters.options import (
     ModelOptions,
     Role,
     Rule,
-    Said,
     TextPath,
+    TranslatedOption,
     settle,
     translate,
 )
@@ -138,8 +138,8 @@ class NimbedEmbeddings(ModelOptions, Embeddings):
     show_progress: bool = Field(default=False, description="Show a progress bar while documents are embedded.")
 
     def __init__(self, **data: Any) -> None:  # noqa: ANN401 (the fields have the types)
-        said, prompt_names = _translated(data)
-        super().__init__(**{**data, **settle(data, said, type(self).model_fields)})
+        translated, prompt_names = _translated(data)
+        super().__init__(**{**data, **settle(data, translated, type(self).model_fields)})
         self._open(prompt_names)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
@@ -165,17 +165,17 @@ class NimbedEmbeddings(ModelOptions, Embeddings):
         return await self._aquery(text)
 
 
-def _translated(data: Mapping[str, Any]) -> tuple[list[Said], dict[Role, str]]:
+def _translated(data: Mapping[str, Any]) -> tuple[list[TranslatedOption], dict[Role, str]]:
     """sentence-transformers' arguments in nimbed's words, and the prompts that only the folder can explain, by role."""
-    said = translate({"multi_process": data.get("multi_process")}, {"multi_process": ONE_PROCESS})
+    translated = translate({"multi_process": data.get("multi_process")}, {"multi_process": ONE_PROCESS})
     model = _kwargs(data, "model_kwargs", _MODEL_RULES)
     document = _kwargs(data, "encode_kwargs", _ENCODE_RULES)
     query = _kwargs(data, "query_encode_kwargs", _ENCODE_RULES)
-    said += [one for one in (*model, *document, *query) if one.word not in _PROMPT_WORDS]
+    translated += [one for one in (*model, *document, *query) if one.word not in _PROMPT_WORDS]
     prompts = next((_checked_prompts(one.value) for one in model if one.word == "prompts"), {})
     names: dict[Role, str] = {}
     # Where each role's prompt is looked for. What was not said about this role in particular yields to its instruction.
-    places: dict[Role, list[list[Said]]] = {
+    places: dict[Role, list[list[TranslatedOption]]] = {
         "document": [document, model],
         "query": [query, model] if data.get("query_encode_kwargs") else [query, document, model],
     }
@@ -187,11 +187,11 @@ def _translated(data: Mapping[str, Any]) -> tuple[list[Said], dict[Role, str]]:
         if one.word == "prompt_name":
             names[role] = one.value
         else:
-            said.append(one)
-    return said, names
+            translated.append(one)
+    return translated, names
 
 
-def _kwargs(data: Mapping[str, Any], name: str, rules: Mapping[str, Rule]) -> list[Said]:
+def _kwargs(data: Mapping[str, Any], name: str, rules: Mapping[str, Rule]) -> list[TranslatedOption]:
     given = data.get(name, {})
     # Anything but a dictionary is pydantic's to refuse.
     return translate(given, rules, label=name + "[{!r}]") if isinstance(given, Mapping) else []
@@ -203,20 +203,20 @@ def _checked_prompts(prompts: object) -> dict[str, str]:
     return {name: text for name, text in prompts.items() if text is not None}
 
 
-def _picked_prompt(said: list[Said]) -> Said | None:
-    picked = [one for one in said if one.word in {"prompt", "prompt_name"}]
+def _picked_prompt(translated: list[TranslatedOption]) -> TranslatedOption | None:
+    picked = [one for one in translated if one.word in {"prompt", "prompt_name"}]
     if len(picked) > 1:
         raise InputError(f"{picked[0].label} and {picked[1].label} exclude each other; keep one")
     return picked[0] if picked else None
 
 
-def _instruction(role: Role, picked: Said | None, prompts: Mapping[str, str]) -> Said | None:
+def _instruction(role: Role, picked: TranslatedOption | None, prompts: Mapping[str, str]) -> TranslatedOption | None:
     """What was picked as an instruction; as a "prompt_name" still where only the folder knows the name."""
     if picked is None:
         name = next((n for n in _ROLE_NAMES[role] if n in prompts), None)
         if name is None:
             return None
-        return Said(label="model_kwargs['prompts']", word=_INSTRUCTIONS[role], value=prompts[name])
+        return TranslatedOption(label="model_kwargs['prompts']", word=_INSTRUCTIONS[role], value=prompts[name])
     if picked.word == "prompt":
         return replace(picked, word=_INSTRUCTIONS[role])
     if picked.value in prompts:

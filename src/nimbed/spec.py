@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nimbed._files.json import read_json
 from nimbed._model_folder import families
 from nimbed._model_folder.classifier import read_classifier, scores_pairs
-from nimbed._model_folder.modules import MOST_WIDTH, POOLINGS, ModuleReader, transformer_settings
+from nimbed._model_folder.modules import MAX_WIDTH, POOLINGS, ModuleReader, transformer_settings
 from nimbed._types import DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
 
@@ -74,7 +74,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
     if scores_pairs(folder, config):
         return _scoring_spec(folder, config, overrides)
     family = families.find(name or folder.name)
-    reader = ModuleReader(folder, config.whole("hidden_size", *_WIDTHS, least=1, most=MOST_WIDTH))
+    reader = ModuleReader(folder, config.whole("hidden_size", *_WIDTHS, minimum=1, maximum=MAX_WIDTH))
     reader.read()
     pooling, pooling_origin = _choose_pooling(folder, reader.pooling, family, overrides)
     normalize, normalize_origin = _choose_normalize(reader, family, overrides)
@@ -110,7 +110,7 @@ def _scoring_spec(folder: Path, config: Fields, overrides: SpecOverrides) -> Mod
     max_length, length_origin = _max_length(folder, config)
     return ModelSpec(
         architecture=config.text("model_type"),
-        hidden_size=config.whole("hidden_size", *_WIDTHS, least=1, most=MOST_WIDTH),
+        hidden_size=config.whole("hidden_size", *_WIDTHS, minimum=1, maximum=MAX_WIDTH),
         dim=1,
         pooling="cls",
         normalize=False,

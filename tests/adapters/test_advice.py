@@ -1,4 +1,4 @@
-"""Advice in the words of the door that the user came by: each name in a message is one that this door takes."""
+"""Error messages in the words of the interface: each name in one is a parameter that the called interface takes."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ from nimbed.llama_index import NimbedEmbedding, NimbedRerank
 NESTED = {"spec": {"pooling", "prompts", "normalize"}, "source": {"file", "revision", "cache_folder", "allow_code"}}
 
 
-def parameters(door) -> set[str]:
-    fields = getattr(door, "model_fields", {})
-    return set(inspect.signature(door.__init__).parameters) | set(fields) | {field.alias for field in fields.values()}
+def parameters(interface) -> set[str]:
+    fields = getattr(interface, "model_fields", {})
+    return (
+        set(inspect.signature(interface.__init__).parameters) | set(fields) | {field.alias for field in fields.values()}
+    )
 
 
-def haystack(door):
-    return lambda model, **said: door(model, **said).warm_up()
+def haystack(interface):
+    return lambda model, **options: interface(model, **options).warm_up()
 
 
 # By name: how the model is opened, and the words that it takes.
-DOORS = {
+INTERFACES = {
     "Encoder": (Encoder, parameters(Encoder) | NESTED["spec"] | NESTED["source"]),
     "Reranker": (Reranker, parameters(Reranker) | NESTED["spec"] | NESTED["source"]),
     **{
-        door.__name__: (door, parameters(door))
-        for door in (NimbedEmbeddings, NimbedEmbedding, NimbedReranker, NimbedCrossEncoder, NimbedRerank)
+        interface.__name__: (interface, parameters(interface))
+        for interface in (NimbedEmbeddings, NimbedEmbedding, NimbedReranker, NimbedCrossEncoder, NimbedRerank)
     },
     **{
-        door.__name__: (haystack(door), parameters(door))
-        for door in (NimbedTextEmbedder, NimbedDocumentEmbedder, NimbedRanker)
+        interface.__name__: (haystack(interface), parameters(interface))
+        for interface in (NimbedTextEmbedder, NimbedDocumentEmbedder, NimbedRanker)
     },
 }
-FLAT_DOORS = {name: door for name, door in DOORS.items() if name.startswith("Nimbed")}
+FLAT_INTERFACES = {name: interface for name, interface in INTERFACES.items() if name.startswith("Nimbed")}
 
 
 @pytest.fixture
@@ -68,14 +70,14 @@ def check_words(message: str, words: set[str]) -> None:
     assert set(re.findall(r"\b([a-z_]+)=", own)) <= words, message
 
 
-@pytest.mark.parametrize(("opened", "words"), DOORS.values(), ids=DOORS)
+@pytest.mark.parametrize(("opened", "words"), INTERFACES.values(), ids=INTERFACES)
 def test_pooling(opened, words, folder):
     message = told(lambda: opened(model=str(folder)))
     assert "pooling=" in message
     check_words(message, words)
 
 
-@pytest.mark.parametrize(("opened", "words"), FLAT_DOORS.values(), ids=FLAT_DOORS)
+@pytest.mark.parametrize(("opened", "words"), FLAT_INTERFACES.values(), ids=FLAT_INTERFACES)
 @pytest.mark.parametrize("file", ["none.onnx", "../model.onnx", "pytorch_model.bin"])
 def test_a_file(opened, words, folder, file):
     (folder / "pytorch_model.bin").write_bytes(b"")
@@ -113,14 +115,14 @@ MESSAGES = [
 
 @pytest.mark.parametrize("message", MESSAGES)
 @pytest.mark.parametrize(
-    ("words", "door"),
+    ("words", "interface"),
     [(FLAT, NimbedEmbeddings), (FLAT, NimbedEmbedding), (HAYSTACK, NimbedTextEmbedder)],
     ids=["langchain", "llama_index", "haystack"],
 )
-def test_remedies_in_flat_words(message, words, door):
+def test_remedies_in_flat_words(message, words, interface):
     with pytest.raises(InputError) as caught, advising_in(words):
         raise InputError(message)
-    check_words(str(caught.value), parameters(door))
+    check_words(str(caught.value), parameters(interface))
     assert "Source(" not in str(caught.value)
 
 

@@ -193,7 +193,7 @@ def test_more_processes_are_refused():
     ],
 )
 def test_contradictions_are_errors(options):
-    with pytest.raises(InputError, match=r"was said too|keep one"):
+    with pytest.raises(InputError, match=r"was given too|keep one"):
         fake_langchain(**options)
 
 
@@ -282,7 +282,7 @@ def test_llama_index_arguments_refused_by_name(name, value, remedy):
 
 def test_llama_index_arguments_are_translated():
     assert fake_llama_index(truncate_dim=16).dim == 16
-    with pytest.raises(InputError, match=r"truncate_dim=.*dim=8 was said too"):
+    with pytest.raises(InputError, match=r"truncate_dim=.*dim=8 was given too"):
         fake_llama_index(truncate_dim=16, dim=8)
-    with pytest.raises(InputError, match=r"model=.*model_name='any-name' was said too"):
+    with pytest.raises(InputError, match=r"model=.*model_name='any-name' was given too"):
         fake_llama_index(model="other")

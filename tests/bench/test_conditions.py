@@ -32,7 +32,7 @@ def test_lengths_are_counted_up_to_the_networks_longest():
 
 def test_where_the_system_tells_no_load_it_is_said(monkeypatch):
     monkeypatch.delattr("os.getloadavg", raising=False)
-    assert conditions(make_ring())["load_average_before"] == "not told here"
+    assert conditions(make_ring())["load_average_before"] == "not known here"
 
 
 def test_a_spread_is_rounded_to_a_tenth():

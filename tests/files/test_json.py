@@ -63,7 +63,7 @@ FIELDS = Fields(
 
 
 def test_fields_of_the_right_type():
-    assert (FIELDS.whole("n"), FIELDS.whole("missing", "n", least=3, most=3), FIELDS.whole("null", default=7)) == (
+    assert (FIELDS.whole("n"), FIELDS.whole("missing", "n", minimum=3, maximum=3), FIELDS.whole("null", default=7)) == (
         3,
         3,
         7,
@@ -94,7 +94,7 @@ def test_fields_of_another_type_are_refused_by_file_and_key(method, keys):
 @pytest.mark.parametrize(("least", "most"), [(4, 9), (0, 2)])
 def test_whole_numbers_have_bounds(least, most):
     with pytest.raises(SpecError, match=f"3 is not a whole number from {least} to {most}"):
-        FIELDS.whole("n", least=least, most=most)
+        FIELDS.whole("n", minimum=least, maximum=most)
 
 
 def test_what_a_message_shows_is_bounded():

@@ -25,7 +25,7 @@ from nimbed.quantization.closeness import _agreement, _spearman, quality
 from nimbed.quantization.openvino import repair
 from nimbed.quantization.openvino.exact import exact_arithmetic, vectors_of
 from nimbed.quantization.openvino.layers import in_fp32, layers_of
-from nimbed.quantization.openvino.quantize import pack, prepare, quantise
+from nimbed.quantization.openvino.quantize import pack, prepare, quantize_network
 from nimbed.quantization.openvino.speed import latency_cost
 from nimbed.spec import read_spec
 
@@ -110,7 +110,7 @@ def quantised(planted):
     tokenizer = TextTokenizer(load_tokenizer(planted), read_spec(planted), max_length=64, truncate="silent")
     texts = choose(read_texts(None), lambda some: tokenizer(some).sequences, count=16, seed=0, origin="test")
     prepared = prepare(ov.Core().read_model(planted / "onnx" / "model.onnx"), texts.calibrate)
-    return prepared, quantise(prepared, texts.calibrate), texts
+    return prepared, quantize_network(prepared, texts.calibrate), texts
 
 
 def pooled(network):
@@ -131,10 +131,10 @@ def test_layers_are_what_shares_rounded_values(quantised):
     together = [{name.rsplit("/", 2)[-2] for name in layer.operations} for layer in layers]
     assert together.count({"query", "key", "value"}) == 2
     assert [LAST_ATTENTION] in [list(layer.operations) for layer in layers]
-    names = [name for layer in layers for name in (*layer.operations, *layer.quantisers)]
+    names = [name for layer in layers for name in (*layer.operations, *layer.quantizers)]
     assert len(names) == len(set(names))
     kinds = [op.get_type_name() for op in quantised[1].get_ops()]
-    assert kinds.count("FakeQuantize") == sum(len(layer.quantisers) for layer in layers)
+    assert kinds.count("FakeQuantize") == sum(len(layer.quantizers) for layer in layers)
 
 
 def test_all_layers_in_fp32_compute_as_before(quantised):
@@ -148,11 +148,11 @@ def test_all_layers_in_fp32_compute_as_before(quantised):
     np.testing.assert_allclose(vectors_of(pack(pooled(rounded)), texts.ranking), spoiled, atol=1e-4)
 
 
-def workshop(quantised, gate):
+def repair_context(quantised, gate):
     prepared, rounded, texts = quantised
     exact = pooled(prepared.network)
     reference = vectors_of(exact, texts.held_out)
-    shop = repair.Workshop(
+    context = repair.RepairContext(
         gate=gate,
         calibrate=texts.calibrate,
         ranking=texts.ranking,
@@ -160,17 +160,17 @@ def workshop(quantised, gate):
         head=pooled,
         measure=lambda graph: quality(reference, vectors_of(graph, texts.held_out), 128),
     )
-    return pooled(rounded), shop
+    return pooled(rounded), context
 
 
 def test_layers_that_hurt_are_found_without_accuracy_control(quantised, monkeypatch):
     monkeypatch.setattr(repair, "_CONTROL_SECONDS", -1.0)
-    encoder, shop = workshop(quantised, QualityGate())
-    before = shop.measure(encoder)
-    assert shop.gate.failures(before)
-    repaired, after, record = repair.repair(encoder, before, quantised[0], shop)
-    assert shop.gate.failures(after) == {}
-    assert shop.measure(pack(repaired)) == pytest.approx(after, abs=1e-3)
+    encoder, context = repair_context(quantised, QualityGate())
+    before = context.measure(encoder)
+    assert context.gate.failures(before)
+    repaired, after, record = repair.repair(encoder, before, quantised[0], context)
+    assert context.gate.failures(after) == {}
+    assert context.measure(pack(repaired)) == pytest.approx(after, abs=1e-3)
     assert record["accuracy_control"].startswith("stopped after")
     assert LAST_ATTENTION in record["fp32_layers"]
     assert len(record["fp32_layers"]) <= 3
@@ -179,9 +179,9 @@ def test_layers_that_hurt_are_found_without_accuracy_control(quantised, monkeypa
 
 def test_no_more_than_half_goes_back(quantised, monkeypatch):
     monkeypatch.setattr(repair, "_CONTROL_SECONDS", -1.0)
-    encoder, shop = workshop(quantised, QualityGate(min_cosine=1, mean_cosine=1))
-    repaired, after, record = repair.repair(encoder, shop.measure(encoder), quantised[0], shop)
-    assert shop.gate.failures(after)
+    encoder, context = repair_context(quantised, QualityGate(min_cosine=1, mean_cosine=1))
+    repaired, after, record = repair.repair(encoder, context.measure(encoder), quantised[0], context)
+    assert context.gate.failures(after)
     assert record["quantised_layers"] == len(layers_of(encoder))
     assert len(layers_of(repaired)) == len(layers_of(encoder)) - len(layers_of(encoder)) // 2
 

@@ -1,4 +1,8 @@
-"""Advice in the words of the door that the user came by: messages name the arguments of Encoder and ``quantize``."""
+"""Error messages in the words of the interface that the user called.
+
+nimbed's errors name the arguments of ``Encoder`` and ``quantize``. An adapter's options are flat, and the command has
+flags: their messages are rewritten, so that a remedy can be typed as it stands.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from nimbed.errors import NimbedError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# By pattern, in the order in which they are applied.
+# Replacements by regular expression, applied in order.
 Words = dict[str, str]
 
 # The adapters' options are flat.
@@ -37,7 +41,7 @@ _COMMAND: Words = {
 
 
 def of_command(options: Mapping[str, object]) -> Words:
-    """The words of the command ``nimbed``, for one that has these options."""
+    """Replacements for a subcommand of ``nimbed`` with these options."""
     names = [name for name in sorted(options) if name not in {"model", "run", "settings"}]
     # What stands behind an @ or a comma is a setting, MODEL@name=value,...: the command's own words.
     flags = {rf"(?<![@,\w]){name}=[\"']?([\w.]+)[\"']?": rf"--{name.replace('_', '-')} \1" for name in names}
@@ -46,15 +50,15 @@ def of_command(options: Mapping[str, object]) -> Words:
 
 @contextmanager
 def advising_in(words: Words) -> Iterator[None]:
-    """Tell nimbed's errors in these words."""
+    """Rewrite the messages of nimbed's errors with these replacements."""
     try:
         yield
     except NimbedError as err:
-        err.args = tuple(_told(part, words) if isinstance(part, str) else part for part in err.args)
+        err.args = tuple(_rewritten(part, words) if isinstance(part, str) else part for part in err.args)
         raise
 
 
-def _told(message: str, words: Words) -> str:
+def _rewritten(message: str, words: Words) -> str:
     for pattern, word in words.items():
         message = re.sub(pattern, word, message)
     return message

@@ -25,7 +25,7 @@ __all__ = ["CacheChoice", "QuietModel", "TextPath"]
 TextPath = Annotated[str, BeforeValidator(lambda p: os.fspath(p) if isinstance(p, os.PathLike) else p)]
 
 
-def _cache_choice(cache: Any) -> CacheConfig | None:  # noqa: ANN401 (what the user said)
+def _cache_choice(cache: Any) -> CacheConfig | None:  # noqa: ANN401 (what the user gave)
     if not isinstance(cache, dict):
         return CacheConfig.of(cache)
     known = {field.name for field in fields(CacheConfig) if field.init}
@@ -69,7 +69,7 @@ def _without_values(error: ValidationError) -> ValidationError:
     """The same complaint without what was given, which may be a secret: pydantic's errors keep their inputs."""
     lines = [
         InitErrorDetails(
-            type=PydanticCustomError(one["type"], "{said}", {"said": one["msg"]}), loc=one["loc"], input=None
+            type=PydanticCustomError(one["type"], "{message}", {"message": one["msg"]}), loc=one["loc"], input=None
         )
         for one in error.errors(include_url=False, include_context=False, include_input=False)
     ]

@@ -22,11 +22,11 @@ __all__ = [
     "Opening",
     "Options",
     "Ranking",
+    "arguments_of",
     "check_documents",
     "check_text",
     "distinct",
     "embedded",
-    "said",
 ]
 
 # Threads that run one cold component open its model once.
@@ -132,8 +132,8 @@ class Ranking(Options):
 
     def scored(self, documents: Sequence[Document], ranked: Sequence[Any], threshold: float | None) -> list[Document]:
         """Copies of what was ranked, with their scores, without those below the threshold of this run or the own."""
-        least = self.score_threshold if threshold is None else threshold
-        kept = (one for one in ranked if least is None or one.score >= least)
+        minimum = self.score_threshold if threshold is None else threshold
+        kept = (one for one in ranked if minimum is None or one.score >= minimum)
         return [replace(documents[one.index], score=one.score) for one in kept]
 
 
@@ -160,8 +160,8 @@ class Opening:
 
     def to_dict(self) -> dict[str, Any]:
         """The model's name and the options that differ from their defaults; no user name or password of a cache."""
-        said = self._options.model_dump(by_alias=True, exclude_defaults=True)
-        return default_to_dict(self, **said)
+        options = self._options.model_dump(by_alias=True, exclude_defaults=True)
+        return default_to_dict(self, **options)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -184,8 +184,8 @@ class Embedding(Opening):
         return self.encoder.fingerprint
 
 
-def said(words: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a constructor, from its ``locals()``."""
+def arguments_of(words: Mapping[str, Any]) -> dict[str, Any]:
+    """A constructor's arguments, from its ``locals()``."""
     return {name: value for name, value in words.items() if name != "self"}
 
 

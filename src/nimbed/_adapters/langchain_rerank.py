@@ -68,8 +68,8 @@ class NimbedReranker(RerankOptions, BaseDocumentCompressor):
         return self._chosen(documents, await self._arank(query, texts, self.top_n))
 
     def _chosen(self, documents: Sequence[Document], ranked: list[RankedDocument]) -> list[Document]:
-        least = float("-inf") if self.score_threshold is None else self.score_threshold
-        return [_scored(documents[one.index], one.score) for one in ranked if one.score >= least]
+        minimum = float("-inf") if self.score_threshold is None else self.score_threshold
+        return [_scored(documents[one.index], one.score) for one in ranked if one.score >= minimum]
 
 
 class NimbedCrossEncoder(RerankOptions, BaseCrossEncoder):

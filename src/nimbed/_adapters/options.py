@@ -27,8 +27,8 @@ __all__ = [
     "Precision",
     "Role",
     "Rule",
-    "Said",
     "TextPath",
+    "TranslatedOption",
     "Truncate",
     "settle",
     "to_lists",
@@ -76,7 +76,7 @@ class OpenOptions(QuietModel):
         description='Run TorchScript that was not built here (backend="ipex").',
     )
 
-    # How its errors name what was said.
+    # How its error messages name options.
     _words: ClassVar[Words] = FLAT
 
     def _source(self) -> Source:
@@ -183,7 +183,7 @@ def to_lists(vectors: Float32Array) -> list[list[float]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What becomes of an argument that is not nimbed's own. None never says anything.
+    """How an argument that is not nimbed's own is translated. None always means that it was not given.
 
     Attributes:
         harmless: values that cannot change what nimbed does; None means all.
@@ -241,21 +241,23 @@ MODEL_RULES: dict[str, Rule] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
-    """A flat word that an argument became; ``label`` is how the user wrote the argument."""
+class TranslatedOption:
+    """An argument translated into a flat option; ``label`` is how the user wrote the argument."""
 
     label: str
     word: str
     value: Any
 
 
-def translate(arguments: Mapping[str, Any], rules: Mapping[str, Rule], *, label: str = "{}=...") -> list[Said]:
-    """The flat words that arguments become.
+def translate(
+    arguments: Mapping[str, Any], rules: Mapping[str, Rule], *, label: str = "{}=..."
+) -> list[TranslatedOption]:
+    """The flat options that arguments become.
 
     Raises:
         InputError: an argument is unknown, or asks for what nimbed does not do; names it and not its value.
     """
-    said = []
+    translated = []
     for name, value in arguments.items():
         written = label.format(name)
         if (rule := rules.get(name)) is None:
@@ -264,27 +266,29 @@ def translate(arguments: Mapping[str, Any], rules: Mapping[str, Rule], *, label:
             continue
         if rule.becomes is None or not (rule.only is None or value in rule.only):
             raise InputError(f"{written} cannot be honoured: {rule.remedy}")
-        said.append(Said(label=written, word=rule.becomes, value=value))
-    return said
+        translated.append(TranslatedOption(label=written, word=rule.becomes, value=value))
+    return translated
 
 
-def settle(flat: Mapping[str, Any], said: Iterable[Said], fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
-    """One value for each word that other arguments became.
+def settle(
+    flat: Mapping[str, Any], translated: Iterable[TranslatedOption], fields: Mapping[str, FieldInfo]
+) -> dict[str, Any]:
+    """One value for each flat option that was translated.
 
     Args:
-        flat: what the user wrote in nimbed's own words.
-        said: what other arguments became.
-        fields: of the adapter; a flat word that has its default says nothing.
+        flat: nimbed's own options, as the user gave them.
+        translated: options that other arguments became.
+        fields: of the adapter; a flat option with its default counts as not given.
 
     Raises:
         InputError: two of them contradict each other.
     """
     settled: dict[str, Any] = {}
-    for one in said:
+    for one in translated:
         default = fields[one.word].default
         other = settled.get(one.word, flat.get(one.word, default))
         if other not in {default, one.value}:
-            raise InputError(f"{one.label} means {one.word}={one.value!r}, but {one.word}={other!r} was said too")
+            raise InputError(f"{one.label} means {one.word}={one.value!r}, but {one.word}={other!r} was given too")
         settled[one.word] = one.value
     return settled
 

@@ -44,8 +44,8 @@ class RerankOptions(OpenOptions):
         moved = {name: data.pop(name) for name in [*data] if name not in known}
         # What sentence-transformers' CrossEncoder and the frameworks' classes around it take, for those who move over.
         within = moved.pop("model_kwargs", None) or {}
-        said = [*translate(moved, _RULES), *translate(within, _RULES, label="model_kwargs[{!r}]")]
-        super().__init__(**{**data, **settle(data, said, fields)})
+        translated = [*translate(moved, _RULES), *translate(within, _RULES, label="model_kwargs[{!r}]")]
+        super().__init__(**{**data, **settle(data, translated, fields)})
         with advising_in(self._words):
             self._reranker = Reranker(
                 self.model_name,

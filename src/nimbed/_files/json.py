@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Json: TypeAlias = Any
 
-_LARGEST_BYTES = 256 << 20
-_DEEPEST = 64
-_LARGEST = 2**31 - 1  # what engines count tokens, widths and ids with
+_MAX_BYTES = 256 << 20
+_MAX_DEPTH = 64
+_MAX_WHOLE = 2**31 - 1  # what engines count tokens, widths and ids with
 _REQUIRED: Any = object()
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -41,8 +41,8 @@ def parse_json(text: str | bytes) -> Json:
     try:
         content = json.loads(text)
     except RecursionError as err:
-        raise ValueError(f"it is nested deeper than {_DEEPEST} levels") from err
-    if text.count("[") + text.count("{") > _DEEPEST:
+        raise ValueError(f"it is nested deeper than {_MAX_DEPTH} levels") from err
+    if text.count("[") + text.count("{") > _MAX_DEPTH:
         _check_depth(content)
     if _SURROGATE.search(text):
         json.dumps(content, ensure_ascii=False).encode("utf-8")
@@ -51,12 +51,12 @@ def parse_json(text: str | bytes) -> Json:
 
 def _check_depth(content: Json) -> None:
     level = [content]
-    for _ in range(_DEEPEST + 1):
+    for _ in range(_MAX_DEPTH + 1):
         level = [one for one in level if isinstance(one, (dict, list))]
         if not level:
             return
         level = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
-    raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
+    raise ValueError(f"it is nested deeper than {_MAX_DEPTH} levels")
 
 
 _read: ContextVar[dict[Path, bytes] | None] = ContextVar("read", default=None)
@@ -106,7 +106,7 @@ def read_json(
             if missing is not _REQUIRED and not path.exists():
                 return Fields(missing, str(path), error=error, remedy=remedy) if isinstance(missing, dict) else missing
             raise error(f"{path} is {'no file' if path.exists() else 'missing'}; {again}")
-        if (size := path.stat().st_size) > _LARGEST_BYTES:
+        if (size := path.stat().st_size) > _MAX_BYTES:
             raise error(f"{path} has {size} bytes, more than any such file; {again}")
         if (text := bytes_of(path)).startswith(LFS_POINTER):
             raise error(fetch_by_lfs(path))
@@ -140,12 +140,12 @@ class Fields(dict[str, Any]):
         self._error = error
         self._remedy = remedy
 
-    def whole(self, *keys: str, default: Json = _REQUIRED, least: int = 0, most: int = _LARGEST) -> int:
+    def whole(self, *keys: str, default: Json = _REQUIRED, minimum: int = 0, maximum: int = _MAX_WHOLE) -> int:
         """A whole number; ``keys`` are the names that it may have, the first of them first."""
-        what = f"a whole number from {least} to {most}" if most != _LARGEST else f"a whole number from {least} on"
+        what = f"a whole number from {minimum} " + ("on" if maximum == _MAX_WHOLE else f"to {maximum}")
         value = self._get(keys, default, what)
         if value is not default and (
-            isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most
+            isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum
         ):
             raise self.wrong(keys[0], what)
         return cast("int", value)

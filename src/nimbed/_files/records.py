@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 T = TypeVar("T")
-_MOST = sys.float_info.max
+_MAX_FLOAT = sys.float_info.max
 
 
 def record_of(kind: type[T], values: object, names: Mapping[str, Any], where: str = "") -> T:
@@ -68,7 +68,7 @@ def _scalar(kind: Any, value: object, where: str) -> object:  # noqa: ANN401 (a 
     if get_origin(kind) is Literal:
         fits = isinstance(value, str) and value in get_args(kind)
     elif kind is float:
-        fits = isinstance(value, (int, float)) and type(value) is not bool and -_MOST < value < _MOST
+        fits = isinstance(value, (int, float)) and type(value) is not bool and -_MAX_FLOAT < value < _MAX_FLOAT
     else:
         fits = kind is Any or type(value) is kind
     if not fits:

@@ -65,7 +65,7 @@ def read_profile(digest: str, threads: int) -> Profile | None:
     if tuned.keys() != (names := asdict(Tuning()).keys()):
         raise ArtefactError(f"{tuned.where}: {', '.join(names)} are wanted, not {shown(list(tuned))}; {_REMEDY}")
     measured.text("engine")
-    tuning = Tuning(**{name: tuned.whole(name, least=1, most=_MOST_TOKENS) for name in names})
+    tuning = Tuning(**{name: tuned.whole(name, minimum=1, maximum=_MOST_TOKENS) for name in names})
     return Profile(tuning=tuning, measured=dict(measured))
 
 

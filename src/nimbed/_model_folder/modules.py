@@ -28,7 +28,7 @@ _LEGACY_POOLING = {
 # Where sentence-transformers looks for the transformer's settings, in this order.
 _SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 # Wider than any embedding, and narrow enough that a vector can be made.
-MOST_WIDTH = 1 << 20
+MAX_WIDTH = 1 << 20
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 # What sentence-transformers hands to the tokenizer or the network, or cuts a role's texts at, and nimbed does not.
 _HANDED_ON = (
@@ -136,7 +136,7 @@ class ModuleReader:
             DenseSpec(
                 weights=(folder / "model.safetensors").relative_to(self.folder).as_posix(),
                 in_features=width,
-                out_features=config.whole("out_features", least=1, most=MOST_WIDTH),
+                out_features=config.whole("out_features", minimum=1, maximum=MAX_WIDTH),
                 bias=config.flag("bias", default=True),
                 activation=activation,
             )

@@ -44,7 +44,7 @@ _ROWS = {
     "types": "type_vocab_size",
     "relative": "relative_attention_num_buckets",
 }
-_MOST_WIDTH = 8192
+_MAX_WIDTH = 8192
 # The table of words of BERT's kin and of ModernBERT.
 _TABLES = ("embeddings.word_embeddings.weight", "embeddings.tok_embeddings.weight")
 
@@ -109,7 +109,7 @@ def read_shape(folder: Path, spec: ModelSpec) -> EncoderShape:
         raise config.wrong("layer_norm_eps", "a number from 0 on")
     if shape.activation not in ACTIVATIONS:
         raise SpecError(f"the native engine has {', '.join(ACTIVATIONS)}, not the activation {shape.activation}")
-    if shape.hidden % shape.heads or max(shape.hidden, shape.intermediate) > _MOST_WIDTH:
+    if shape.hidden % shape.heads or max(shape.hidden, shape.intermediate) > _MAX_WIDTH:
         raise SpecError(f"the native engine has no kernels for {shape.heads} heads in a width of {shape.hidden}")
     return shape
 

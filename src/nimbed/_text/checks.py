@@ -108,14 +108,14 @@ def check_model(model: object) -> str:
     raise InputTypeError(f"model must be a hub id or a folder, not {type(model).__name__}")
 
 
-def check_whole(value: object, name: str, *, least: int, most: int = 2**63) -> None:
-    """Refuse what is no whole number from ``least`` to ``most``.
+def check_whole(value: object, name: str, *, minimum: int, maximum: int = 2**63) -> None:
+    """Refuse what is no whole number from ``minimum`` to ``maximum``.
 
     Raises:
         InputError: ``name`` is its name in the message.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
-        raise InputError(f"{name}={excerpt(value)} must be a whole number from {least} to {most}")
+    if isinstance(value, bool) or not isinstance(value, Integral) or not minimum <= int(value) <= maximum:
+        raise InputError(f"{name}={excerpt(value)} must be a whole number from {minimum} to {maximum}")
 
 
 def excerpt(item: object) -> str:

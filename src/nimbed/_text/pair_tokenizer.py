@@ -27,7 +27,7 @@ class PairTokenizer(Tokenizer):
         if truncate == "chunk":
             raise InputError('truncate="chunk" is for vectors, which can be averaged; a score of windows is no score')
         super().__init__(tokenizer, spec, max_length=max_length, truncate=truncate)
-        self._room = self._room_beside(tokenizer.num_special_tokens_to_add(True), least=2)
+        self._room = self._room_beside(tokenizer.num_special_tokens_to_add(True), minimum=2)
 
     def __call__(self, pairs: Sequence[Pair], *, items: Sequence[int] | None = None) -> TokenizedTexts:
         """Tokenize pairs; ``items`` are their numbers in messages, else from 0 on.

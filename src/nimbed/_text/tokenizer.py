@@ -83,9 +83,9 @@ class Tokenizer:
         self.truncate = truncate
         self.max_length = max_length
 
-    def _room_beside(self, special: int, *, least: int) -> int:
+    def _room_beside(self, special: int, *, minimum: int) -> int:
         room = self.max_length - special
-        if room < least:
+        if room < minimum:
             raise InputError(f"max_length={self.max_length} leaves no room beside {special} special tokens")
         return room
 
@@ -128,7 +128,7 @@ class TextTokenizer(Tokenizer):
         super().__init__(tokenizer, spec, max_length=max_length, truncate=truncate)
         with TOKENIZING:
             self._prefix, self._suffix = (np.array(ids, np.int32) for ids in frame_of(tokenizer))
-        self._room = self._room_beside(len(self._prefix) + len(self._suffix), least=1)
+        self._room = self._room_beside(len(self._prefix) + len(self._suffix), minimum=1)
 
     def __call__(self, texts: Sequence[str], prompt: str = "", *, items: Sequence[int] | None = None) -> TokenizedTexts:
         """Tokenize texts with the prompt before each; ``items`` are their numbers in messages, else from 0 on.

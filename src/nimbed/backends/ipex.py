@@ -106,7 +106,7 @@ class IpexSession:
         return result
 
 
-def quantise(folder: Path, network: Path, spec: ModelSpec, sequences: Iterable[Int32Array], target: Path) -> None:
+def quantize(folder: Path, network: Path, spec: ModelSpec, sequences: Iterable[Int32Array], target: Path) -> None:
     """Write a model folder's network (that of these weights) in static int8 as TorchScript, calibrated on these ids.
 
     That is its linear layers over tokens, less their outlier channels. Weights have ranges by output channel,

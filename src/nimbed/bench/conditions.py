@@ -33,7 +33,7 @@ def conditions(ring: Ring) -> dict[str, Any]:
         "instruction_sets": list(cpu.features),
         "threads": f"{plan.threads} ({plan.reason})",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "load_average_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else "not told here",
+        "load_average_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else "not known here",
         "versions": versions_of(_PACKAGES),
         "rounds": ring.rounds,
         "max_length": ring.max_length,

@@ -34,9 +34,9 @@ class Network:
     longest: int
     operations: Operations | None
 
-    def lengths(self, texts: Sequence[str], most: int) -> list[int]:
-        """Tokens of each text, special ones included, cut at ``most``."""
-        return [min(len(found.ids), most) for found in self.tokenizer.encode_batch(list(texts))]
+    def lengths(self, texts: Sequence[str], max_length: int) -> list[int]:
+        """Tokens of each text, special ones included, cut at ``max_length``."""
+        return [min(len(found.ids), max_length) for found in self.tokenizer.encode_batch(list(texts))]
 
     def exact(self, tokens: int, count: int, documents: Sequence[str]) -> list[str]:
         """``count`` texts of exactly ``tokens`` tokens, of words from the documents; no two alike, if they allow it.

@@ -89,7 +89,7 @@ class Ring:
         return bar
 
     def _try(self, place: str, measure: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
-        """What fails once is left out from then on, and said."""
+        """A contender that fails is left out from then on, and reported."""
         if place in self.failed:
             return {}
         try:

@@ -135,8 +135,8 @@ def _check_early(
     settings: Sequence[Opens[Embedder]], max_length: int | None, *, mixed: bool, resamples: int, seed: int
 ) -> None:
     """Open every setting once, so that what is wrong with the last is known before the first has run for minutes."""
-    check_whole(resamples, "resamples", least=100, most=10_000_000)
-    check_whole(seed, "seed", least=0)
+    check_whole(resamples, "resamples", minimum=100, maximum=10_000_000)
+    check_whole(seed, "seed", minimum=0)
     if mixed and len(settings) < 2:
         raise InputError("mixed needs two settings: one for the queries, and the reference for the documents")
     dims = {}

@@ -54,7 +54,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         for name, least in (("count", 1), ("seed", 0)):
-            check_whole(getattr(self, name), f"Calibration: {name}", least=least)
+            check_whole(getattr(self, name), f"Calibration: {name}", minimum=least)
 
 
 @reading_once()

@@ -1,4 +1,4 @@
-"""What an engine's build gives back, and the judgement of its quality."""
+"""What an engine's build delivers, and the judgement of its quality."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A network with its head, saved in the artefact's folder, and what the manifest says of it.
+    """A network with its head, saved in the artefact's folder, and its entries in the manifest.
 
-    ``outputs`` gives vectors ``[n, dim]`` or scores ``[n, 1]`` of token ids.
+    ``outputs`` computes vectors ``[n, dim]`` or scores ``[n, 1]`` from token ids.
     """
 
     outputs: Callable[[Sequence[Int32Array]], Float32Array]

@@ -36,7 +36,7 @@ def finite(outputs: Float32Array) -> Float32Array:
         BuildError: they are not finite.
     """
     if not np.isfinite(outputs).all():
-        raise BuildError("the network gives results that are not finite")
+        raise BuildError("the network's outputs are not finite")
     return outputs
 
 

@@ -33,7 +33,7 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, repor
     reference = _outputs(request, source, "fp32", network=network)(calibration.held_out)
     report(1)
     script = folder / SCRIPT
-    engine.quantise(source, network, request.spec, calibration.calibrate, script)
+    engine.quantize(source, network, request.spec, calibration.calibrate, script)
     report(2)
     outputs = _outputs(request, folder, "int8", code=script)
     measured = measured_by(request, reference, outputs(calibration.held_out))

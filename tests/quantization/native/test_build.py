@@ -17,15 +17,11 @@ from tests.support.planted import sensitive_model
 from nimbed import Encoder, quantize
 from nimbed._loading import auto, build
 from nimbed._loading.artefact import open_artefact
-from nimbed._model_folder.network import read_shape
 from nimbed._types import TokenBatch
 from nimbed.backends import BACKENDS, engine_module, open_backend
 from nimbed.backends.protocol import OpenRequest
 from nimbed.errors import ArtefactError, BackendError, InputError, MissingExtraError, QualityError, SpecError
-from nimbed.quantization.native import packed
-from nimbed.quantization.native.bert import forward, gelu, read_weights
-from nimbed.quantization.native.rounding import rounded, scales_of
-from nimbed.spec import SpecOverrides, read_spec
+from nimbed.spec import SpecOverrides
 
 pytestmark = pytest.mark.usefixtures("native")
 through_openvino = pytest.mark.skipif(
@@ -36,61 +32,6 @@ through_openvino = pytest.mark.skipif(
 @pytest.fixture(scope="module", params=[False, True], ids=["sensitive", "planted outliers"])
 def spoiled(request, tiny_folder, tmp_path_factory):
     return sensitive_model(tiny_folder, tmp_path_factory.mktemp("models") / "spoiled", outliers=request.param)
-
-
-def test_the_exact_pass_is_torchs(minilm_folder):
-    import torch
-    import transformers
-
-    shape = read_shape(minilm_folder, read_spec(minilm_folder))
-    weights = read_weights(minilm_folder / "model.safetensors", shape)
-    ids = np.random.default_rng(0).integers(1000, 29000, 80).astype(np.int32)
-    model = transformers.AutoModel.from_pretrained(minilm_folder).eval()
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(ids[None].astype(np.int64))).last_hidden_state[0].numpy()
-    found = forward(weights, shape, ids)
-    assert np.linalg.norm(found - expected) <= 2e-6 * np.linalg.norm(expected)
-
-
-def test_gelu_is_erfs():
-    import math
-
-    x = np.linspace(-9, 9, 2001, dtype=np.float32)
-    exact = [value * (1 + math.erf(value / math.sqrt(2))) / 2 for value in x.tolist()]
-    np.testing.assert_allclose(gelu(x), exact, atol=1e-6)
-
-
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), inputs=st.integers(64, 200), outputs=st.integers(8, 40))
-def test_rounding_is_closer_than_to_the_nearest(seed, inputs, outputs):
-    rng = np.random.default_rng(seed)
-    weights = rng.standard_normal((outputs, inputs)).astype(np.float32)
-    x = (rng.standard_normal((500, inputs)) @ rng.standard_normal((inputs, inputs))).astype(np.float32)
-    groups = np.arange(inputs) // 96
-    scales = scales_of(weights, groups)[:, groups]
-    made = rounded(weights, scales, x.T @ x)
-    nearest = np.rint(weights / scales)
-    assert made.dtype == np.int8
-    assert np.abs(made.astype(int)).max() <= 127
-
-    def error(values):
-        return np.linalg.norm(x @ (values * scales - weights).T)
-
-    # Of few weights chance decides; of many, what one rounding loses the others make good.
-    assert error(made) < 0.9 * error(nearest)
-
-
-def test_rounding_without_inputs_is_to_the_nearest():
-    weights = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
-    weights[1] = 0
-    scales = np.repeat(scales_of(weights, np.zeros(8, int)), 8, axis=1)
-    np.testing.assert_array_equal(rounded(weights, scales, np.zeros((8, 8), np.float32)), np.rint(weights / scales))
-
-
-def test_groups_have_scales_of_their_own():
-    weights = np.float32([[1, -2, 100], [0, 0, 3]])
-    np.testing.assert_allclose(scales_of(weights, np.array([0, 0, 1])) * 127, [[2, 100], [127, 3]])
-    assert packed._GROUP == pytest.importorskip("nimbed._native").GROUP
 
 
 def test_a_build_is_the_same_every_time(tiny_folder, tmp_path):

@@ -9,10 +9,10 @@ from nimbed.backends.openvino_api import ov
 from nimbed.errors import InputError
 from nimbed.quantization.built import Built, judged, measured_by
 from nimbed.quantization.openvino.exact import vectors_of
-from nimbed.quantization.openvino.graph import is_quantised, load_network
+from nimbed.quantization.openvino.graph import is_quantized, load_network
 from nimbed.quantization.openvino.head import append_head
-from nimbed.quantization.openvino.quantize import pack, prepare, quantise
-from nimbed.quantization.openvino.repair import Workshop, repair
+from nimbed.quantization.openvino.quantize import pack, prepare, quantize_network
+from nimbed.quantization.openvino.repair import RepairContext, repair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, report: Callable[[int], None]) -> Built:
     """A graph with its head, as ``model.xml``."""
     network = load_network(request)
-    said: dict[str, Any] = {}
-    if is_quantised(network):
-        encoder, said = _ready(network, request)
+    record: dict[str, Any] = {}
+    if is_quantized(network):
+        encoder, record = _ready(network, request)
     elif request.precision == "int8":
-        encoder, said = _int8(network, calibration, request, report)
+        encoder, record = _int8(network, calibration, request, report)
     else:
         # Texts that the user gave are for the ranges of the vectors' components.
         encoder = _with_head(network, request)
-        said["calibration"] = calibration.record if request.calibration_file else None
+        record["calibration"] = calibration.record if request.calibration_file else None
     report(4)
     ov.save_model(encoder, folder / "model.xml", compress_to_fp16=False)
-    return Built(outputs=lambda sequences: vectors_of(encoder, sequences), **said)
+    return Built(outputs=lambda sequences: vectors_of(encoder, sequences), **record)
 
 
 def _with_head(network: ov.Model, request: BuildRequest) -> ov.Model:
@@ -44,7 +44,7 @@ def _with_head(network: ov.Model, request: BuildRequest) -> ov.Model:
 
 
 def _ready(network: ov.Model, request: BuildRequest) -> tuple[ov.Model, dict[str, Any]]:
-    """A network that its authors quantised is taken as it is."""
+    """A network that its authors have quantised already is used as it is."""
     if request.precision != "int8":
         raise InputError(
             f"{Path(request.folder) / request.graph} is quantised already; "
@@ -56,7 +56,7 @@ def _ready(network: ov.Model, request: BuildRequest) -> tuple[ov.Model, dict[str
 def _int8(
     network: ov.Model, calibration: CalibrationSet, request: BuildRequest, report: Callable[[int], None]
 ) -> tuple[ov.Model, dict[str, Any]]:
-    """Quantise, measure, and repair where the gate asks for it."""
+    """Quantise, measure, and repair if the gate is missed."""
     exact = _with_head(network.clone(), request)
     reference = vectors_of(exact, calibration.held_out)
 
@@ -65,26 +65,26 @@ def _int8(
 
     report(1)
     prepared = prepare(network, calibration.calibrate)
-    encoder = _with_head(quantise(prepared, calibration.calibrate), request)
+    encoder = _with_head(quantize_network(prepared, calibration.calibrate), request)
     report(2)
     measured, record = measure(encoder), None
     if request.gate.failures(measured):
         report(3)
         expected = vectors_of(exact, calibration.ranking)
-        shop = _workshop(request, calibration, expected, measure)
-        encoder, measured, record = repair(encoder, measured, prepared, shop)
+        context = _repair_context(request, calibration, expected, measure)
+        encoder, measured, record = repair(encoder, measured, prepared, context)
     verdict = judged(request, measured, record)
     kept = {"calibration": calibration.record, "quality": verdict, "repair": record, "forced": bool(verdict["missed"])}
     return pack(encoder), kept
 
 
-def _workshop(
+def _repair_context(
     request: BuildRequest,
     calibration: CalibrationSet,
     expected: Float32Array,
     measure: Callable[[ov.Model], dict[str, Any]],
-) -> Workshop:
-    return Workshop(
+) -> RepairContext:
+    return RepairContext(
         gate=request.gate,
         calibrate=calibration.calibrate,
         ranking=calibration.ranking,

@@ -48,7 +48,7 @@ def load_network(request: BuildRequest) -> ov.Model:
     return network
 
 
-def is_quantised(network: ov.Model) -> bool:
+def is_quantized(network: ov.Model) -> bool:
     """Whether a graph already computes or stores in int8."""
     return any(
         node.get_type_name() == "FakeQuantize"
@@ -69,7 +69,7 @@ def _size(constant: ov.Node) -> int:
 
 
 def _export(request: BuildRequest) -> ov.Model:
-    """Of safetensors, which are read here and not by optimum-intel, who would look for files of its own choice."""
+    """Of safetensors, which are read here and not by optimum-intel, which would look for files of its own choice."""
     traced = _trace_unlisted if request.spec.architecture in _UNLISTED else _trace_listed
     folder = Path(request.folder)
     try:

@@ -42,7 +42,7 @@ def _keep(network: ov.Model, sequences: list[Int32Array]) -> list[str]:
     return [*split_outliers(network, sequences), *small_tables(network), *classifier_layers(network)]
 
 
-def quantise(prepared: Prepared, sequences: list[Int32Array]) -> ov.Model:
+def quantize_network(prepared: Prepared, sequences: list[Int32Array]) -> ov.Model:
     """Quantise the linear layers and the word embeddings, calibrated on these token ids.
 
     The weights are still fp32, each behind the fake quantiser that rounds it; :func:`pack` stores them in int8.
@@ -56,7 +56,7 @@ def quantise(prepared: Prepared, sequences: list[Int32Array]) -> ov.Model:
         raise MissingExtraError('quantising needs NNCF: pip install "nimbed[quantize]"') from err
     names = [port.get_any_name() for port in prepared.network.inputs]
     dataset = nncf.Dataset(sequences, lambda sequence: one_row(sequence, names))
-    quantised: ov.Model = nncf.quantize(
+    quantized: ov.Model = nncf.quantize(
         prepared.network.clone(),
         dataset,
         model_type=nncf.ModelType.TRANSFORMER,
@@ -64,7 +64,7 @@ def quantise(prepared: Prepared, sequences: list[Int32Array]) -> ov.Model:
         ignored_scope=nncf.IgnoredScope(names=prepared.keep),
         advanced_parameters=parameters(),
     )
-    return quantised
+    return quantized
 
 
 def parameters() -> Any:  # noqa: ANN401 (NNCF ships no types)

@@ -1,7 +1,7 @@
-"""What happens when int8 outputs are too far from the fp32 ones: layers go back to fp32 until they are not.
+"""Repair of int8 outputs that are too far from fp32: layers go back to fp32 until they are close enough.
 
-NNCF's accuracy control goes first. It takes layers back by what each of them gains alone, which finds a single culprit
-and misses several that hide one another; so what it leaves is repaired by what each layer spoils alone.
+NNCF's accuracy control runs first. It ranks layers by what each gains when it alone goes back, which finds a single
+culprit but misses several that mask one another; what it leaves is repaired by the damage of each layer on its own.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from nimbed.quantization.openvino.layers import Layer
     from nimbed.quantization.openvino.quantize import Prepared
 
-# An artefact that computes more than half of its layers in fp32 is no int8 artefact: fp32 serves better.
-_MOST = 0.5
+# With more than half of its layers in fp32 an artefact is int8 in name only: a whole fp32 one serves better.
+_MAX_FP32_SHARE = 0.5
 _CONTROL_SECONDS = 120.0
 # Standard deviations by which scores may differ on average: normal ones have a Kendall tau of 0.95 there.
 _NEAR_SCORES = 0.06
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workshop:
-    """What a repair needs.
+class RepairContext:
+    """What a repair works with.
 
     Attributes:
         gate: that must be passed.
@@ -68,7 +68,7 @@ class Workshop:
 
 
 def repair(
-    encoder: ov.Model, measured: dict[str, Any], prepared: Prepared, shop: Workshop
+    encoder: ov.Model, measured: dict[str, Any], prepared: Prepared, context: RepairContext
 ) -> tuple[ov.Model, dict[str, Any], dict[str, Any]]:
     """Put layers back to fp32 until the gate passes or half of them are.
 
@@ -76,78 +76,78 @@ def repair(
         encoder: the quantised graph with its head, weights not packed.
         measured: its quality report.
         prepared: the network that it was made from.
-        shop: texts, gate and measure.
+        context: texts, gate and measure.
 
     Returns:
         The repaired graph (or the last attempt), its quality report, and the record for the manifest.
     """
     original, layers = encoder, layers_of(encoder)
-    most = max(1, int(len(layers) * _MOST))
+    max_layers = max(1, int(len(layers) * _MAX_FP32_SHARE))
     record: dict[str, Any] = {"before": measured, "quantised_layers": len(layers)}
-    controlled, record["accuracy_control"] = _control(prepared, shop, most)
+    controlled, record["accuracy_control"] = _control(prepared, context, max_layers)
     if controlled is not None:
-        attempt = shop.measure(controlled)
+        attempt = context.measure(controlled)
         first = "mean_cosine" if "mean_cosine" in attempt else "kendall_tau"
         record["accuracy_control"] += f": {first} {attempt[first]}"
         if attempt[first] > measured[first]:
             encoder, measured = controlled, attempt
-    if shop.gate.failures(measured):
+    if context.gate.failures(measured):
         left = layers_of(encoder)
-        encoder, measured = _put_back(encoder, measured, shop, most - (len(layers) - len(left)))
+        encoder, measured = _put_back(encoder, measured, context, max_layers - (len(layers) - len(left)))
     still = {name for layer in layers_of(encoder) for name in layer.operations}
     record["fp32_layers"] = [n for layer in layers for n in layer.operations if n not in still]
-    middle = sorted(shop.ranking, key=len)[len(shop.ranking) // 2]
+    middle = sorted(context.ranking, key=len)[len(context.ranking) // 2]
     record.update(latency_cost(pack(original), pack(encoder), middle))
     return encoder, measured, record
 
 
 def _put_back(
-    encoder: ov.Model, measured: dict[str, Any], shop: Workshop, most: int
+    encoder: ov.Model, measured: dict[str, Any], context: RepairContext, max_layers: int
 ) -> tuple[ov.Model, dict[str, Any]]:
-    """Layers by what each spoils when it alone is quantised, the worst first."""
-    ranked = _by_damage(encoder, shop)
-    for count in range(1, min(most, len(ranked)) + 1):
+    """Put layers back in order of the damage that each does when it alone is quantised."""
+    ranked = _by_damage(encoder, context)
+    for count in range(1, min(max_layers, len(ranked)) + 1):
         candidate = in_fp32(encoder, ranked[:count])
-        last = count == min(most, len(ranked))
-        if not last and shop.distance(candidate) > shop.near:
+        last = count == min(max_layers, len(ranked))
+        if not last and context.distance(candidate) > context.near:
             continue
-        attempt = shop.measure(candidate)
-        if last or not shop.gate.failures(attempt):
+        attempt = context.measure(candidate)
+        if last or not context.gate.failures(attempt):
             return candidate, attempt
     return encoder, measured
 
 
-def _by_damage(encoder: ov.Model, shop: Workshop) -> list[Layer]:
+def _by_damage(encoder: ov.Model, context: RepairContext) -> list[Layer]:
     layers = layers_of(encoder)
     alone = [in_fp32(encoder, [other for other in layers if other is not layer]) for layer in layers]
-    damage = [shop.distance(graph) for graph in alone]
+    damage = [context.distance(graph) for graph in alone]
     return [layers[at] for at in np.argsort([-d for d in damage], kind="stable")]
 
 
 class _TooSlowError(Exception):
-    """Accuracy control has had its time."""
+    """Accuracy control has used up its time."""
 
 
-def _control(prepared: Prepared, shop: Workshop, most: int) -> tuple[ov.Model | None, str]:
-    """NNCF's accuracy control, for so many layers at most: the graph, or None, and what became of it."""
+def _control(prepared: Prepared, context: RepairContext, max_layers: int) -> tuple[ov.Model | None, str]:
+    """NNCF's accuracy control, for so many layers at max_layers: the graph, or None, and what became of it."""
     import nncf
 
-    encoder = shop.head(prepared.network.clone())
+    encoder = context.head(prepared.network.clone())
     names = [port.get_any_name() for port in encoder.inputs]
     try:
         with exact_arithmetic():
             return nncf.quantize_with_accuracy_control(
                 encoder,
-                nncf.Dataset(shop.calibrate, lambda sequence: one_row(sequence, names)),
-                nncf.Dataset(list(zip(shop.ranking, shop.expected, strict=True))),
+                nncf.Dataset(context.calibrate, lambda sequence: one_row(sequence, names)),
+                nncf.Dataset(list(zip(context.ranking, context.expected, strict=True))),
                 _validation(time.monotonic() + _CONTROL_SECONDS),
-                max_drop=shop.near,
+                max_drop=context.near,
                 model_type=nncf.ModelType.TRANSFORMER,
-                subset_size=len(shop.calibrate),
+                subset_size=len(context.calibrate),
                 ignored_scope=nncf.IgnoredScope(names=prepared.keep, patterns=[f"{PREFIX}.*"]),
                 advanced_quantization_parameters=parameters(),
                 advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
-                    max_num_iterations=most, num_ranking_workers=1, ranking_subset_size=len(shop.ranking)
+                    max_num_iterations=max_layers, num_ranking_workers=1, ranking_subset_size=len(context.ranking)
                 ),
             ), "done"
     except _TooSlowError:

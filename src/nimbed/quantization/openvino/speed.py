@@ -1,4 +1,4 @@
-"""What layers in fp32 cost in time."""
+"""The latency that layers in fp32 cost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROUNDS = 15
 
 
 def latency_cost(before: ov.Model, after: ov.Model, sequence: Int32Array) -> dict[str, Any]:
-    """How much longer one text takes, turn about in one engine, by the medians.
+    """How much longer one text takes: medians, with the two graphs alternating in the same process.
 
     Args:
         before: the packed graph as it was quantised.

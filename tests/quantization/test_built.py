@@ -1,0 +1,72 @@
+"""The judgement of a build: which figures, what is missed, and what force does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from nimbed import Source
+from nimbed._loading.build import make_request
+from nimbed._loading.hub import resolve
+from nimbed.errors import InputError, QualityError
+from nimbed.quantization import QualityGate
+from nimbed.quantization.built import judged, measured_by
+from nimbed.spec import read_spec
+
+
+def test_the_gate_names_what_it_misses():
+    gate = QualityGate(min_cosine=0.9)
+    measured = {**asdict(gate), "texts": 5}
+    assert gate.failures(measured) == {}
+    assert gate.failures({**measured, "min_cosine": 0.89}) == {"min_cosine": 0.9}
+    for value in (1.1, -0.1, "high", True, float("nan")):
+        with pytest.raises(InputError, match=r"top10_agreement=.*from 0 to 1"):
+            QualityGate(top10_agreement=value)
+
+
+def test_gate_force_and_field_are_part_of_the_key(tiny_onnx, tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("text,body\na,b\n")
+    settings = {"source": Source(), "calibration_file": file}
+    model, spec = resolve(tiny_onnx, Source()), read_spec(tiny_onnx)
+    changes = ({}, {"gate": QualityGate(min_cosine=0.5)}, {"force": True}, {"text_field": "body"})
+    keys = [make_request(model, spec, "int8", **settings, **change).key for change in changes]
+    assert len(set(keys)) == len(keys)
+    assert make_request(model, spec, "int8", **settings).key == keys[0]
+
+
+def request(*, task="embedding", force=False, **gate):
+    return SimpleNamespace(name="a model", spec=SimpleNamespace(task=task), gate=QualityGate(**gate), force=force)
+
+
+def test_vectors_and_scores_have_figures_of_their_own():
+    vectors = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    assert "mean_cosine" in measured_by(request(), vectors, vectors)
+    assert measured_by(request(task="scoring"), vectors[:, :1], vectors[:, :1])["kendall_tau"] == 1
+
+
+GOOD = {"texts": 8, "mean_cosine": 1.0, "min_cosine": 1.0, "top10_agreement": 1.0, "rank_correlation": 1.0}
+
+
+def test_what_passes_has_its_thresholds_beside_it():
+    verdict = judged(request(mean_cosine=0.9), GOOD)
+    assert verdict["missed"] == []
+    assert verdict["thresholds"]["mean_cosine"] == 0.9
+    assert GOOD.items() <= verdict.items()
+
+
+def test_what_misses_is_refused_with_figures_and_remedies():
+    with pytest.raises(QualityError, match=r"int8 of a model .*mean_cosine 0\.5000 \(at least 0\.99\)") as caught:
+        judged(request(mean_cosine=0.99), {**GOOD, "mean_cosine": 0.5})
+    for remedy in ("8 held-out texts", "Nothing was published", 'precision="fp32"', "--force"):
+        assert remedy in str(caught.value)
+    with pytest.raises(QualityError, match="with 2 operations back in fp32"):
+        judged(request(), {**GOOD, "mean_cosine": 0.5}, {"fp32_layers": ["a", "b"]})
+
+
+def test_force_publishes_and_says_what_was_missed():
+    verdict = judged(request(force=True), {**GOOD, "min_cosine": 0.1})
+    assert verdict["missed"] == ["min_cosine"]
