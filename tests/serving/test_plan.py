@@ -81,45 +81,6 @@ def test_equal_lengths_waste_nothing(lengths):
     assert padded_tokens(plan(equal, shapes), equal, shapes) == sum(equal)
 
 
-@given(max_length=st.integers(1, 9000), budget=st.integers(1, 9000), room=st.none() | st.integers(0, 40))
-@relaxed
-def test_bucket_lengths_ascend_to_the_maximum_in_full_vectors(max_length, budget, room):
-    positions = None if room is None else max_length + room
-    shapes = ShapePolicy.bucketed(max_length=max_length, token_budget=budget, positions=positions)
-    assert list(shapes.lengths) == sorted(set(shapes.lengths))
-    assert max_length <= shapes.lengths[-1] < max_length + 16
-    assert positions is None or shapes.lengths[-1] <= positions
-    assert all(length % 16 == 0 for length in shapes.lengths if length != positions)
-    assert shapes.token_budget >= max_length
-
-
-@given(max_length=st.integers(64, 8192), data=st.data())
-@relaxed
-def test_a_bucket_is_the_next_longer_one_and_at_most_a_fifth_of_it_is_padding(max_length, data):
-    shapes = ShapePolicy.bucketed(max_length=max_length, token_budget=2048)
-    tokens = data.draw(st.integers(64, max_length))
-    length = shapes.pad_to(tokens, rows=2)
-    assert length == min(b for b in shapes.lengths if b >= tokens)
-    assert shapes.pad_to(tokens) == max(length, shapes.least_alone)
-    assert (length - tokens) / length <= 0.2
-
-
-@given(tokens=st.integers(0, 5000), shapes=policies)
-@relaxed
-def test_pad_to_never_cuts_and_settles_at_once(tokens, shapes):
-    length = shapes.pad_to(tokens)
-    assert length >= max(tokens, 1)
-    assert shapes.pad_to(length) == length
-
-
-@given(available=st.integers(1, 500), length=st.integers(1, 800), shapes=policies)
-@relaxed
-def test_rows_take_some_but_not_more_than_there_are(available, length, shapes):
-    rows = shapes.rows(available, length)
-    assert 1 <= rows <= available
-    assert rows == 1 or rows * length <= shapes.token_budget
-
-
 def test_without_row_steps_the_budget_is_filled():
     assert [len(b) for b in plan([100] * 25, ShapePolicy(token_budget=1000))] == [10, 10, 5]
 
