@@ -14,7 +14,7 @@ import pytest
 import nimbed
 from nimbed import Encoder
 from nimbed._files.npy import write_rows
-from nimbed._files.places import write_whole
+from nimbed._files.user_paths import write_whole
 from nimbed._loading.artefact import open_artefact
 from nimbed.cli import main
 from nimbed.errors import EncodeTimeoutError, InputError

@@ -15,7 +15,7 @@ import nimbed
 from nimbed._adapters.advice import advising_in, of_command
 from nimbed._doctor import diagnosis
 from nimbed._files.npy import write_rows
-from nimbed._files.places import expanded
+from nimbed._files.user_paths import expanded
 from nimbed._loading.artefact import verify_artefact
 from nimbed._loading.describe import describe
 from nimbed._text.text_files import read_lines

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nimbed import Encoder
-from nimbed._files.places import expanded, write_whole
+from nimbed._files.user_paths import expanded, write_whole
 from nimbed.errors import FingerprintError, InputError, InputTypeError
 
 if TYPE_CHECKING:

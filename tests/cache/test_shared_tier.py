@@ -16,7 +16,7 @@ from nimbed._cache import store_thread
 from nimbed._cache.breaker import Breaker
 from nimbed._cache.lru import Entry
 from nimbed._cache.shared_tier import GuardedTier
-from nimbed._cache.values import Seal
+from nimbed._cache.stored_values import Seal
 from nimbed.errors import TruncationError
 
 DIM = 4

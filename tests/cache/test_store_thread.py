@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from nimbed import CacheConfig, Encoder
 from nimbed._cache.lru import Entry
 from nimbed._cache.shared_tier import GuardedTier
+from nimbed._cache.stored_values import Seal
 from nimbed._cache.stores import open_store
-from nimbed._cache.values import Seal
 
 DIM = 4
 ROOT = Path(__file__).parents[2]

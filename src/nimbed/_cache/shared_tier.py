@@ -16,8 +16,8 @@ from nimbed._cache.store_thread import StoreThread
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from nimbed._cache.stored_values import Seal
     from nimbed._cache.stores import Store
-    from nimbed._cache.values import Seal
 
 logger = logging.getLogger("nimbed")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nimbed._files.digests import Unchanged, crc32_of, sha256_of
-from nimbed._files.places import home
+from nimbed._files.user_paths import home
 from nimbed._loading.manifest import MANIFEST, REMEDY, FileRecord, Manifest, read_manifest
 from nimbed.errors import ArtefactError, NimbedError
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed import errors
 from nimbed._files.digests import sha256_of
-from nimbed._files.places import write_whole
+from nimbed._files.user_paths import write_whole
 from nimbed._loading import child_process
 from nimbed._loading.artefact import Artefact, home, is_artefact, open_artefact
 from nimbed._model_folder.files import model_files

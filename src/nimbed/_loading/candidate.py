@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nimbed._files.places import expanded
+from nimbed._files.user_paths import expanded
 from nimbed._loading.artefact import is_artefact
 from nimbed._loading.hub import ModelSource, resolve
 from nimbed._loading.manifest import read_manifest

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nimbed._files.places import expanded
+from nimbed._files.user_paths import expanded
 from nimbed._loading.artefact import MANIFEST
 from nimbed._model_folder.network_file import PICKLE, graph_file, no_graph, readable
 from nimbed._model_folder.weights import named_files

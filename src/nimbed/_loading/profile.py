@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed import _machine
 from nimbed._files.json import read_json, shown
-from nimbed._files.places import write_whole
+from nimbed._files.user_paths import write_whole
 from nimbed._loading.artefact import home
 from nimbed.backends.shapes import Tuning
 from nimbed.errors import ArtefactError

@@ -167,7 +167,7 @@ def _tier(config: CacheConfig, dim: int) -> Tier | None:
     if url is None:
         return None
     from nimbed._cache.shared_tier import GuardedTier, OffTier  # with tenacity and asyncio, which take long to import
-    from nimbed._cache.values import Seal
+    from nimbed._cache.stored_values import Seal
 
     name, secret = without_credentials(url), config.secret()
     if config.signed and secret is None:

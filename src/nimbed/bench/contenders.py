@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from nimbed import _machine
-from nimbed._files.places import expanded
+from nimbed._files.user_paths import expanded
 from nimbed._loading.artefact import is_artefact
 from nimbed._loading.auto import with_its_engine
 from nimbed._loading.candidate import find

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from nimbed._files.places import write_whole
+from nimbed._files.user_paths import write_whole
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:

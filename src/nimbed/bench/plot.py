@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nimbed._files.places import expanded
+from nimbed._files.user_paths import expanded
 from nimbed.bench.report import LESS_IS_BETTER
 from nimbed.errors import InputError
 from nimbed.evaluate.plot import COLOURS, need_matplotlib

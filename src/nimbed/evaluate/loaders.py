@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nimbed._files.places import expanded
+from nimbed._files.user_paths import expanded
 from nimbed._text.checks import excerpt
 from nimbed.errors import InputError
 from nimbed.evaluate import lines

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nimbed._files.json import reading_once
-from nimbed._files.places import expanded
+from nimbed._files.user_paths import expanded
 from nimbed._loading.artefact import Artefact, verify_artefact
 from nimbed._loading.auto import no_such_precision, with_its_engine
 from nimbed._loading.build import QualityGate, find_or_build, make_request

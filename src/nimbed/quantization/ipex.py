@@ -11,7 +11,7 @@ from nimbed._loading.torchscript import remember
 from nimbed.backends import engine_module, open_backend
 from nimbed.backends.protocol import OpenRequest
 from nimbed.backends.table import SCRIPT
-from nimbed.quantization.built import Built, judged, measured_by
+from nimbed.quantization.build_result import Built, judged, measured_by
 from nimbed.quantization.closeness import finite, in_batches
 
 if TYPE_CHECKING:

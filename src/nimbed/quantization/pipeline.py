@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nimbed._types import Int32Array
-    from nimbed.quantization.built import Built
+    from nimbed.quantization.build_result import Built
 
 STEPS = ("reading the network", "quantising", "measuring against fp32", "repairing", "saving", "publishing")
 _LIBRARIES = (

@@ -14,7 +14,7 @@ from nimbed._model_folder.network import ENCODER_FILE, read_shape
 from nimbed._model_folder.safetensors import write_tensors
 from nimbed.backends import open_backend
 from nimbed.backends.protocol import OpenRequest
-from nimbed.quantization.built import Built, judged, measured_by
+from nimbed.quantization.build_result import Built, judged, measured_by
 from nimbed.quantization.closeness import finite, in_batches
 from nimbed.quantization.native.bert import forward, pooled, read_weights
 from nimbed.quantization.native.packed import pack, settings_of

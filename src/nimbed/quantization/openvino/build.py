@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed.backends.openvino_api import ov
 from nimbed.errors import InputError
-from nimbed.quantization.built import Built, judged, measured_by
+from nimbed.quantization.build_result import Built, judged, measured_by
 from nimbed.quantization.openvino.exact import vectors_of
 from nimbed.quantization.openvino.graph import is_quantized, load_network
 from nimbed.quantization.openvino.head import append_head

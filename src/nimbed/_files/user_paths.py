@@ -1,4 +1,4 @@
-"""Where things lie: the user's folder, which not every user has, the cache in it, and files put there whole."""
+"""Paths of this user: with ~ filled in, the folder of the artefacts, and files that are put in their place whole."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nimbed import Encoder, quantize
-from nimbed._files.places import expanded, home, write_whole
+from nimbed._files.user_paths import expanded, home, write_whole
 from nimbed._loading.hub import Source, resolve
 from nimbed.bench import contenders
 from nimbed.cli import main

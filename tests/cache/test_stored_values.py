@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimbed._cache.lru import Entry
-from nimbed._cache.values import Seal
+from nimbed._cache.stored_values import Seal
 
 DIM = 4
 

@@ -13,7 +13,7 @@ from nimbed._loading.build import make_request
 from nimbed._loading.hub import resolve
 from nimbed.errors import InputError, QualityError
 from nimbed.quantization import QualityGate
-from nimbed.quantization.built import judged, measured_by
+from nimbed.quantization.build_result import judged, measured_by
 from nimbed.spec import read_spec
 
 
