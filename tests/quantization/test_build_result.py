@@ -8,13 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nimbed import Source
-from nimbed._loading.build import make_request
-from nimbed._loading.hub import resolve
 from nimbed.errors import InputError, QualityError
 from nimbed.quantization import QualityGate
 from nimbed.quantization.build_result import judged, measured_by
-from nimbed.spec import read_spec
 
 
 def test_the_gate_names_what_it_misses():
@@ -25,17 +21,6 @@ def test_the_gate_names_what_it_misses():
     for value in (1.1, -0.1, "high", True, float("nan")):
         with pytest.raises(InputError, match=r"top10_agreement=.*from 0 to 1"):
             QualityGate(top10_agreement=value)
-
-
-def test_gate_force_and_field_are_part_of_the_key(tiny_onnx, tmp_path):
-    file = tmp_path / "a.csv"
-    file.write_text("text,body\na,b\n")
-    settings = {"source": Source(), "calibration_file": file}
-    model, spec = resolve(tiny_onnx, Source()), read_spec(tiny_onnx)
-    changes = ({}, {"gate": QualityGate(min_cosine=0.5)}, {"force": True}, {"text_field": "body"})
-    keys = [make_request(model, spec, "int8", **settings, **change).key for change in changes]
-    assert len(set(keys)) == len(keys)
-    assert make_request(model, spec, "int8", **settings).key == keys[0]
 
 
 def request(*, task="embedding", force=False, **gate):

@@ -7,20 +7,19 @@ import sys
 from dataclasses import asdict
 
 import pytest
+from tests.support.model_folders import candidate_of
 
 from nimbed import Source
 from nimbed._loading.build import make_request
-from nimbed._loading.hub import resolve
 from nimbed.errors import QualityError
 from nimbed.quantization import pipeline
 from nimbed.quantization.process import main
-from nimbed.spec import read_spec
 
 
 @pytest.fixture
 def payload(tiny_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino_telemetry", None)  # main sets it for good
-    request = make_request(resolve(tiny_folder, Source(), "native"), read_spec(tiny_folder), "int8", source=Source())
+    request = make_request(candidate_of(tiny_folder, "native"), "int8", source=Source())
     return json.dumps(asdict(request)).encode()
 
 
@@ -40,7 +39,7 @@ def test_steps_and_the_end_are_reported(payload, tiny_folder, monkeypatch):
     monkeypatch.setattr(pipeline, "build", build)
     step = {"kind": "progress", "step": 2, "steps": len(pipeline.STEPS), "stage": pipeline.STEPS[2]}
     assert run(payload) == (0, [step, {"kind": "done"}])
-    assert seen[0].spec == read_spec(tiny_folder)
+    assert seen[0].spec == candidate_of(tiny_folder).spec
     assert seen[0].engine == "native"
 
 
