@@ -17,7 +17,6 @@ from nimbed import Calibration, Encoder, Source, quantize
 from nimbed._loading.artefact import is_artefact, open_artefact
 from nimbed._loading.build import make_request
 from nimbed.errors import ArtefactError, BuildError, InputError, SpecError
-from nimbed.quantization.calibration import one_row
 from nimbed.quantization.pipeline import build
 
 TEXTS = ["one", "two words", "", "a somewhat longer text, with punctuation!", "word " * 40]
@@ -68,29 +67,6 @@ def test_onnx_and_openvino_graphs_need_no_export(tiny_folder, tiny_onnx, tmp_pat
         with Encoder(folder, precision="fp32") as encoder:
             np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-5)
             assert "built from o" in encoder.info.reasons["artefact"]
-
-
-def test_ready_int8_file_is_used_as_it_is(tiny_onnx, tmp_path):
-    folder = shutil.copytree(tiny_onnx, tmp_path / "model")
-    (folder / "openvino").mkdir()
-    import nncf
-
-    raw = ov.Core().read_model(tiny_onnx / "onnx" / "model.onnx")
-    names = [port.get_any_name() for port in raw.inputs]
-    rows = [np.arange(101, 101 + n, dtype=np.int32) for n in (4, 9, 30)]
-    ready = nncf.quantize(
-        raw, nncf.Dataset(rows, lambda row: one_row(row, names)), model_type=nncf.ModelType.TRANSFORMER, subset_size=3
-    )
-    ov.save_model(ready, folder / "openvino" / "openvino_model_qint8.xml", compress_to_fp16=False)
-    source = Source(file="openvino/openvino_model_qint8.xml")
-    artefact = quantize(folder, tmp_path / "ready", source=source, progress=False)
-    assert artefact.manifest.calibration == {"origin": "quantised by the model's authors"}
-    with Encoder(artefact) as encoder, Encoder(tiny_onnx, precision="fp32") as reference:
-        a, b = encoder.encode(TEXTS), reference.encode(TEXTS)
-    assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.9
-    with pytest.raises(InputError, match="is quantised already"):
-        quantize(folder, tmp_path / "fp32", precision="fp32", source=source, progress=False)
-    assert not (tmp_path / "fp32").exists()
 
 
 def test_errors_of_the_build_process_come_back_as_themselves(tiny_onnx, tmp_path):
