@@ -24,7 +24,7 @@ BATCH = TokenBatch.from_sequences([np.array([101, 7, 102], np.int32), np.array([
 @pytest.fixture(scope="module")
 def artefact(tiny_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("native") / "out"
-    return build_here(tiny_folder, out, backend="native", force=True).path
+    return build_here(tiny_folder, out, backend="native", force=True).folder
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_a_pickle_of_more_than_weights_is_not_read(tmp_path):
         def __reduce__(self):
             return print, ("this ran",)
 
-    (tmp_path / "a.bin").write_bytes(pickle.dumps({"weight": Code()}))
+    (tmp_path / "a.bin").write_bytes(pickle.dumps({"weight": Code()}, protocol=2))
     with pytest.raises(BackendError, match=r"a\.bin is damaged, or holds more than weights") as caught:
         unpickle(tmp_path / "a.bin")
     assert "\n" not in str(caught.value)
