@@ -7,6 +7,8 @@ LEAN := .venv-notorch
 IPEX := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nimbed-env/ipex
 IPEX_READY := $(IPEX)/.ready-$(firstword $(shell cksum constraints-ipex.txt))
 PIP := -m pip --disable-pip-version-check -q
+# Processes that test side by side, with about 2 GB each.
+JOBS ?= 2
 DATA ?= $(or $(NIMBED_DATA),../shared/data)
 # Where a C++ compiler is there, the native engine must compile (0); elsewhere nimbed is pure Python (1).
 NO_NATIVE := $(if $(shell command -v $${CXX:-c++}),0,1)
@@ -54,8 +56,9 @@ $(IPEX_READY):
 demo: $(VENV)/.native  ## quantise a real model, search real documents with LangChain and LlamaIndex
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.native $(LEAN)/.ready  ## all tests, then those without torch in an environment that has none
-	$(BIN)/python -m pytest tests
+test:  ## all tests, then those without torch in an environment that has none
+	$(MAKE) -j2 $(VENV)/.native $(LEAN)/.ready
+	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile
 	$(BIN)/python -m tests.support.graphs build/graphs
 	NIMBED_NO_NATIVE=1 $(LEAN)/bin/python -m pytest tests/without_torch -c tests/without_torch/pytest.ini --rootdir .
 

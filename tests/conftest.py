@@ -37,7 +37,10 @@ def imports_are_no_garbage() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def nimbed_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Artefacts of this run alone; nothing may ask the network for a model."""
-    home = tmp_path_factory.mktemp("nimbed-home")
+    root = tmp_path_factory.getbasetemp()
+    # Workers of pytest-xdist share it: nimbed lets one of them build an artefact, and the other wait for it.
+    home = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "nimbed-home"
+    home.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIMBED_HOME", str(home))
         patch.setenv("HF_HUB_OFFLINE", "1")

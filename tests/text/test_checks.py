@@ -189,7 +189,9 @@ def test_an_item_that_cannot_be_shown_is_named_by_its_type():
 
 
 @pytest.mark.parametrize(
-    "pairs", [{("a", "b"): 1}, {("a", "b")}, [{"a": 1, "b": 2}], [{"a", "b"}], ["ab"], None, 3], ids=str
+    "pairs",
+    [{("a", "b"): 1}, {("a", "b")}, [{"a": 1, "b": 2}], pytest.param([{"a", "b"}], id="sets"), ["ab"], None, 3],
+    ids=str,
 )
 def test_what_is_no_list_of_pairs(pairs):
     with Reranker("m", backend="fake") as reranker, pytest.raises(InputTypeError, match="pair"):
