@@ -45,7 +45,7 @@ template <class Isa>
 struct VectorKernels {
   using F = typename Isa::F;
   static constexpr int kWidth = Isa::kWidth;
-  static constexpr int kUnroll = 4;  // vectors that are computed together, lest one waits for its last result
+  static constexpr int kUnroll = 4;  // vectors that are computed together: one alone would wait for its last result
   static constexpr int kStep = kUnroll * kWidth;
 
   // x * Phi(x) = max(x, 0) - |x| Phi(-|x|), where the root of Phi is nearly a polynomial: within 2.6e-5 of the exact
