@@ -36,3 +36,9 @@ def test_a_row_that_is_not_finite_has_no_cosine():
     vectors = VECTORS.copy()
     vectors[0, 0] = np.nan
     assert np.isnan(row_cosines(vectors, VECTORS)[0])
+
+
+def test_rows_come_to_unit_length_and_rows_of_zeros_stay():
+    found = l2_normalized(np.float32([[3, 4], [0, 0], [0, -2]]))
+    np.testing.assert_allclose(found, np.float32([[0.6, 0.8], [0, 0], [0, -1]]))
+    assert found.dtype == np.float32

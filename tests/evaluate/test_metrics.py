@@ -12,7 +12,6 @@ from nimbed.evaluate.metrics import (
     average_precision,
     dcg,
     ndcg,
-    normalised,
     recall,
     reciprocal_rank,
     rerank_scores,
@@ -86,9 +85,3 @@ def test_every_figure_is_a_share_and_best_in_the_best_order(gains):
 def test_gain_is_discounted_by_the_logarithm_of_its_rank():
     assert dcg([3, 0, 1]) == pytest.approx(3 / 1 + 1 / 2)
     assert dcg([]) == 0
-
-
-def test_rows_come_to_unit_length_and_rows_of_zeros_stay():
-    found = normalised(np.float32([[3, 4], [0, 0], [0, -2]]))
-    np.testing.assert_allclose(found, np.float32([[0.6, 0.8], [0, 0], [0, -1]]))
-    assert found.dtype == np.float32
