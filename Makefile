@@ -7,7 +7,7 @@ LEAN := .venv-notorch
 IPEX := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nimbed-env/ipex
 IPEX_READY := $(IPEX)/.ready-$(firstword $(shell cksum constraints-ipex.txt))
 PIP := -m pip --disable-pip-version-check -q
-# Processes that test side by side, with about 2 GB each.
+# Processes that run tests side by side, of 2 to 3 GB each.
 JOBS ?= 2
 DATA ?= $(or $(NIMBED_DATA),../shared/data)
 # Where a C++ compiler is there, the native engine must compile (0); elsewhere nimbed is pure Python (1).

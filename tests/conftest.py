@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 # Haystack reads it once, when a test module imports it, which is before any fixture.
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads would spin on the cores of the other worker
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture(scope="module", autouse=True)
