@@ -95,7 +95,8 @@ quality: $(VENV)/.native  ## retrieval, similarity and rerank sets: int8 against
 ipex-env: $(IPEX_READY)  ## the environment of backend="ipex", in the user's cache folder (7.5 GB; see docs/ipex.md)
 
 test-ipex: $(IPEX_READY)  ## there: the contract, both adapters, and SciFact where NIMBED_DATA has it (long)
-	PYTHONPATH=src NIMBED_DATA=$(DATA) $(IPEX)/bin/python -m pytest -k ipex tests/backends \
+	PYTHONPATH=src NIMBED_DATA=$(DATA) $(IPEX)/bin/python -m pytest -k ipex \
+		tests/backends/test_contract.py tests/backends/test_ipex.py \
 		-W "ignore:JIT pass will be deprecated:UserWarning"
 
 format: $(VENV)/.ready  ## let ruff rewrite the code
