@@ -73,8 +73,7 @@ def main(target: Path) -> None:
         shutil.copytree(source, target / kind, ignore=shutil.ignore_patterns("*.safetensors"))
     export_onnx(source, target / "onnx" / "onnx" / "model.onnx")
     write_openvino(target / "onnx" / "onnx" / "model.onnx", target / "openvino" / "openvino" / "openvino_model.xml")
-    few = nimbed.Calibration(count=16)
-    nimbed.quantize(source, target / "artefact", calibration=few, backend="openvino", progress=False)
+    nimbed.quantize(source, target / "artefact", backend="openvino", progress=False)
     texts = (Path(__file__).parents[1] / "without_torch" / "texts.txt").read_text(encoding="utf-8").splitlines()
     with nimbed.Encoder(source, backend="torch") as encoder:
         np.save(target / "torch.npy", encoder.encode(texts))
