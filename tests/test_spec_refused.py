@@ -152,7 +152,13 @@ def test_no_limit_anywhere(tmp_path, limit):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "named"), [({"pooling": "median"}, "pooling='median'"), ({"prompts": {"query": None}}, "'query'")]
+    ("overrides", "named"),
+    [
+        ({"pooling": "median"}, "pooling='median'"),
+        ({"prompts": {"query": None}}, "'query'"),
+        ({"prompts": 3}, "prompts=3 must be a dictionary"),
+        ({"normalize": "yes"}, "normalize='yes' must be True or False"),
+    ],
 )
 def test_overrides_are_checked(overrides, named):
     with pytest.raises(InputError, match=re.escape(named)):

@@ -55,7 +55,7 @@ class TruncationError(InputError):
 
 
 class InputTypeError(NimbedError, TypeError):
-    """Something is not a string (or a list of strings) where one is expected."""
+    """Something is not of the type that is expected, such as a string or a list of strings."""
 
 
 class SpecError(NimbedError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +14,6 @@ from nimbed._types import DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from nimbed._files.json import Fields
@@ -44,6 +44,10 @@ class SpecOverrides:
     def __post_init__(self) -> None:
         if self.pooling is not None and self.pooling not in POOLINGS:
             raise InputError(f"pooling={self.pooling!r} is not one of {', '.join(POOLINGS)}")
+        if self.normalize is not None and not isinstance(self.normalize, bool):
+            raise InputError(f"normalize={self.normalize!r} must be True or False, or None")
+        if not isinstance(self.prompts, Mapping):
+            raise InputError(f"prompts={self.prompts!r} must be a dictionary of prompts by role")
         for name, text in self.prompts.items():
             if not isinstance(text, str):
                 raise InputError(f"prompts[{name!r}] must be a string, not {type(text).__name__}; '' turns it off")

@@ -67,6 +67,15 @@ REPOSITORIES = {
 API = "/api/models/"
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"revision": 3}, {"file": 3}, {"local_files_only": "x"}, {"allow_code": "false"}], ids=str
+)
+def test_a_source_is_of_strings_and_flags(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(InputError, match=rf"Source\({name}={value!r}\) must be"):
+        Source(**wrong)
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A hub that huggingface_hub takes for its own; waits between tries take no time."""

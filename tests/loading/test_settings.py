@@ -97,6 +97,9 @@ def test_a_number_in_the_wrong_place_is_shown_and_a_word_is_not():
         ({"dim": 0}, r"dim=0 must be a whole number from 1 on"),
         ({"threads": True}, "threads=True must be"),
         ({"max_length": 1.0}, r"max_length=1\.0 must be"),
+        ({"threads": 10**9}, "threads=1000000000 is more than 4096; None takes the cores"),
+        ({"spec": "mean"}, r"spec='mean' must be a nimbed\.SpecOverrides\(\.\.\.\), or None"),
+        ({"source": "main"}, r"source='main' must be a nimbed\.Source\(\.\.\.\), or None"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(wrong, says):

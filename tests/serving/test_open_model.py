@@ -12,7 +12,7 @@ from nimbed._loading.engine import open_engine
 from nimbed._loading.settings import CacheConfig, Settings
 from nimbed._serving.open_model import OpenModel
 from nimbed._types import BatchRecord
-from nimbed.errors import ClosedError, InputError
+from nimbed.errors import ClosedError, InputError, InputTypeError
 
 RECORD = BatchRecord(role="query", rows=1, tokens=3, padded_tokens=4, seconds=0.1)
 
@@ -154,3 +154,5 @@ def test_a_hook_hears_until_it_is_taken_away():
         take_away()
         one._meter.batch(RECORD)
         assert heard == [RECORD]
+        with pytest.raises(InputTypeError, match="takes a function of a BatchRecord, not int"):
+            one.on_batch(3)

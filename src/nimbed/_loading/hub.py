@@ -51,6 +51,14 @@ class Source:
     file: str | None = None
     allow_code: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("revision", "file"):
+            if (value := getattr(self, name)) is not None and not isinstance(value, str):
+                raise InputError(f"Source({name}={value!r}) must be a string, or None")
+        for name in ("local_files_only", "allow_code"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise InputError(f"Source({name}={value!r}) must be True or False")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:

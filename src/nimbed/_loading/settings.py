@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Of the shared tier's key, at least.
 _KEY_BYTES = 16
 _PRECISIONS = ("auto", "bf16", "fp32", "int8")
+# More than any machine has cores; each thread has memory of its own.
+_MAX_THREADS = 4096
 _TRUNCATE = ("chunk", "error", "silent", "warn")
 
 
@@ -148,6 +150,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and (not _is_number(value, int) or value < 1):
                 raise InputError(f"{name}={value!r} must be a whole number from 1 on")
+        if self.threads is not None and self.threads > _MAX_THREADS:
+            raise InputError(f"threads={self.threads} is more than {_MAX_THREADS}; None takes the cores that are there")
+        for name, kind in (("spec", SpecOverrides), ("source", Source)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise InputError(f"{name}={value!r} must be a nimbed.{kind.__name__}(...), or None")
 
 
 @dataclass(frozen=True, kw_only=True)

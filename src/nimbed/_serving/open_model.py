@@ -11,7 +11,7 @@ from nimbed._loading.settings import EncoderInfo, EncoderStats, Settings
 from nimbed._serving import fork
 from nimbed._serving.runtime import Runtime
 from nimbed._serving.stats import Meter
-from nimbed.errors import ClosedError
+from nimbed.errors import ClosedError, InputTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,12 @@ class OpenModel:
 
         Returns:
             a function that removes the hook.
+
+        Raises:
+            InputTypeError: it cannot be called.
         """
+        if not callable(hook):
+            raise InputTypeError(f"on_batch takes a function of a BatchRecord, not {type(hook).__name__}")
         self._meter.hooks.append(hook)
         return lambda: self._meter.hooks.remove(hook)
 
