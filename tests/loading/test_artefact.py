@@ -21,14 +21,6 @@ from nimbed._loading.manifest import Manifest, write_manifest
 from nimbed.errors import ArtefactError, ModelNotFoundError
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder of the test's own, with nothing else in it."""
-    folder = tmp_path / "place"
-    folder.mkdir()
-    return folder
-
-
 def test_what_was_written_is_read(place):
     opened = open_artefact(made(place))
     assert opened.manifest.spec == SPEC

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.cross_encoders import write_cross_encoder
-from tests.support.fake_hub import FakeHub
+from tests.support.fake_hub import taken_for_the_hub
 from tests.support.model_folders import BERT
 
 from nimbed import Encoder, Reranker, Source, SpecOverrides, quantize
@@ -117,21 +117,11 @@ class StopError(Exception):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    from huggingface_hub import constants, file_download
-
     contents = {
         name: {file: (json.dumps(c) if isinstance(c, dict) else c).encode() for file, c in files.items()}
         for name, files in HUB.items()
     }
-    with FakeHub(contents) as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.url)
-        for module in (constants, file_download):
-            template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with taken_for_the_hub(contents, tmp_path / "cache", monkeypatch) as served:
         yield served
 
 

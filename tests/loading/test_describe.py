@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.artefacts import SPEC
+from tests.support.artefacts import manifest
 
 from nimbed._files.digests import Unchanged
 from nimbed._loading.artefact import Artefact
 from nimbed._loading.describe import describe
-from nimbed._loading.manifest import FileRecord, Manifest, SourceRecord
+from nimbed._loading.manifest import FileRecord
 
 
 def lines(**changes):
-    values = {
-        "engine": "openvino",
-        "precision": "int8",
-        "source": SourceRecord(id="some/model", revision="abc", file="model.safetensors", sha256="0" * 64),
-        "spec": SPEC,
-        "key": "k",
-        "files": {name: FileRecord(bytes=1_250_000, sha256="", crc32=0) for name in ("model.bin", "model.xml")},
-    }
+    files = {name: FileRecord(bytes=1_250_000, sha256="", crc32=0) for name in ("model.bin", "model.xml")}
     folder = Path("models", "small")
-    artefact = Artefact(folder=folder, manifest=Manifest(**{**values, **changes}), unchanged=Unchanged.of(()))
+    artefact = Artefact(folder=folder, manifest=manifest(files=files, **changes), unchanged=Unchanged.of(()))
     first, *others = describe(artefact).splitlines()
     assert first == str(folder)
     return others

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.fake_hub import COMMIT, OLDER, FakeHub
+from tests.support.fake_hub import COMMIT, OLDER, taken_for_the_hub
 from tests.support.graphs import onnx_with
 
 from nimbed._loading.hub import Source, resolve
@@ -79,17 +79,7 @@ def test_a_source_is_of_strings_and_flags(wrong):
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A hub that huggingface_hub takes for its own; waits between tries take no time."""
-    from huggingface_hub import constants, file_download
-
-    with FakeHub(REPOSITORIES) as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.url)
-        for module in (constants, file_download):  # the oldest client copies it
-            template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with taken_for_the_hub(REPOSITORIES, tmp_path / "cache", monkeypatch) as served:
         monkeypatch.setattr("time.sleep", lambda _: None)
         yield served
 

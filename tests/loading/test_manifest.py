@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,17 +16,6 @@ from nimbed._loading.describe import describe
 from nimbed._loading.manifest import FORMAT, MANIFEST, FileRecord, Manifest, SourceRecord, read_manifest, write_manifest
 from nimbed._types import DenseSpec
 from nimbed.errors import ArtefactError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder of the test's own, with nothing else in it."""
-    folder = tmp_path / "place"
-    folder.mkdir()
-    return folder
 
 
 def test_a_newer_format_says_to_upgrade(place):

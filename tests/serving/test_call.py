@@ -332,13 +332,19 @@ async def test_cancelling_a_task_takes_its_unstarted_work_out(held):
     assert one.rows == 2
 
 
-async def test_who_joined_a_cancelled_call_still_gets_its_vector(held):
-    one = held()
-    first = one.hold()
+async def joined(one):
+    """Two tasks that want one text of a held engine: who computes it, and who joined."""
     leader = asyncio.create_task(one.encoder.aencode(["same"]))
     await asyncio.sleep(0.05)
     joiner = asyncio.create_task(one.encoder.aencode(["same"]))
     await asyncio.sleep(0.05)
+    return leader, joiner
+
+
+async def test_who_joined_a_cancelled_call_still_gets_its_vector(held):
+    one = held()
+    first = one.hold()
+    leader, joiner = await joined(one)
     assert one.encoder.stats().cache.joined == 1
     leader.cancel()
     one.go_on.set()
@@ -349,10 +355,7 @@ async def test_who_joined_a_cancelled_call_still_gets_its_vector(held):
 async def test_cancelling_who_joined_leaves_the_leader_alone(held):
     one = held()
     first = one.hold()
-    leader = asyncio.create_task(one.encoder.aencode(["same"]))
-    await asyncio.sleep(0.05)
-    joiner = asyncio.create_task(one.encoder.aencode(["same"]))
-    await asyncio.sleep(0.05)
+    leader, joiner = await joined(one)
     joiner.cancel()
     await asyncio.sleep(0.05)
     one.go_on.set()

@@ -23,21 +23,25 @@ QUALITY = {"texts": 9, "min_cosine": 0.99, "thresholds": {"min_cosine": 0.9}, "m
 FILES = {"model.xml": b"<net/>", "model.bin": bytes(range(256)), "tokenizer.json": b"{}", "extra/notes.txt": b"n"}
 
 
-def made(folder: Path, **changes: object) -> Path:
-    """An artefact's folder by hand; ``changes`` are laid over its manifest."""
-    for name, content in FILES.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+def manifest(**changes: object) -> Manifest:
+    """One of an int8 artefact for OpenVINO, with some fields changed."""
     values = {
         "engine": "openvino",
         "precision": "int8",
         "source": SourceRecord(id="some/model", revision="abc", file="model.safetensors", sha256="0" * 64),
         "spec": SPEC,
         "key": "k",
-        "quality": QUALITY,
-        "files": file_records(folder),
+        "files": {},
     }
-    write_manifest(folder, Manifest(**{**values, **changes}))
+    return Manifest(**{**values, **changes})
+
+
+def made(folder: Path, **changes: object) -> Path:
+    """An artefact's folder by hand; ``changes`` are laid over its manifest."""
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    write_manifest(folder, manifest(**{"quality": QUALITY, "files": file_records(folder), **changes}))
     return folder
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pytest
 
 COMMIT, OLDER = "0123456789abcdef0123456789abcdef01234567", "fedcba9876543210fedcba9876543210fedcba98"
 REVISIONS = {"": COMMIT, "/revision/main": COMMIT, f"/revision/{COMMIT}": COMMIT}
@@ -108,3 +115,22 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
+
+
+@contextmanager
+def taken_for_the_hub(
+    repositories: dict[str, dict[str, bytes]], cache: Path, patch: pytest.MonkeyPatch
+) -> Iterator[FakeHub]:
+    """A hub that huggingface_hub takes for its own, with ``cache`` for its download cache."""
+    from huggingface_hub import constants, file_download
+
+    with FakeHub(repositories) as served:
+        patch.setattr(constants, "ENDPOINT", served.url)
+        for module in (constants, file_download):  # the oldest client copies it
+            template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
+            patch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield served
