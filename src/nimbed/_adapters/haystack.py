@@ -10,9 +10,10 @@ from haystack import Document, default_from_dict, default_to_dict
 from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import Self
 
-from nimbed import Encoder, Reranker, SpecOverrides
-from nimbed._adapters.advice import HAYSTACK, Words, advising_in
+from nimbed import Encoder, SpecOverrides
+from nimbed._adapters.advice import HAYSTACK, Words
 from nimbed._adapters.options import ModelOptions, Role, TextPath, Truncate
+from nimbed._adapters.rerank_options import RankOptions
 from nimbed._text.checks import excerpt, plain
 from nimbed.errors import InputTypeError
 from nimbed.reranker import RankedDocument
@@ -88,40 +89,23 @@ class Options(ModelOptions):
         self._encoder.close()
 
 
-class Ranking(Options):
+class Ranking(Options, RankOptions):
     """The options of a ranker."""
 
     truncate: Truncate = Field(default="silent", frozen=True, description="For pairs that are too long.")
     top_k: int = Field(default=10, ge=1, description="Documents that are returned.")
     score_threshold: float | None = Field(default=None, description="Documents with a lower score are left out.")
-    _reranker: Reranker = PrivateAttr()
-
-    @property
-    def reranker(self) -> Reranker:
-        return self._reranker
 
     def rank(self, query: str, texts: Sequence[str], top_k: int | None) -> list[RankedDocument]:
-        with advising_in(self._words):
-            return self._reranker.rank(query, texts, top_k=self.limit(top_k))
+        return self._rank(query, texts, self.limit(top_k))
 
     async def arank(self, query: str, texts: Sequence[str], top_k: int | None) -> list[RankedDocument]:
-        with advising_in(self._words):
-            return await self._reranker.arank(query, texts, top_k=self.limit(top_k))
+        return await self._arank(query, texts, self.limit(top_k))
 
     def _open(self, prompt_names: Mapping[Role, str] | None = None) -> None:  # noqa: ARG002 (the base's signature)
         instructions = {"query": self.query_instruction, "document": self.text_instruction}
         prompts = {role: text for role, text in instructions.items() if text is not None}
-        with advising_in(self._words):
-            self._reranker = Reranker(
-                self.model_name,
-                backend=self.backend,
-                precision=self.precision,
-                max_length=self.max_length,
-                truncate=self.truncate,
-                threads=self.threads,
-                spec=SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize),
-                source=self._source(),
-            )
+        self._open_reranker(SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize))
 
     def _close(self) -> None:
         self._reranker.close()

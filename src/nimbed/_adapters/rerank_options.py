@@ -8,8 +8,9 @@ from pydantic import Field, PrivateAttr
 from nimbed._adapters.advice import FLAT, Words, advising_in
 from nimbed._adapters.options import MODEL_RULES, OpenOptions, TextPath, Truncate, settle, translate
 from nimbed.reranker import RankedDocument, Reranker
+from nimbed.spec import SpecOverrides
 
-__all__ = ["RerankOptions"]
+__all__ = ["RankOptions", "RerankOptions"]
 
 # These adapters have no pooling of their own.
 _WORDS: Words = {
@@ -21,7 +22,39 @@ _WORDS: Words = {
 _RULES = {name: rule for name, rule in MODEL_RULES.items() if rule.becomes != "dim"}
 
 
-class RerankOptions(OpenOptions):
+class RankOptions(OpenOptions):
+    """How a reranker is opened and asked, in every framework."""
+
+    _reranker: Reranker = PrivateAttr()
+
+    @property
+    def reranker(self) -> Reranker:
+        """The core behind this adapter: its ``kind``, ``info``, ``stats()`` and ``close()``."""
+        return self._reranker
+
+    def _open_reranker(self, spec: SpecOverrides | None = None) -> None:
+        with advising_in(self._words):
+            self._reranker = Reranker(
+                self.model_name,
+                backend=self.backend,
+                precision=self.precision,
+                max_length=self.max_length,
+                truncate=self.truncate,
+                threads=self.threads,
+                spec=spec,
+                source=self._source(),
+            )
+
+    def _rank(self, query: str, texts: Sequence[str], top_k: int | None) -> list[RankedDocument]:
+        with advising_in(self._words):
+            return self._reranker.rank(query, texts, top_k=top_k)
+
+    async def _arank(self, query: str, texts: Sequence[str], top_k: int | None) -> list[RankedDocument]:
+        with advising_in(self._words):
+            return await self._reranker.arank(query, texts, top_k=top_k)
+
+
+class RerankOptions(RankOptions):
     """The options of :class:`nimbed.Reranker`, flat; the model is opened at once."""
 
     model_name: TextPath = Field(
@@ -35,7 +68,6 @@ class RerankOptions(OpenOptions):
         frozen=True,
         description='For pairs that are too long: "silent", "warn" or "error"; a bi-encoder also knows "chunk".',
     )
-    _reranker: Reranker = PrivateAttr()
     _words: ClassVar[Words] = _WORDS
 
     def __init__(self, **data: Any) -> None:  # noqa: ANN401 (the fields have the types)
@@ -46,31 +78,9 @@ class RerankOptions(OpenOptions):
         within = moved.pop("model_kwargs", None) or {}
         translated = [*translate(moved, _RULES), *translate(within, _RULES, label="model_kwargs[{!r}]")]
         super().__init__(**{**data, **settle(data, translated, fields)})
-        with advising_in(self._words):
-            self._reranker = Reranker(
-                self.model_name,
-                backend=self.backend,
-                precision=self.precision,
-                max_length=self.max_length,
-                truncate=self.truncate,
-                threads=self.threads,
-                source=self._source(),
-            )
-
-    def _rank(self, query: str, texts: Sequence[str], top_k: int | None) -> list[RankedDocument]:
-        with advising_in(self._words):
-            return self._reranker.rank(query, texts, top_k=top_k)
-
-    async def _arank(self, query: str, texts: Sequence[str], top_k: int | None) -> list[RankedDocument]:
-        with advising_in(self._words):
-            return await self._reranker.arank(query, texts, top_k=top_k)
+        self._open_reranker()
 
     def _score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         with advising_in(self._words):
             scores: list[float] = self._reranker.score_pairs(pairs).tolist()
         return scores
-
-    @property
-    def reranker(self) -> Reranker:
-        """The core behind this adapter: its ``kind``, ``info``, ``stats()`` and ``close()``."""
-        return self._reranker
