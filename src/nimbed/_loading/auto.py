@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from nimbed._loading.candidate import Candidate
     from nimbed._loading.settings import Settings
+    from nimbed._model_folder.network import EncoderShape
     from nimbed._types import Precision
     from nimbed.backends import BackendRecord
 
@@ -59,7 +60,8 @@ def with_its_engine(found: Candidate, settings: Settings, attempt: Callable[[Can
         NimbedError: the attempt's own.
     """
     if settings.backend != "auto":
-        return attempt(replace(found, engine=settings.backend, reason="set by the user"))
+        shape = _described(found, BACKENDS[settings.backend])
+        return attempt(replace(found, engine=settings.backend, reason="set by the user", shape=shape))
     if found.manifest is not None:
         return attempt(replace(found, engine=found.manifest.engine, reason="the artefact's own"))
     engine, reason = choose_backend()
@@ -82,12 +84,19 @@ def _for_native(found: Candidate, settings: Settings, reason: str) -> Candidate:
     record, file = BACKENDS[_FIRST], settings.source.file
     if settings.precision not in {"auto", *record.precisions}:
         raise SpecError(f"it has int8, and precision={settings.precision!r} was asked for")
-    shape = read_shape(found.source.folder, found.spec)
+    shape = _described(found, record)
     if file is not None and not record.networks.has(file):
         raise SpecError(f"{file} was asked for, and it reads safetensors")
     fetch_network(found.source, settings.source, _FIRST)
     weight_files(graph_file(found.source.folder, file, record))
     return replace(found, engine=_FIRST, reason=reason, shape=shape)
+
+
+def _described(found: Candidate, backend: BackendRecord) -> EncoderShape | None:
+    """The network's description, where the engine runs only what has one."""
+    if not backend.described or found.manifest is not None:
+        return None
+    return read_shape(found.source.folder, found.spec)
 
 
 def no_such_precision(requested: str, backend: BackendRecord) -> InputError:

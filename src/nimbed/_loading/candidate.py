@@ -30,7 +30,7 @@ class Candidate:
         manifest: of an artefact; None for a model folder.
         engine: that shall run it, once it is chosen.
         reason: for that choice.
-        shape: the network's description, where the engine needs one and it was read.
+        shape: the network's description, where the engine runs only what it describes.
     """
 
     source: ModelSource

@@ -14,7 +14,7 @@ from nimbed._loading.build import find_or_build, make_request
 from nimbed._loading.candidate import Candidate, check_task, is_built_in
 from nimbed._loading.torchscript import check_allowed, is_torchscript
 from nimbed._model_folder.files import model_files
-from nimbed._model_folder.network import check_one_encoder, read_shape
+from nimbed._model_folder.network import check_one_encoder
 from nimbed._model_folder.network_file import graph_file
 from nimbed._text.tokenizer import load_tokenizer
 from nimbed.backends import BACKENDS
@@ -71,10 +71,8 @@ def locate(settings: Settings, found: Candidate) -> Located:
 def _locate(settings: Settings, candidate: Candidate) -> Located:
     if candidate.manifest is not None:
         return _from_artefact(settings, candidate, candidate.manifest)
-    backend, folder = BACKENDS[candidate.engine], candidate.source.folder
-    if backend.described and candidate.shape is None:
-        read_shape(folder, candidate.spec)
-    network = graph_file(folder, settings.source.file, backend)
+    backend = BACKENDS[candidate.engine]
+    network = graph_file(candidate.source.folder, settings.source.file, backend)
     if backend.scripts and is_torchscript(network):
         return _from_script(settings, candidate, network)
     precision, reason = choose_precision(settings.precision, backend)

@@ -65,8 +65,6 @@ def join_windows(vectors: Float32Array, tokens: TokenizedTexts) -> Float32Array:
 
 def cut_to(dim: int, vectors: Float32Array, *, normalize: bool) -> Float32Array:
     """The first ``dim`` components, ``[n, dim]``, normalized again where they were."""
-    if dim == vectors.shape[1]:
-        return vectors
     # A copy, so that the cut-off part does not stay in memory.
     kept = vectors[:, :dim].copy()
     return l2_normalized(kept) if normalize else kept
