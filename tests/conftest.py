@@ -17,13 +17,28 @@ import nimbed
 import tests.support.native_library  # noqa: F401 (before anything imports the engine)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 # Haystack reads it once, when a test module imports it, which is before any fixture.
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads would spin on the cores of the other worker
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """A report that tells of half a surrogate pair cannot pass from one process of pytest-xdist to another as it is."""
+    return in_utf8((yield))
+
+
+def in_utf8(value: object) -> object:
+    """The value with every character that UTF-8 lacks written as an escape."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {in_utf8(key): in_utf8(one) for key, one in value.items()}
+    return [in_utf8(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 @pytest.fixture(scope="module", autouse=True)
