@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import importlib
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -73,7 +72,6 @@ def test_every_page_of_the_docs_is_run():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:faiss", "ignore:builtin type:DeprecationWarning")
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, minilm_folder, minilm_int8, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(minilm_int8, tmp_path / "my-artefact")  # it would be built once more
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.DOTALL)
     assert MODEL in "".join(blocks[:2])
     names: dict[str, object] = {}

@@ -82,7 +82,7 @@ def test_errors_of_the_build_process_come_back_as_themselves(tiny_onnx, tmp_path
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_truncated_weights(tiny_folder, in_process, tmp_path):
+def test_truncated_weights(tiny_folder, tmp_path):
     broken = shutil.copytree(tiny_folder, tmp_path / "broken")
     whole = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(whole[: len(whole) // 2])
