@@ -35,7 +35,7 @@ $(VENV)/.native: $(VENV)/.ready $(NATIVE)
 		-Cbuild-dir=build/native/{wheel_tag} -e .
 	@touch $@
 
-# What a user has who only runs nimbed without a compiler, and quantises graphs that are exported already.
+# What a user has who only runs nimbed without a compiler, and quantizes graphs that are exported already.
 $(LEAN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(LEAN)
 	$(LEAN)/bin/python $(PIP) install --upgrade "pip>=24"
@@ -53,7 +53,7 @@ $(IPEX_READY):
 	$(IPEX)/bin/python $(PIP) uninstall -y nimbed
 	@rm -f $(IPEX)/.ready-* && touch $@
 
-demo: $(VENV)/.native  ## quantise a real model, search real documents with LangChain and LlamaIndex
+demo: $(VENV)/.native  ## quantize a real model, search real documents with LangChain and LlamaIndex
 	$(BIN)/python examples/demo.py
 
 test:  ## all tests, then those without torch in an environment that has none

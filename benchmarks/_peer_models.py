@@ -70,7 +70,7 @@ def _openvino_int8(target: Path, texts: Sequence[str]) -> None:
 
 
 def _onnx_int8(target: Path) -> None:
-    """ONNX Runtime's dynamic quantisation, with 7-bit weights where the CPU would overflow with 8."""
+    """ONNX Runtime's dynamic quantization, with 7-bit weights where the CPU would overflow with 8."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     from nimbed import _machine

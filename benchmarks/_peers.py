@@ -68,7 +68,7 @@ class Peer:
 
 @dataclass(frozen=True, kw_only=True)
 class Transformers(Peer):
-    """The loop of the model's own page: batches in the order given, mean pooling, normalisation."""
+    """The loop of the model's own page: batches in the order given, mean pooling, normalization."""
 
     dtype: str = "float32"
 
@@ -128,7 +128,7 @@ class LlamaIndex(Peer):
 
 
 class SentenceTransformersOpenVino(Peer):
-    """sentence-transformers with its OpenVINO backend and its own static int8 quantisation."""
+    """sentence-transformers with its OpenVINO backend and its own static int8 quantization."""
 
     def load(self, max_length: int) -> Callable[[Sequence[str], Role], Any]:
         from sentence_transformers import SentenceTransformer
@@ -148,7 +148,7 @@ class SentenceTransformersOpenVino(Peer):
 
 
 class OnnxRuntime(Peer):
-    """ONNX Runtime on a dynamically quantised graph, sorted by length; mean pooling, normalisation."""
+    """ONNX Runtime on a dynamically quantized graph, sorted by length; mean pooling, normalization."""
 
     def load(self, max_length: int) -> Callable[[Sequence[str], Role], Any]:
         import onnxruntime

@@ -65,8 +65,8 @@ TABLES = {
         Variant(name="latency hint"),
         Variant(name="throughput hint, 1 stream", properties={"PERFORMANCE_HINT": "THROUGHPUT"}),
         Variant(name="threads not pinned", properties={"ENABLE_CPU_PINNING": False}),
-        Variant(name="dynamic quantisation, groups of 32", properties={"DYNAMIC_QUANTIZATION_GROUP_SIZE": 32}),
-        Variant(name="no dynamic quantisation", properties={"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}),
+        Variant(name="dynamic quantization, groups of 32", properties={"DYNAMIC_QUANTIZATION_GROUP_SIZE": 32}),
+        Variant(name="no dynamic quantization", properties={"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}),
     ],
     "graph": [Variant(name="Q, K and V apart"), Variant(name="one product for Q, K and V", one_qkv=True)],
 }

@@ -133,7 +133,7 @@ def minilm_ipex_int8(ipex: None, minilm_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory, minilm_folder: Path) -> Path:
-    """A seeded BERT of 2 layers and 32 dimensions, with mean pooling and no normalisation, as safetensors."""
+    """A seeded BERT of 2 layers and 32 dimensions, with mean pooling and no normalization, as safetensors."""
     import torch
     import transformers
 

@@ -93,7 +93,7 @@ def test_the_manifest_tells_of_the_scores(int8):
     assert int8.manifest.spec.task == "scoring"
 
 
-def test_the_classifier_is_not_quantised(int8):
+def test_the_classifier_is_not_quantized(int8):
     network = ov.Core().read_model(int8.folder / "model.xml")
     flat = [
         op

@@ -166,7 +166,7 @@ def test_an_fp32_artefact_that_was_given_texts_has_ranges(tiny_folder, in_proces
         exact, codes = opened.encode(TEXTS), opened.encode(TEXTS, dtype="int8")
     ranges = load_ranges(artefact.folder, exact.shape[1])[:2]
     np.testing.assert_array_equal(codes, quantize_embeddings(exact, "int8", ranges=ranges))
-    # Its graph does not normalise, and the ranges are those of its own vectors.
+    # Its graph does not normalize, and the ranges are those of its own vectors.
     with Encoder(artefact, spec=SpecOverrides(normalize=True)) as later, pytest.raises(InputError, match="range"):
         later.encode(TEXTS, dtype="int8")
 

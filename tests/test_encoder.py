@@ -148,7 +148,7 @@ def test_chunk_sees_the_end_of_a_long_text(int8, minilm_int8):
     assert (kept[0] @ query) > (kept[1] @ query) + 0.02
 
 
-def test_dim_cuts_then_normalises(int8, minilm_int8):
+def test_dim_cuts_then_normalizes(int8, minilm_int8):
     with Encoder(minilm_int8, dim=128) as small:
         vectors = small.encode(["a text"])
         full = int8.encode(["a text"])[:, :128]
@@ -247,7 +247,7 @@ def test_normalize_is_the_users_to_choose(tiny_folder, minilm_int8):
         plain = raw.encode(["a text"])
     with Encoder(tiny_folder, backend="torch", spec=SpecOverrides(normalize=True)) as normal:
         np.testing.assert_allclose(normal.encode(["a text"]), plain / np.linalg.norm(plain), atol=1e-6)
-    with pytest.raises(InputError, match="normalises in its graph"):
+    with pytest.raises(InputError, match="normalizes in its graph"):
         Encoder(minilm_int8, spec=SpecOverrides(normalize=False))
 
 

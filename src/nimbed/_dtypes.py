@@ -66,7 +66,7 @@ def load_ranges(folder: Path, dim: int) -> Ranges | None:
 def ranges_of_cut(ranges: Ranges, dim: int, *, normalize: bool) -> Float32Array:
     """Ranges ``[2, dim]`` of vectors cut to ``dim`` components.
 
-    Where a cut vector is normalised again, it is divided by the norm of what is left. The least such norm bounds all:
+    Where a cut vector is normalized again, it is divided by the norm of what is left. The least such norm bounds all:
     no calibration text's cut vector lies beyond ``range / least norm``, nor any unit vector's beyond 1.
     """
     cut: Float32Array = ranges[:2, :dim]

@@ -131,11 +131,11 @@ class ModelSpec:
         normalize: whether the vector is divided by its L2 norm.
         max_length: longest sequence in tokens that the folder asks for, special tokens included.
         positions: longest sequence that the network takes, or None where it has no limit.
-        dense: linear layers between pooling and normalisation.
+        dense: linear layers between pooling and normalization.
         prompts: text put before the user's, by role or by the name that the folder gives.
         similarity: the similarity function that the model's authors name.
         truncation_side: which end of a long text is kept: "right" cuts the end away.
-        lowercase: whether texts are lowercased before tokenisation.
+        lowercase: whether texts are lowercased before tokenization.
         task: "embedding" (one text, a vector) or "scoring" (a pair of texts, a number).
         activation: what makes a score of the network's logit.
         origins: where each decision comes from, for people to read; does not change a vector.

@@ -41,13 +41,13 @@ _ENCODE_RULES = {
     "convert_to_numpy": Rule(harmless=(True,), remedy="vectors come as lists of floats; remove it"),
     "convert_to_tensor": Rule(harmless=None),
     "device": CPU,
-    # sentence-transformers' False does not undo the normalisation that is part of a model.
+    # sentence-transformers' False does not undo the normalization that is part of a model.
     "normalize_embeddings": Rule(harmless=(False,), becomes="normalize"),
     "output_value": Rule(harmless=("sentence_embedding",), remedy="nimbed gives sentence vectors only; remove it"),
     "pool": ONE_PROCESS,
     "precision": Rule(
         harmless=("float32",),
-        remedy="vectors are float32; quantise them in the vector store (precision=... sets that of the arithmetic)",
+        remedy="vectors are float32; quantize them in the vector store (precision=... sets that of the arithmetic)",
     ),
     "prompt": Rule(becomes="prompt"),
     "prompt_name": Rule(becomes="prompt_name"),

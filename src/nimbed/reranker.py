@@ -190,7 +190,7 @@ class _CrossEncoder(OpenModel):
 
     def score(self, pairs: Sequence[Pair]) -> Float32Array:
         started, runtime = time.perf_counter(), self._opened()
-        # The lane that plans ahead: all pairs of a call are wanted, and like lengths meet.
+        # The queue that plans ahead: all pairs of a call are wanted, and like lengths meet.
         return self._answer(Call(runtime, pairs, "document").result(), started)
 
     async def ascore(self, pairs: Sequence[Pair]) -> Float32Array:

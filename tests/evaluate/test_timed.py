@@ -1,4 +1,4 @@
-"""Documents are timed, queries are not, and both come normalised."""
+"""Documents are timed, queries are not, and both come normalized."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_queries_are_not_part_of_the_speed(clock):
     assert (timed.texts, timed.seconds) == (0, 0.0)
 
 
-def test_each_is_asked_for_in_its_role_and_comes_normalised():
+def test_each_is_asked_for_in_its_role_and_comes_normalized():
     embedder = Counting()
     timed = Timed(embedder, progress=True)
     np.testing.assert_allclose(timed.documents(["a", "b", "c"]), np.float32([[0.6, 0.8]] * 3))

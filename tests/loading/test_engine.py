@@ -60,7 +60,7 @@ def test_the_backend_runs():
     [
         ({"dim": 385}, r"dim=385 is more than the model's 384"),
         ({"max_length": 513}, r'max_length=513 is more than the 512 tokens .*truncate="chunk"'),
-        ({"spec": SpecOverrides(normalize=False)}, "normalize=False: .* normalises in its graph"),
+        ({"spec": SpecOverrides(normalize=False)}, "normalize=False: .* normalizes in its graph"),
     ],
 )
 def test_what_the_model_cannot_is_refused_before_it_is_opened(wrong, says, requests):

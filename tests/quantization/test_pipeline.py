@@ -140,7 +140,7 @@ def test_folder_in_the_way(tiny_onnx, tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "dear"
 
 
-def test_an_artefact_cannot_be_quantised_again(minilm_int8):
+def test_an_artefact_cannot_be_quantized_again(minilm_int8):
     with pytest.raises(InputError, match="is an artefact already"):
         quantize(minilm_int8)
 

@@ -1,6 +1,6 @@
 """Find or build the artefact of a raw model, in a child process.
 
-The child gives back the memory that quantising takes, and keeps the build libraries' settings to itself.
+The child gives back the memory that quantizing takes, and keeps the build libraries' settings to itself.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Engine:
     """An opened backend with the tokenizer and the spec that go with it.
 
     ``files`` are those that the backend reads as long as it is open.
-    ``normalize_after`` tells that vectors must still be normalised, since the graph does not do it.
+    ``normalize_after`` tells that vectors must still be normalized, since the graph does not do it.
     ``vector_fingerprint`` is that of a vector of full width, whatever the prompt. ``ranges`` are the components' own,
     ``[2, info.dim]``, or None where the artefact has none.
     """
@@ -152,7 +152,7 @@ def _ranges(located: Located, info: EncoderInfo) -> Float32Array | None:
 def _normalize(settings: Settings, spec: ModelSpec, folder: Path) -> bool:
     wanted = settings.spec.normalize
     if spec.normalize and wanted is False:
-        raise InputError(f"normalize=False: the artefact {folder} normalises in its graph; build one that does not")
+        raise InputError(f"normalize=False: the artefact {folder} normalizes in its graph; build one that does not")
     return spec.normalize if wanted is None else wanted
 
 

@@ -129,7 +129,7 @@ def _from_build(settings: Settings, candidate: Candidate, precision: Precision, 
 def _from_script(settings: Settings, candidate: Candidate, network: Path) -> Located:
     """TorchScript is run as it stands."""
     check_allowed(network, settings.source)
-    # Neural Compressor, which quantised the Intel/*-int8-static models, leaves its settings beside them.
+    # Neural Compressor, which quantized the Intel/*-int8-static models, leaves its settings beside them.
     precision: Precision = "int8" if (candidate.source.folder / "inc_config.json").is_file() else "fp32"
     if settings.precision not in {"auto", precision}:
         raise InputError(f"{network} is {precision} TorchScript; it cannot run as {settings.precision}")
@@ -166,7 +166,7 @@ def _forced(artefact: Artefact) -> dict[str, str]:
         f"{name} {quality[name]:.4f} (at least {quality['thresholds'][name]:g})" for name in quality["missed"]
     )
     reason = f"this artefact failed its quality gate and was published by force: {figures}"
-    warnings.warn(f"{artefact.folder}: {reason}; quantise the model again, or take fp32", stacklevel=2)
+    warnings.warn(f"{artefact.folder}: {reason}; quantize the model again, or take fp32", stacklevel=2)
     return {"quality": reason}
 
 

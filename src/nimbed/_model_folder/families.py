@@ -43,7 +43,7 @@ def padding_of(config: Fields) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Pooling, normalisation and prompts shared by the models whose name matches ``pattern``."""
+    """Pooling, normalization and prompts shared by the models whose name matches ``pattern``."""
 
     name: str
     pattern: str

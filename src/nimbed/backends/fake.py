@@ -5,7 +5,7 @@ Texts that share character trigrams are near each other, so a test of a retrieve
     encoder = Encoder("any-name", backend="fake")
     embeddings = NimbedEmbeddings(model="any-name", backend="fake")
 
-Each vector is a hashed bag of token trigrams (Weinberger et al. 2009, "Feature hashing"), L2-normalised where the spec
+Each vector is a hashed bag of token trigrams (Weinberger et al. 2009, "Feature hashing"), L2-normalized where the spec
 says so. Without a model folder the tokens are UTF-8 bytes.
 """
 

@@ -111,7 +111,7 @@ def quantize(folder: Path, network: Path, spec: ModelSpec, sequences: Iterable[I
 
     That is its linear layers over tokens, less their outlier channels. Weights have ranges by output channel,
     activations by tensor: the extremes that the sequences show. Attention stays in fp32, since
-    ``scaled_dot_product_attention`` is nothing that the extension quantises.
+    ``scaled_dot_product_attention`` is nothing that the extension quantizes.
 
     Raises:
         BackendError: the weights cannot be read, or the extension fails on this network.
@@ -129,7 +129,7 @@ def quantize(folder: Path, network: Path, spec: ModelSpec, sequences: Iterable[I
                 prepared(*row)
             _freeze(ipex.quantization.convert(prepared, inplace=True), rows[0]).save(str(target))
     except Exception as err:  # PyTorch's and the extension's own
-        raise BackendError(f"IPEX cannot quantise {folder}: {first_line(err)}") from err
+        raise BackendError(f"IPEX cannot quantize {folder}: {first_line(err)}") from err
 
 
 def _ranges() -> QConfigMapping:
@@ -181,7 +181,7 @@ class _Split(torch.nn.Module):
             self.rest.weight = torch.nn.Parameter(layer.weight.detach() * self.mask)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # einsum, unlike matmul, is nothing that the extension quantises.
+        # einsum, unlike matmul, is nothing that the extension quantizes.
         product = torch.einsum("...i,oi->...o", x.index_select(-1, self.channels), self.apart)
         if self.rest is not None:
             return self.rest(x * self.mask) + product

@@ -37,7 +37,7 @@ class OpenRequest:
 
 
 class Session(Protocol):
-    """One lane of execution; used by one thread at a time.
+    """Runs batches on an opened engine; used by one thread at a time.
 
     Attributes:
         any_thread: whether it may be another thread each time; where not (an engine that keeps workers for each thread
@@ -51,7 +51,7 @@ class Session(Protocol):
         ...
 
     def run(self, batch: TokenBatch) -> Float32Array:
-        """Sentence vectors, float32 ``[B, dim]``, pooled and normalised as the spec says (or scores ``[B, 1]``).
+        """Sentence vectors, float32 ``[B, dim]``, pooled and normalized as the spec says (or scores ``[B, 1]``).
 
         Raises:
             OutOfMemoryError: memory for this batch could not be had.

@@ -20,7 +20,7 @@ _INT8_RANGE = 4.0
 class Roof:
     """A chain of ``[2048, 1024] x [1024, 1024]`` products, weights in place, nothing between them.
 
-    In int8 the chain requantises after each product, as a network must. One pass is 34 G operations, a product of two
+    In int8 the chain requantizes after each product, as a network must. One pass is 34 G operations, a product of two
     numbers and its addition counted as two.
     """
 

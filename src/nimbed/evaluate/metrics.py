@@ -51,7 +51,7 @@ def dcg(gains: Sequence[float]) -> float:
 
 
 def ndcg(gains: Sequence[float], judged: Sequence[float], *, cut: int = 10) -> float:
-    """Normalised DCG as trec_eval computes it: linear gain, negative judgements count 0.
+    """Normalized DCG as trec_eval computes it: linear gain, negative judgements count 0.
 
     DCG = sum of rel_i / log2(i + 1) over the first ``cut`` documents, divided by that of the best possible order
     (Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques").
@@ -91,8 +91,8 @@ def retrieval_scores(docs: Float32Array, queries: Float32Array, judged: Retrieva
     """nDCG@10, recall@100 and MRR@10 of each query that has a relevant document.
 
     Args:
-        docs: normalised vectors ``[documents, dim]`` in the order of ``judged.docs``.
-        queries: normalised vectors ``[queries, dim]`` in the order of ``judged.queries``.
+        docs: normalized vectors ``[documents, dim]`` in the order of ``judged.docs``.
+        queries: normalized vectors ``[queries, dim]`` in the order of ``judged.queries``.
         judged: whose judgements count.
 
     Returns:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Kind = Literal["rerank", "retrieval", "sts"]
 
 SPEED_NOTE = (
-    "Texts a second (documents, sentences; tokenisation included) were timed once, in passing: a side figure. "
+    "Texts a second (documents, sentences; tokenization included) were timed once, in passing: a side figure. "
     "Other processes, the texts' lengths and shapes that are compiled on first sight all move it."
 )
 

@@ -55,7 +55,7 @@ def evaluate(
 ) -> Report:
     """Measure settings on sets, against the last setting.
 
-    Vectors are compared by the dot product of what is left after normalising them. Retrieval gives nDCG@10,
+    Vectors are compared by the dot product of what is left after normalizing them. Retrieval gives nDCG@10,
     recall@100 and MRR@10; sts gives Spearman's correlation; rerank gives MAP and MRR over all of a query's documents.
 
     Args:

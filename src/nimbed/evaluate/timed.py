@@ -1,4 +1,4 @@
-"""Texts to normalised vectors, by the clock."""
+"""Texts to normalized vectors, by the clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Timed:
-    """An embedder whose documents are timed; vectors come normalised, ``[n, dim]``."""
+    """An embedder whose documents are timed; vectors come normalized, ``[n, dim]``."""
 
     def __init__(self, embedder: Embedder, *, progress: bool) -> None:
         self._embedder = embedder

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, report: Callable[[int], None]) -> Built:
-    """Quantise, measure against fp32 by IPEX, and keep the file's hash, by which it may be opened again."""
+    """Quantize, measure against fp32 by IPEX, and keep the file's hash, by which it may be opened again."""
     engine = engine_module("ipex")
     source = Path(request.folder)
     for dense in request.spec.dense:

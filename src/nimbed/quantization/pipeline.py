@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nimbed._types import Int32Array
     from nimbed.quantization.build_result import Built
 
-STEPS = ("reading the network", "quantising", "measuring against fp32", "repairing", "saving", "publishing")
+STEPS = ("reading the network", "quantizing", "measuring against fp32", "repairing", "saving", "publishing")
 _LIBRARIES = (
     "nimbed", "openvino", "nncf", "optimum-intel", "intel-extension-for-pytorch", "torch", "transformers", "tokenizers",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Networks whose int8 is spoiled, and one of them prepared and quantised in this process."""
+"""Networks whose int8 is spoiled, and one of them prepared and quantized in this process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def planted(tiny_folder, tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def quantized(planted) -> Quantized:
-    """The planted network, prepared and quantised in this process, with its calibration."""
+    """The planted network, prepared and quantized in this process, with its calibration."""
     tokenizer = TextTokenizer(load_tokenizer(planted), read_spec(planted), max_length=64, truncate="silent")
     texts = choose(read_texts(None), lambda some: tokenizer(some).sequences, count=16, seed=0, origin="test")
     prepared = prepare(ov.Core().read_model(planted / "onnx" / "model.onnx"), texts.calibrate)

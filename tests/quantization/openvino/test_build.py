@@ -29,11 +29,11 @@ def test_ready_int8_file_is_used_as_it_is(tiny_onnx, tmp_path):
     ov.save_model(ready, folder / "openvino" / "openvino_model_qint8.xml", compress_to_fp16=False)
     source = Source(file="openvino/openvino_model_qint8.xml")
     artefact = quantize(folder, tmp_path / "ready", source=source, progress=False)
-    assert artefact.manifest.calibration == {"origin": "quantised by the model's authors"}
+    assert artefact.manifest.calibration == {"origin": "quantized by the model's authors"}
     with Encoder(artefact) as encoder, Encoder(tiny_onnx, precision="fp32") as reference:
         a, b = encoder.encode(TEXTS), reference.encode(TEXTS)
     assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.9
-    with pytest.raises(InputError, match="is quantised already"):
+    with pytest.raises(InputError, match="is quantized already"):
         quantize(folder, tmp_path / "fp32", precision="fp32", source=source, progress=False)
     assert not (tmp_path / "fp32").exists()
 

@@ -48,7 +48,7 @@ def test_a_damaged_file_is_named(name, tmp_path):
         load_network(SimpleNamespace(folder=str(tmp_path), graph=name))
 
 
-def test_int8_is_known_by_its_constants_or_fake_quantisers(tmp_path, quantized):
+def test_int8_is_known_by_its_constants_or_fake_quantizers(tmp_path, quantized):
     assert not is_quantized(graph())
     assert not is_quantized(graph(op.convert(op.constant(np.int8(3)), "f32")))  # a lone number is no table
     assert is_quantized(graph(op.convert(op.constant(np.int8([3, 4])), "f32")))

@@ -18,7 +18,7 @@ from nimbed.spec import read_spec
 TEXTS = ["one", "two words", "", "a somewhat longer text, with punctuation!", "word " * 40]
 
 
-def test_nothing_in_the_head_is_quantised(minilm_openvino_int8):
+def test_nothing_in_the_head_is_quantized(minilm_openvino_int8):
     model = ov.Core().read_model(minilm_openvino_int8 / "model.xml")
     head = [op for op in model.get_ops() if op.get_friendly_name().startswith(PREFIX)]
     kinds = {op.get_type_name() for op in head}
@@ -26,8 +26,8 @@ def test_nothing_in_the_head_is_quantised(minilm_openvino_int8):
     assert "FakeQuantize" not in kinds
     for op in head:
         for source in op.input_values():
-            assert source.get_node().get_type_name() != "FakeQuantize", f"{op} reads quantised values"
-    # It is the encoder that is quantised.
+            assert source.get_node().get_type_name() != "FakeQuantize", f"{op} reads quantized values"
+    # It is the encoder that is quantized.
     assert sum(op.get_type_name() == "FakeQuantize" for op in model.get_ops()) >= 6 * 6
 
 

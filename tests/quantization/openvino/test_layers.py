@@ -1,4 +1,4 @@
-"""The layers of a quantised graph, and their way back to fp32."""
+"""The layers of a quantized graph, and their way back to fp32."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_all_layers_in_fp32_compute_as_before(quantized, pooled):
     np.testing.assert_allclose(vectors_of(pack(pooled(rounded)), texts.ranking), spoiled, atol=1e-4)
 
 
-def test_of_some_layers_the_others_stay_quantised(quantized):
+def test_of_some_layers_the_others_stay_quantized(quantized):
     layers = layers_of(quantized.rounded)
     back = in_fp32(quantized.rounded, layers[:2])
     assert [layer.operations for layer in layers_of(back)] == [layer.operations for layer in layers[2:]]

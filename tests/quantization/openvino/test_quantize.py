@@ -1,4 +1,4 @@
-"""What NNCF quantises, and how."""
+"""What NNCF quantizes, and how."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenVINO side of the build: read or export the network, quantise it, append the head, measure, repair."""
+"""The OpenVINO side of the build: read or export the network, quantize it, append the head, measure, repair."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def _with_head(network: ov.Model, request: BuildRequest) -> ov.Model:
 
 
 def _ready(network: ov.Model, request: BuildRequest) -> tuple[ov.Model, dict[str, Any]]:
-    """A network that its authors have quantised already is used as it is."""
+    """A network that its authors have quantized already is used as it is."""
     if request.precision != "int8":
         raise InputError(
-            f"{Path(request.folder) / request.graph} is quantised already; "
+            f"{Path(request.folder) / request.graph} is quantized already; "
             f"it cannot become an {request.precision} artefact"
         )
-    return _with_head(network, request), {"calibration": {"origin": "quantised by the model's authors"}}
+    return _with_head(network, request), {"calibration": {"origin": "quantized by the model's authors"}}
 
 
 def _int8(
     network: ov.Model, calibration: CalibrationSet, request: BuildRequest, report: Callable[[int], None]
 ) -> tuple[ov.Model, dict[str, Any]]:
-    """Quantise, measure, and repair if the gate is missed."""
+    """Quantize, measure, and repair if the gate is missed."""
     exact = _with_head(network.clone(), request)
     reference = vectors_of(exact, calibration.held_out)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nimbed._types import Float32Array, Int32Array, TokenBatch
 
-# The rounding of a quantised graph computed as it stands, in fp32: what int8 kernels give on CPUs with VNNI or AMX.
+# The rounding of a quantized graph computed as it stands, in fp32: what int8 kernels give on CPUs with VNNI or AMX.
 # The kernels for other CPUs saturate, and would show errors that no user gets.
 # Nor are activations rounded where the graph does not say so, which OpenVINO does beside weights stored in int8.
 _EXACT = {"INFERENCE_PRECISION_HINT": "f32", "LP_TRANSFORMS_MODE": "NO", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}

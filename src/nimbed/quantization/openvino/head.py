@@ -1,6 +1,6 @@
-"""The sentence head: pooling, dense layers and normalisation as OpenVINO operations.
+"""The sentence head: pooling, dense layers and normalization as OpenVINO operations.
 
-It is appended after quantisation, so that it runs in fp32: NNCF would quantise NormalizeL2, which costs worst-case
+It is appended after quantization, so that it runs in fp32: NNCF would quantize NormalizeL2, which costs worst-case
 cosine. Token vectors ``[B, S, H]`` never leave the graph.
 """
 

@@ -1,4 +1,4 @@
-"""The layers of a quantised graph: which they are, and how they go back to fp32."""
+"""The layers of a quantized graph: which they are, and how they go back to fp32."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOVING = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Operations that share rounded values, so that they are quantised or fp32 together (query, key and value, say).
+    """Operations that share rounded values, so that they are quantized or fp32 together (query, key and value, say).
 
     Attributes:
         operations: their names, in the graph's order.
@@ -31,7 +31,7 @@ class Layer:
 
 
 def layers_of(encoder: ov.Model) -> list[Layer]:
-    """The quantised layers of a graph whose weights are not packed yet, in order."""
+    """The quantized layers of a graph whose weights are not packed yet, in order."""
     groups: list[tuple[set[str], set[str]]] = []
     order = {node.get_friendly_name(): at for at, node in enumerate(encoder.get_ordered_ops())}
     for quantizer in _quantizers(encoder):

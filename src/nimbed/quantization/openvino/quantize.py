@@ -43,9 +43,9 @@ def _keep(network: ov.Model, sequences: list[Int32Array]) -> list[str]:
 
 
 def quantize_network(prepared: Prepared, sequences: list[Int32Array]) -> ov.Model:
-    """Quantise the linear layers and the word embeddings, calibrated on these token ids.
+    """Quantize the linear layers and the word embeddings, calibrated on these token ids.
 
-    The weights are still fp32, each behind the fake quantiser that rounds it; :func:`pack` stores them in int8.
+    The weights are still fp32, each behind the fake quantizer that rounds it; :func:`pack` stores them in int8.
 
     Raises:
         MissingExtraError: NNCF is not installed.
@@ -53,7 +53,7 @@ def quantize_network(prepared: Prepared, sequences: list[Int32Array]) -> ov.Mode
     try:
         import nncf
     except ImportError as err:
-        raise MissingExtraError('quantising needs NNCF: pip install "nimbed[quantize]"') from err
+        raise MissingExtraError('quantizing needs NNCF: pip install "nimbed[quantize]"') from err
     names = [port.get_any_name() for port in prepared.network.inputs]
     dataset = nncf.Dataset(sequences, lambda sequence: one_row(sequence, names))
     quantized: ov.Model = nncf.quantize(
@@ -68,7 +68,7 @@ def quantize_network(prepared: Prepared, sequences: list[Int32Array]) -> ov.Mode
 
 
 def parameters() -> Any:  # noqa: ANN401 (NNCF ships no types)
-    """How nimbed has NNCF quantise."""
+    """How nimbed has NNCF quantize."""
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
@@ -85,7 +85,7 @@ def parameters() -> Any:  # noqa: ANN401 (NNCF ships no types)
 
 
 def pack(encoder: ov.Model) -> ov.Model:
-    """A copy whose quantised weights are stored in int8."""
+    """A copy whose quantized weights are stored in int8."""
     from openvino._offline_transformations import compress_quantize_weights_transformation
 
     packed = encoder.clone()

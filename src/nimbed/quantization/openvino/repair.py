@@ -73,7 +73,7 @@ def repair(
     """Put layers back to fp32 until the gate passes or half of them are.
 
     Args:
-        encoder: the quantised graph with its head, weights not packed.
+        encoder: the quantized graph with its head, weights not packed.
         measured: its quality report.
         prepared: the network that it was made from.
         context: texts, gate and measure.
@@ -104,7 +104,7 @@ def repair(
 def _put_back(
     encoder: ov.Model, measured: dict[str, Any], context: RepairContext, max_layers: int
 ) -> tuple[ov.Model, dict[str, Any]]:
-    """Put layers back in order of the damage that each does when it alone is quantised."""
+    """Put layers back in order of the damage that each does when it alone is quantized."""
     ranked = _by_damage(encoder, context)
     for count in range(1, min(max_layers, len(ranked)) + 1):
         candidate = in_fp32(encoder, ranked[:count])

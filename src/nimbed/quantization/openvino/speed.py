@@ -21,7 +21,7 @@ def latency_cost(before: ov.Model, after: ov.Model, sequence: Int32Array) -> dic
     """How much longer one text takes: medians, with the two graphs alternating in the same process.
 
     Args:
-        before: the packed graph as it was quantised.
+        before: the packed graph as it was quantized.
         after: the packed graph with layers in fp32.
         sequence: token ids of the text.
 

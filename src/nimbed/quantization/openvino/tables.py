@@ -1,4 +1,4 @@
-"""Embedding tables: which are quantised, and how int8 ones stay int8 in memory."""
+"""Embedding tables: which are quantized, and how int8 ones stay int8 in memory."""
 
 from __future__ import annotations
 
