@@ -38,7 +38,9 @@ def in_utf8(value: object) -> object:
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
         return {in_utf8(key): in_utf8(one) for key, one in value.items()}
-    return [in_utf8(one) for one in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(in_utf8(one) for one in value)
+    return value
 
 
 @pytest.fixture(scope="module", autouse=True)

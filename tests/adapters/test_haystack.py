@@ -17,7 +17,7 @@ from haystack.document_stores.in_memory import InMemoryDocumentStore
 from pydantic import ValidationError
 
 from nimbed import CacheConfig, Encoder, SpecOverrides
-from nimbed._adapters import haystack
+from nimbed._adapters import rerank_options
 from nimbed.errors import (
     ClosedError,
     InputError,
@@ -367,7 +367,7 @@ class StubReranker:
 @pytest.fixture
 def stub(monkeypatch):
     monkeypatch.setattr(StubReranker, "made", [])
-    monkeypatch.setattr(haystack, "Reranker", StubReranker)
+    monkeypatch.setattr(rerank_options, "Reranker", StubReranker)
     return StubReranker
 
 

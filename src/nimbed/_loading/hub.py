@@ -52,12 +52,11 @@ class Source:
     allow_code: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("revision", "file"):
-            if (value := getattr(self, name)) is not None and not isinstance(value, str):
-                raise InputError(f"Source({name}={value!r}) must be a string, or None")
-        for name in ("local_files_only", "allow_code"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise InputError(f"Source({name}={value!r}) must be True or False")
+        kinds: dict[str, Any] = {"revision": (str, type(None)), "file": (str, type(None))}
+        for name, kind in {**kinds, "local_files_only": bool, "allow_code": bool}.items():
+            if not isinstance(value := getattr(self, name), kind):
+                wanted = "True or False" if kind is bool else "a string, or None"
+                raise InputError(f"Source({name}={value!r}) must be {wanted}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,9 +293,8 @@ def _refused(name: str, source: Source, error: BaseException) -> NimbedError:
     if isinstance(error, GatedRepoError):
         return DownloadError(f"{name} is gated: accept its terms on the hub, then run: hf auth login")
     if isinstance(error, RepositoryNotFoundError) or _status(error) == 401:
-        return ModelNotFoundError(
-            f"{name}: neither a local folder nor a repository of the hub (private ones need: hf auth login)"
-        )
+        what = "neither a local folder nor a repository of the hub (private ones need: hf auth login)"
+        return ModelNotFoundError(f"{name}: {what}")
     if isinstance(error, RevisionNotFoundError):
         return ModelNotFoundError(f"{name} has no revision {source.revision!r}")
     return DownloadError(f"{name}: the hub refused: {error}")
