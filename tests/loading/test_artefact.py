@@ -257,3 +257,34 @@ def test_home(monkeypatch, tmp_path):
         monkeypatch.setenv("NIMBED_HOME", unset) if unset is not None else monkeypatch.delenv("NIMBED_HOME")
         assert home().name == "nimbed"
         assert home().is_absolute()
+
+
+def test_an_artefact_gives_way_to_its_successor(place):
+    made(place)
+    with staging(place) as folder:
+        made(folder, key="new")
+        assert open_artefact(place).manifest.key == "k"
+    assert open_artefact(place).manifest.key == "new"
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_an_artefact_stays_if_its_successor_cannot_be_put_there(place, monkeypatch):
+    made(place)
+
+    def refuse(*_):
+        raise OSError("no room")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(ArtefactError, match="no room"), staging(place) as folder:
+        made(folder, key="new")
+    assert open_artefact(place).manifest.key == "k"
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_a_link_to_an_artefact_leads_to_its_successor(place, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(made(place))
+    with staging(link) as folder:
+        made(folder, key="new")
+    assert link.is_symlink()
+    assert open_artefact(place).manifest.key == "new"

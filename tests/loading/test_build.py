@@ -8,11 +8,12 @@ from dataclasses import asdict, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.artefacts import SPEC, made
+from tests.support.artefacts import SPEC, made, rewrite
 
 from nimbed._loading import child_process
 from nimbed._loading.artefact import open_artefact
-from nimbed._loading.build import BuildRequest, QualityGate, find_or_build, target_lock
+from nimbed._loading.build import BuildRequest, QualityGate, find_or_build
+from nimbed._loading.manifest import FORMAT, RECIPE
 from nimbed.errors import ArtefactError, BuildError, InputError, MissingExtraError, QualityError
 
 # The gate
@@ -164,7 +165,7 @@ def test_a_refusal_in_the_cache_is_remembered(request_, home, child):
     refuse_quality(child)
     with pytest.raises(QualityError, match=r"^too far from fp32$"):
         find_or_build(request_, progress=False)
-    with pytest.raises(QualityError, match=r"too far from fp32 \(as found before: .*small\.refused\)"):
+    with pytest.raises(QualityError, match=r"too far from fp32 \(as found before: .*small\.r\d+\.refused\)"):
         find_or_build(request_, progress=False)
     assert child.started == 1
 
@@ -178,32 +179,30 @@ def test_a_refusal_elsewhere_leaves_no_file_of_ours(request_, tmp_path, child):
     assert not list(tmp_path.glob("mine*"))
 
 
-# One builder at a time
+def test_an_artefact_of_an_older_format_is_built_anew(request_, home, child):
+    folder = home / "artefacts" / "small"
+    folder.mkdir(parents=True)
+    rewrite(made(folder), format=FORMAT - 1)
+    child.begins = lambda: made(folder)
+    child.reported = [{"kind": "done"}]
+    assert find_or_build(request_, progress=False).manifest.format == FORMAT
+    assert child.started == 1
 
 
-def test_a_target_is_locked_while_it_is_held_and_others_are_not(home, tmp_path):
-    import filelock
-
-    with target_lock(tmp_path / "a"), target_lock(tmp_path / "b"):
-        locks = list((home / "locks").iterdir())
-        assert len(locks) == 2
-        for path in locks:
-            with pytest.raises(filelock.Timeout):
-                filelock.FileLock(path).acquire(timeout=0)
-    for path in locks:
-        filelock.FileLock(path).acquire(timeout=0).lock.release()
+def test_an_older_artefact_of_another_model_is_left_alone(request_, home, child):
+    folder = home / "artefacts" / "small"
+    folder.mkdir(parents=True)
+    rewrite(made(folder), format=FORMAT - 1)
+    with pytest.raises(InputError, match=r"small holds an artefact of some/model in an older format; choose another"):
+        find_or_build(replace(request_, name="another/model"), progress=False)
+    assert child.started == 0
 
 
-def test_the_same_folder_by_another_path_is_the_same_lock(home, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with target_lock(tmp_path / "a"):
-        pass
-    with target_lock((tmp_path / "a").relative_to(tmp_path)):
-        pass
-    assert len(list((home / "locks").iterdir())) <= 1
-
-
-def test_a_home_that_cannot_be_written_is_named(home, tmp_path):
-    home.write_text("a file")
-    with pytest.raises(ArtefactError, match=r"locks cannot be written: .*NIMBED_HOME"), target_lock(tmp_path / "a"):
-        pass
+def test_a_refusal_of_an_older_recipe_does_not_count(request_, home, child):
+    refuse_quality(child)
+    (home / "artefacts").mkdir(parents=True)
+    for name in ("small.refused", f"small.r{RECIPE - 1}.refused"):
+        (home / "artefacts" / name).write_text("then")
+    with pytest.raises(QualityError, match=r"^too far from fp32$"):
+        find_or_build(request_, progress=False)
+    assert child.started == 1

@@ -22,8 +22,21 @@ def test_a_newer_format_says_to_upgrade(place):
     refused(made(place, format=FORMAT + 1), MANIFEST, "newer", "pip install -U nimbed")
 
 
-def test_an_older_format_says_to_build_it_again(place):
-    refused(made(place, format=FORMAT - 1), MANIFEST, "older", "build it again")
+def test_an_older_format_says_how_to_build_it_again(place):
+    command = f"nimbed quantize some/model -o {place} --backend openvino --precision int8 --revision abc"
+    refused(made(place, format=FORMAT - 1), MANIFEST, "older", f"build it again: {command}")
+
+
+def test_an_older_format_needs_no_checksum_that_is_known(place):
+    values = json.loads((made(place) / MANIFEST).read_text(encoding="utf-8"))
+    (place / MANIFEST).write_text(json.dumps({**values, "format": FORMAT - 1, "checksum": "another kind"}))
+    refused(place, "older", "nimbed quantize some/model")
+
+
+def test_an_older_artefact_in_the_hubs_cache_is_built_elsewhere(tmp_path):
+    place = tmp_path / "snapshots" / "0123"
+    place.mkdir(parents=True)
+    refused(made(place, format=FORMAT - 1), "nimbed quantize some/model -o model-openvino-int8 --backend")
 
 
 @pytest.mark.parametrize(

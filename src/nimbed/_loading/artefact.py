@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
+import secrets
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -54,11 +55,8 @@ def open_artefact(folder: Path, manifest: Manifest | None = None) -> Artefact:
         ArtefactError: the folder is foreign, of another version's format, incomplete or damaged.
     """
     manifest = manifest or read_manifest(folder)
-    _refuse_strangers(folder, manifest)
     try:
-        for name, record in manifest.files.items():
-            if (fault := _fault(folder, name, record)) is not None:
-                raise ArtefactError(f"{folder / name} {fault}; {REMEDY}")
+        check_files(folder, manifest)
         unchanged = Unchanged.of(folder / name for name in manifest.files)
         for name, record in manifest.files.items():
             if crc32_of(folder / name) != record.crc32:
@@ -68,6 +66,19 @@ def open_artefact(folder: Path, manifest: Manifest | None = None) -> Artefact:
             raise
         raise ArtefactError(f"{folder} cannot be read: {err}; {REMEDY}") from err
     return Artefact(folder=folder, manifest=manifest, unchanged=unchanged)
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Compare the folder with the manifest without reading a file.
+
+    Raises:
+        ArtefactError: a file is missing, too many, of another size or a link that leads out.
+        OSError: the folder cannot be read.
+    """
+    _refuse_strangers(folder, manifest)
+    for name, record in manifest.files.items():
+        if (fault := _fault(folder, name, record)) is not None:
+            raise ArtefactError(f"{folder / name} {fault}; {REMEDY}")
 
 
 def verify_artefact(folder: Path) -> Artefact:
@@ -126,9 +137,13 @@ def _record(path: Path) -> FileRecord:
 def staging(target: Path) -> Iterator[Path]:
     """A temporary folder beside ``target`` that takes its place when the block ends well, and vanishes otherwise.
 
+    An artefact that is there gives way.
+
     Raises:
         ArtefactError: the place cannot be written, is full, or is taken by something else.
     """
+    if is_artefact(target):
+        target = target.resolve()  # a link to one stays
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +156,8 @@ def staging(target: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
         yield temporary
-        temporary.replace(target)
+        with _moved_aside(target):
+            temporary.replace(target)
     except OSError as err:
         if isinstance(err, NimbedError):
             raise
@@ -151,3 +167,19 @@ def staging(target: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _moved_aside(target: Path) -> Iterator[None]:
+    """Without the artefact in a place; it comes back if the block fails, and is gone otherwise."""
+    if not is_artefact(target):
+        yield
+        return
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    target.rename(aside)
+    try:
+        yield
+    except BaseException:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

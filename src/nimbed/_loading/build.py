@@ -20,11 +20,12 @@ from nimbed._files.digests import sha256_of
 from nimbed._files.user_paths import write_whole
 from nimbed._loading import child_process
 from nimbed._loading.artefact import Artefact, home, is_artefact, open_artefact
+from nimbed._loading.manifest import FORMAT, RECIPE, read_outline
 from nimbed._model_folder.files import model_files
 from nimbed._model_folder.network import check_one_encoder
 from nimbed._model_folder.network_file import graph_file
 from nimbed.backends import BACKENDS
-from nimbed.errors import ArtefactError, BuildError, InputError, QualityError
+from nimbed.errors import BuildError, InputError, QualityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nimbed")
 
-# Raised when the same inputs give another artefact, so that those in the cache are not found any more.
-_RECIPE = 8
 _BEFOREHAND = (
     "build it beforehand with `nimbed quantize MODEL -o FOLDER` where Python is installed, and give Encoder that folder"
 )
@@ -143,7 +142,7 @@ def make_request(
     check_one_encoder(graph)
     content = _content(calibration_file, text_field)
     relevant = {
-        "recipe": _RECIPE,
+        "recipe": RECIPE,
         "engine": engine,
         "weights": inputs.weights_sha256,
         "settings": inputs.settings_sha256,
@@ -192,7 +191,7 @@ def find_or_build(request: BuildRequest, *, progress: bool = True) -> Artefact:
         InputError: the target holds an artefact of something else.
     """
     target = Path(request.target)
-    if not is_artefact(target):
+    if not is_there(request):
         _build_once(request, target, progress=progress)
     artefact = open_artefact(target)
     if artefact.manifest.key != request.key:
@@ -200,9 +199,30 @@ def find_or_build(request: BuildRequest, *, progress: bool = True) -> Artefact:
     return artefact
 
 
+def is_there(request: BuildRequest) -> bool:
+    """Whether the target holds an artefact. One of an older format, which nothing opens any more, is built anew.
+
+    Raises:
+        ArtefactError: it is damaged.
+        InputError: it is an older one of another model.
+    """
+    target = Path(request.target)
+    if not is_artefact(target):
+        return False
+    old = read_outline(target)
+    if old.format is None or not 0 < old.format < FORMAT:
+        return True
+    if old.model != request.name:
+        raise InputError(
+            f"{target} holds an artefact of {old.model or 'another model'} in an older format; choose another folder, "
+            "or delete it"
+        )
+    return False
+
+
 def _build_once(request: BuildRequest, target: Path, *, progress: bool) -> None:
     """A refusal is remembered: the same inputs would be refused again."""
-    refusal = target.with_name(f"{target.name}.refused")
+    refusal = target.with_name(f"{target.name}.r{RECIPE}.refused")
     if refusal.is_file():
         raise QualityError(f"{refusal.read_text(encoding='utf-8')} (as found before: {refusal})")
     logger.info("building the %s artefact of %s in %s", request.precision, request.name, target)
@@ -214,25 +234,6 @@ def _build_once(request: BuildRequest, target: Path, *, progress: bool) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(refusal, str(err))
         raise
-
-
-@contextlib.contextmanager
-def target_lock(target: Path) -> Any:  # noqa: ANN401 (a context manager)
-    """One builder at a time for a target; a dead process leaves no lock behind."""
-    import filelock
-
-    name = hashlib.blake2b(str(target.absolute()).encode(), digest_size=8).hexdigest()
-    folder = home() / "locks"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / f"{name}.lock")
-        lock.acquire()
-    except OSError as err:
-        raise ArtefactError(f"{folder} cannot be written: {err}; choose another place with NIMBED_HOME") from err
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _run_child(request: BuildRequest, *, progress: bool) -> None:

@@ -9,20 +9,21 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from pathlib import Path
+from typing import Any, TypedDict
 
 from nimbed._files.json import read_json
 from nimbed._files.names import leads_inside
 from nimbed._files.records import record_of
+from nimbed._loading.outline import Outline
 from nimbed._types import ModelSpec, Precision
 from nimbed.backends import BUILT
 from nimbed.backends.table import SCRIPT
 from nimbed.errors import ArtefactError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-FORMAT = 2
+FORMAT = 3
+# Raised when the same inputs give another artefact, so that those in the cache are not found any more.
+RECIPE = 9
 MANIFEST = "nimbed.json"
 REMEDY = "copy or build the artefact again"
 _CHECKSUM = "checksum"
@@ -80,6 +81,7 @@ class Manifest:
         forced: it failed its quality gate and was published all the same.
         versions: of the libraries that built it.
         files: every other file of the folder; ``ranges.npy`` is there where int8 vectors can be had.
+        recipe: that it was built by.
         format: of this manifest.
     """
 
@@ -94,6 +96,7 @@ class Manifest:
     forced: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+    recipe: int = RECIPE
     format: int = FORMAT
 
     @property
@@ -135,11 +138,12 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest alone, checked by itself, without a look at the other files.
 
     Raises:
-        ArtefactError: it is missing, foreign, of another version's format, damaged, or says what cannot be.
+        ArtefactError: it is missing, foreign, of another version's format (says how it is built again), damaged, or
+            says what cannot be.
     """
     path = folder / MANIFEST
-    values = dict(read_json(path, error=ArtefactError, remedy=f"this is no nimbed artefact, or damaged: {REMEDY}"))
-    _check_format(path, values.get("format"))
+    values = _values(path)
+    _check_format(path, values)
     if values.pop(_CHECKSUM, None) != _checksum(values):
         raise ArtefactError(f"{path} is damaged: its {_CHECKSUM} is not that of its content; {REMEDY}")
     try:
@@ -152,19 +156,44 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def read_outline(folder: Path) -> Outline:
+    """What a manifest of any format says; nothing of it is checked.
+
+    Raises:
+        ArtefactError: it is missing, or no JSON.
+    """
+    return Outline.of(_values(folder / MANIFEST))
+
+
+def _values(path: Path) -> dict[str, Any]:
+    return dict(read_json(path, error=ArtefactError, remedy=f"this is no nimbed artefact, or damaged: {REMEDY}"))
+
+
 def _checksum(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _check_format(path: Path, number: object) -> None:
-    if type(number) is not int or number < 1:
+def _check_format(path: Path, values: Mapping[str, Any]) -> None:
+    """Before the checksum, of which another format may have another kind."""
+    outline = Outline.of(values)
+    if outline.format is None or outline.format < 1:
         raise ArtefactError(f"{path}: format is missing: this is no nimbed artefact")
-    if number > FORMAT:
+    if outline.format > FORMAT:
         raise ArtefactError(
-            f"{path}: format {number} is newer than this nimbed reads ({FORMAT}); pip install -U nimbed"
+            f"{path}: format {outline.format} is newer than this nimbed reads ({FORMAT}); pip install -U nimbed"
         )
-    if number < FORMAT:
-        raise ArtefactError(f"{path}: format {number} is older than this nimbed reads ({FORMAT}); build it again")
+    if outline.format < FORMAT:
+        raise ArtefactError(
+            f"{path}: format {outline.format} is older than this nimbed reads ({FORMAT}); "
+            f"{outline.rebuilding(_place(path.parent, outline))}"
+        )
+
+
+def _place(folder: Path, outline: Outline) -> Path:
+    """Its own; the hub's cache is not for us to write to."""
+    if folder.parent.name != "snapshots":
+        return folder
+    return Path(f"{outline.model.rpartition('/')[2]}-{outline.engine}-{outline.precision}")
 
 
 def _check_names(manifest: Manifest) -> None:

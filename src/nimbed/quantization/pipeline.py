@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from nimbed._dtypes import save_ranges
 from nimbed._files.digests import sha256_of
 from nimbed._loading.artefact import file_records, is_artefact, staging
-from nimbed._loading.build import BuildRequest, target_lock
+from nimbed._loading.build import BuildRequest, is_there
 from nimbed._loading.manifest import Manifest, SourceRecord, write_manifest
+from nimbed._loading.target_lock import target_lock
 from nimbed._model_folder.files import model_files
 from nimbed._text.pair_tokenizer import PairTokenizer
 from nimbed._text.tokenizer import TextTokenizer, load_tokenizer, save_tokenizer
@@ -35,9 +36,9 @@ def build(request: BuildRequest, report: Callable[[int], None]) -> None:
     """Publish the artefact that the request describes. ``report`` is told the number of each step that begins."""
     target = Path(request.target)
     with target_lock(target):
-        if is_artefact(target):
+        if is_there(request):
             return
-        if target.exists():
+        if target.exists() and not is_artefact(target):
             raise InputError(f"{target} exists and is no artefact; choose another folder")
         with staging(target) as folder:
             _build_in(folder, request, report)

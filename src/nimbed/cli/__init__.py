@@ -1,0 +1,159 @@
+"""The command `nimbed`: its arguments, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+import nimbed
+from nimbed._adapters.advice import advising_in, of_command
+from nimbed._doctor import diagnosis
+from nimbed._files.npy import write_rows
+from nimbed._loading.artefact import verify_artefact
+from nimbed._loading.describe import describe
+from nimbed._text.text_files import read_lines
+from nimbed.backends import BACKENDS, BUILT
+from nimbed.bench.outputs import check_outputs
+from nimbed.cli import cache, measure
+from nimbed.cli.arguments import source_arguments, source_of, to_path
+from nimbed.errors import InputError, NimbedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. An error that nimbed raises on purpose becomes one line and exit status 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    chosen = _parser().parse_args(arguments)
+    try:
+        with advising_in(of_command(vars(chosen))):
+            status: int = chosen.run(chosen)
+    except NimbedError as err:
+        print(f"nimbed: {err}".encode(errors="backslashreplace").decode(), file=sys.stderr)
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nimbed", description=nimbed.__doc__.splitlines()[0] if nimbed.__doc__ else ""
+    )
+    parser.add_argument("--version", action="version", version=f"nimbed {nimbed.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _quantize_parser(commands)
+    _embed_parser(commands)
+    measure.add_commands(commands)
+    verify = commands.add_parser("verify", help="check the sha256 of every file of an artefact against its manifest")
+    verify.add_argument("artefacts", type=Path, nargs="+", metavar="ARTEFACT", help="the artefact's folder")
+    verify.set_defaults(run=_verify)
+    cache.add_commands(commands)
+    doctor = commands.add_parser("doctor", help="say what this machine can do and what nimbed would choose")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("quantize", help="build an artefact from a model")
+    parser.add_argument("model", help="hub id or model folder")
+    parser.add_argument("-o", "--out", type=to_path, help="the artefact's folder (default: in nimbed's cache folder)")
+    parser.add_argument("--backend", choices=("auto", *BUILT), default="auto")
+    parser.add_argument("--precision", choices=("int8", "fp32"), default="int8")
+    parser.add_argument(
+        "--calibrate", metavar="FILE", help="your own texts: .jsonl, .csv, .tsv, .parquet or .txt, also .gz"
+    )
+    parser.add_argument("--text-field", default="text", help='the field or column with the text (default: "text")')
+    parser.add_argument("--count", type=int, default=128, help="how many texts are used to calibrate (default: 128)")
+    parser.add_argument("--seed", type=int, default=0, help="seed for choosing among the texts (default: 0)")
+    parser.add_argument("--pooling", help="cls, lasttoken, max, mean or weightedmean (default: the model folder's)")
+    parser.add_argument("--force", action="store_true", help="publish the artefact even if it fails its quality gate")
+    source_arguments(parser)
+    parser.set_defaults(run=_quantize)
+
+
+def _embed_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("embed", help="embed the texts of a file into a .npy file")
+    parser.add_argument("input", type=to_path, help=".jsonl, .csv, .tsv, .parquet or .txt, also .gz")
+    parser.add_argument("-o", "--out", type=to_path, required=True, help="the .npy file to write: float32 [texts, dim]")
+    parser.add_argument("-m", "--model", required=True, help="hub id, model folder or artefact folder")
+    parser.add_argument("--field", default="text", help='the field that holds the text (default: "text")')
+    parser.add_argument("--role", choices=("document", "query"), default="document", help="which prompt the texts get")
+    parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto")
+    parser.add_argument("--precision", choices=("auto", "int8", "fp32", "bf16"), default="auto")
+    parser.add_argument(
+        "--truncate", choices=("warn", "error", "silent", "chunk"), default="warn", help="what is done to long texts"
+    )
+    parser.add_argument("--threads", type=int, help="threads of the engine (default: as `nimbed doctor` says)")
+    source_arguments(parser)
+    parser.set_defaults(run=_embed)
+
+
+def _quantize(chosen: argparse.Namespace) -> int:
+    artefact = nimbed.quantize(
+        chosen.model,
+        chosen.out,
+        precision=chosen.precision,
+        calibration=nimbed.Calibration(
+            texts=chosen.calibrate, text_field=chosen.text_field, count=chosen.count, seed=chosen.seed
+        ),
+        spec=nimbed.SpecOverrides(pooling=chosen.pooling),
+        source=source_of(chosen),
+        force=chosen.force,
+        backend=chosen.backend,
+    )
+    print(describe(artefact))
+    return 0
+
+
+def _embed(chosen: argparse.Namespace) -> int:
+    """Stream the texts through the encoder. The output file appears when it is complete."""
+    check_outputs(chosen.out)
+    if chosen.out.is_file() and chosen.input.exists() and chosen.out.samefile(chosen.input):
+        raise InputError(f"{chosen.out} is the file that is read; the vectors need another name: -o OTHER.npy")
+    # Read the file once before, so that a fault in its last line is found at once. A pipe can be read only once.
+    rows = None if _is_pipe(chosen.input) else sum(1 for _ in read_lines(chosen.input, chosen.field))
+    with nimbed.Encoder(
+        chosen.model,
+        backend=chosen.backend,
+        precision=chosen.precision,
+        truncate=chosen.truncate,
+        threads=chosen.threads,
+        source=source_of(chosen),
+    ) as encoder:
+        texts = islice(read_lines(chosen.input, chosen.field), rows)  # lines added since then are left out
+        blocks = encoder.encode_iter(_counted(texts, rows, chosen.input), role=chosen.role)
+        written = write_rows(chosen.out, blocks, encoder.dim)
+        print(f"{chosen.out}: {written} x {encoder.dim}, {encoder.stats().truncated} texts truncated")
+    return 0
+
+
+def _is_pipe(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _counted(texts: Iterable[str], rows: int | None, path: Path) -> Iterator[str]:
+    """The texts, with a progress bar; there must be as many as were counted."""
+    read = 0
+    for read, text in enumerate(tqdm(texts, total=rows, unit="text"), 1):  # noqa: B007 (used behind the loop)
+        yield text
+    if rows is not None and read != rows:
+        raise InputError(f"{path} had {rows} texts at first, then {read}: it was changed while it was read; run again")
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    for folder in chosen.artefacts:
+        manifest = verify_artefact(folder).manifest
+        print(f"{folder}: {len(manifest.files)} files as they were built, digest {manifest.digest}")
+    return 0
+
+
+def _doctor(chosen: argparse.Namespace) -> int:  # noqa: ARG001 (it has no arguments)
+    for name, value in diagnosis().items():
+        print(f"{name:<16} {value}")
+    return 0
