@@ -130,10 +130,12 @@ class Measure:
             self._rounding("rounding what attention gives", hidden),
             self._product("output", hidden, hidden, 0),
             self._norm(hidden),
+            self._rounding("rounding what LayerNorm gives", hidden),
             self._product("up, with GELU", hidden, wide, 1),
             self._rounding("rounding what GELU gives", wide, group=GROUP),
             self._product("down", wide, hidden, 0, group=GROUP),
             self._norm(hidden),
+            self._rounding("rounding what LayerNorm gives", hidden),
         ]
 
     def _product(self, name: str, inputs: int, outputs: int, activation: int, group: int | None = None) -> Part:
@@ -156,7 +158,7 @@ class Measure:
     def _norm(self, width: int) -> Part:
         x, ones = _random(width), np.ones(width, np.float32)
         took = self._best(lambda times: testing.add_norm(self.kernels, x, x, width, ones, ones, ones, 1e-12, times))
-        return Part("sum, LayerNorm, rounding", 0, took)
+        return Part("sum, LayerNorm", 0, took)
 
     def _best(self, call: Callable[[int], object], times: int = 200) -> float:
         """Nanoseconds of one run of a kernel."""

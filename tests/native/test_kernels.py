@@ -187,6 +187,12 @@ def norm_inputs(rng, size, width, magnitude=1.0, shift=0.0):
     return y, x, padded(rng.uniform(0.5, 2, size)), padded(rng.normal(size=size)), padded(rng.uniform(0.1, 3, size))
 
 
+def add_norm(kernels, *inputs):
+    """The norm, and what becomes of it in 8 bits."""
+    out, normed = testing.add_norm(kernels, *inputs)
+    return out, *testing.quantize(kernels, normed)
+
+
 @every_set
 @pytest.mark.parametrize(
     ("size", "width"),
@@ -195,7 +201,7 @@ def norm_inputs(rng, size, width, magnitude=1.0, shift=0.0):
 @pytest.mark.parametrize(("magnitude", "shift"), [(1, 0), (0.01, 100), (1e12, 0), (1e-4, 0), (1, -30)])
 def test_add_norm(kernels, size, width, magnitude, shift):
     y, x, gamma, beta, smooth = norm_inputs(random(size), size, width, magnitude, shift)
-    out, q, step, low = testing.add_norm(kernels, y, x, size, gamma, beta, smooth, 1e-12)
+    out, q, step, low = add_norm(kernels, y, x, size, gamma, beta, smooth, 1e-12)
 
     total = (x + y)[:size].astype(float)
     factor = 1 / np.sqrt(total.var() + 1e-12)
@@ -207,7 +213,7 @@ def test_add_norm(kernels, size, width, magnitude, shift):
     rounded = low + step * q.astype(float)
     assert np.all(np.abs(rounded[:size] - out[:size] * smooth[:size]) <= 0.501 * step + lost * 3)
     assert np.all(np.abs(rounded[size:]) <= 0.501 * step)
-    _, plain, plain_step, plain_low = testing.add_norm("reference", y, x, size, gamma, beta, smooth, 1e-12)
+    _, plain, plain_step, plain_low = add_norm("reference", y, x, size, gamma, beta, smooth, 1e-12)
     assert np.abs(q.astype(int) - plain).max() <= 1 + 9 * lost.max() / max(step, 1e-9)
     assert abs(step - plain_step) <= 3 * lost.max()
     assert abs(low - plain_low) <= 9 * lost.max()
@@ -220,7 +226,7 @@ def test_add_norm_of_a_constant_row_is_beta(kernels, size, width, value):
     y, _, gamma, beta, smooth = norm_inputs(random(), size, width)
     y[:] = 0
     x = floats(np.pad(np.full(size, value), (0, width - size)))
-    out, q, step, low = testing.add_norm(kernels, y, x, size, gamma, beta, smooth, 1e-12)
+    out, q, step, low = add_norm(kernels, y, x, size, gamma, beta, smooth, 1e-12)
     np.testing.assert_array_equal(out, beta)
     for ours, plain in zip((q, step, low), testing.quantize(kernels, beta * smooth), strict=True):
         np.testing.assert_array_equal(ours, plain)
@@ -230,8 +236,8 @@ def test_add_norm_of_a_constant_row_is_beta(kernels, size, width, value):
 def test_add_norm_rounds_between_the_smallest_and_the_largest(kernels):
     # All of one sign: 0 is not of the range.
     y, x, gamma, beta, smooth = norm_inputs(random(), 64, 64)
-    out = testing.add_norm(kernels, y, x, 64, gamma, beta, smooth, 1e-12)[0]
-    _, q, _, low = testing.add_norm(kernels, y, x, 64, gamma, beta, floats(1 / out), 1e-12)
+    out = add_norm(kernels, y, x, 64, gamma, beta, smooth, 1e-12)[0]
+    _, q, _, low = add_norm(kernels, y, x, 64, gamma, beta, floats(1 / out), 1e-12)
     assert low == pytest.approx(1, abs=1e-5)
     assert q.max() <= 255
 
@@ -360,9 +366,9 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="multiple of 64"):
         testing.quantize("reference", row[:60].copy())
     with pytest.raises(ValueError, match="size is beyond"):
-        testing.add_norm("reference", row, row, 65, row, row, row, 0.0)
+        add_norm("reference", row, row, 65, row, row, row, 0.0)
     with pytest.raises(ValueError, match="as long as x"):
-        testing.add_norm("reference", row, row, 64, row, row[:32].copy(), row, 0.0)
+        add_norm("reference", row, row, 64, row, row[:32].copy(), row, 0.0)
     with pytest.raises(ValueError, match="multiple of 16"):
         testing.attend("reference", *[np.zeros((2, 32), np.float32)] * 3, 24)
     with pytest.raises(ValueError, match="different shapes"):

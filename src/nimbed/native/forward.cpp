@@ -106,18 +106,18 @@ void ForwardPass::attend(int group, int head, int text) {
   const ptrdiff_t table_row = (ptrdiff_t(group) * net_.group_heads + head) * net_.distances();
   const float* distances = net_.relative ? net_.relative + table_row + net_.max_length() : nullptr;
   float* out = shared_.context.get() + first * context_width + group * width + column;
-  kernels_.attend(queries, queries + matrix, queries + 2 * matrix, width, texts_.length(text), net_.head_dim, distances,
-                  out, context_width, own_.scratch.get());
+  kernels_.attend({queries, queries + matrix, queries + 2 * matrix, width, texts_.length(text), net_.head_dim, distances,
+                   out, context_width, own_.scratch.get()});
 }
 
 // hidden = LayerNorm(hidden + branch) for some rows from `first` on, branch [rows, width]; and the same in 8 bits, for
 // the product that comes next. Every thread does it for all rows, in memory of its own.
 void ForwardPass::add_norm(int first, int rows, const float* branch, const Norm& norm) {
+  alignas(64) float normed[kMaxWidth];
   for (int r = 0; r < rows; ++r) {
     const ptrdiff_t at = ptrdiff_t(first + r) * net_.width;
-    own_.normed.scales.get()[first + r] =
-        kernels_.add_norm(branch + ptrdiff_t(r) * net_.width, own_.hidden.get() + at, net_.size, net_.width, norm,
-                          own_.normed.values.get() + at);
+    kernels_.add_norm(branch + ptrdiff_t(r) * net_.width, own_.hidden.get() + at, norm, net_.size, net_.width, normed);
+    own_.normed.scales.get()[first + r] = kernels_.quantize(normed, net_.width, own_.normed.values.get() + at);
   }
 }
 
@@ -152,11 +152,12 @@ void ForwardPass::linear(const Quantized& x, const Linear& weights, float* out, 
 void ForwardPass::linear_panel(const Quantized& x, const Linear& weights, int panel, float* out, ptrdiff_t out_stride,
                                Activation activation) {
   const int last = weights.groups() - 1;
-  Addend addend{weights.bias + ptrdiff_t(panel) * kPanel, 0};
+  Epilogue then{weights.bias + ptrdiff_t(panel) * kPanel, 0, Activation::none, out, out_stride};
   for (int g = 0; g <= last; ++g) {
-    kernels_.linear(x.values + g * weights.group, weights.inputs, x.scales + g * x.rows, x.rows, weights.group_size(g),
-                    weights.panel(panel, g), addend, g == last ? activation : Activation::none, out, out_stride);
-    addend = {out, out_stride};
+    if (g == last) then.activation = activation;
+    kernels_.linear({x.values + g * weights.group, weights.inputs, x.scales + g * x.rows, x.rows},
+                    weights.panel(panel, g), then);
+    then.addend = out, then.addend_stride = out_stride;
   }
 }
 

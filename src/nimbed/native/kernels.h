@@ -20,24 +20,35 @@ struct RowScale {
   float low;
 };
 
-// 64 output channels: weights[k / 4][64][4] in int8, and float[64] each: weight = scale * int8, sum = scale * (sum of
-// the channel's int8). `next`: the weights of the panel that comes after, for the cache to fetch meanwhile.
-struct Panel {
-  const int8_t *weights, *next;
-  const float* scale;
-  const float* sum;
+struct QuantizedRows {
+  const uint8_t* values;
+  ptrdiff_t stride;  // numbers from a row to the next
+  const RowScale* scales;  // [rows]
+  int rows;
 };
 
-// What a product is added to: row r's 64 numbers begin at values + r * stride. A bias has the stride 0.
-struct Addend {
-  const float* values;
-  ptrdiff_t stride;
+// Weights of 64 output channels: int8 [inputs / 4][64][4], and float[64] each: weight = scale * int8, sum = scale * (sum
+// of the channel's int8). `next`: the weights of the panel that comes after, for the cache to fetch meanwhile.
+struct Panel {
+  const int8_t *weights, *next;
+  const float *scale, *sum;
+  int inputs;  // a multiple of 64
 };
 
 enum class Activation : int { none = 0, gelu = 1, relu = 2 };
 
-// LayerNorm's parameters, float[width] each. The copy of a row that is rounded is multiplied by `smooth` (and the
-// weights that read it are divided by it), so that no channel is much larger than the others.
+// What becomes of a product: out[r, 0:64] = activation(product + addend[r]). Row r of each lies `stride` floats behind
+// row r - 1; a bias is an addend with the stride 0. The addend may be `out` itself.
+struct Epilogue {
+  const float* addend;
+  ptrdiff_t addend_stride;
+  Activation activation;
+  float* out;
+  ptrdiff_t out_stride;
+};
+
+// LayerNorm's parameters, float[width] each. What the next products read is the norm times `smooth` (and their weights
+// are divided by it), so that no channel is much larger than the others.
 struct Norm {
   const float* gamma;
   const float* beta;
@@ -45,26 +56,34 @@ struct Norm {
   float epsilon;
 };
 
+// Attention of one head over one text of `length` tokens. Queries are scaled already.
+struct Attention {
+  const float *queries, *keys, *values;
+  ptrdiff_t stride;  // of all three
+  int length, dim;   // dim: a multiple of 16
+  // What a score gets for the distance of its key from its query, from 1 - length on to length - 1 (and 15 that do not
+  // matter), or nullptr.
+  const float* distances;
+  float* out;
+  ptrdiff_t out_stride;
+  float* scratch;  // attention_scratch(length, dim) floats
+};
+
 struct Kernels {
   const char* name;
 
-  // out[r, 0:64] = activation(a[r] x panel + addend[r]), float; a: uint8 [rows, k], k a multiple of 64. The addend may
-  // be `out` itself.
-  void (*linear)(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k, const Panel& panel,
-                 const Addend& addend, Activation activation, float* out, ptrdiff_t out_stride);
+  // A product with a panel of weights in 8 bits.
+  void (*linear)(const QuantizedRows& x, const Panel& weights, const Epilogue& then);
 
   // q = round((x - low) / step) for one row of `width` floats, low and step from its smallest and largest value.
   RowScale (*quantize)(const float* x, int width, uint8_t* q);
 
-  // x = LayerNorm(x + y) for one row, of which `size` of `width` floats are real; and x * smooth, rounded, in q.
-  RowScale (*add_norm)(const float* y, float* x, int size, int width, const Norm& norm, uint8_t* q);
+  // x += branch, then normed = LayerNorm(x) * smooth for one row, of which `size` of `width` floats are real; and
+  // x = LayerNorm(x).
+  void (*add_norm)(const float* branch, float* x, const Norm& norm, int size, int width, float* normed);
 
-  // Softmax(q k^T) v of one head over one sequence of `length` tokens. q, k, v: float [length, dim] with `stride`
-  // floats from row to row; dim a multiple of 16; q is scaled already. out: the same shape, with `out_stride`.
-  // distances: what a score gets for the distance of its key from its query, from 1 - length on to length - 1 (and 15
-  // that do not matter), or nullptr. scratch: attention_scratch(length, dim) floats.
-  void (*attend)(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim,
-                 const float* distances, float* out, ptrdiff_t out_stride, float* scratch);
+  // out = softmax(q k^T) v.
+  void (*attend)(const Attention& a);
 };
 
 constexpr size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }

@@ -158,20 +158,19 @@ void attend_rows(const Head& head, const float* q, ptrdiff_t stride, const float
   for (; d < dim; d += 16) sum_values(std::integral_constant<int, 1>{}, d);
 }
 
-void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim,
-            const float* distances, float* out, ptrdiff_t out_stride, float* scratch) {
-  const int padded = int(round_up(length, 16));
-  Pair* keys = reinterpret_cast<Pair*>(scratch);
-  Pair* values = keys + padded * dim / 2;
-  float* scores = scratch + padded * dim;  // [kTile, padded], and kTile queries
-  const float levels = std::min(32767.0f, std::floor(std::sqrt(kMaxSum / dim)));
-  const Scale key(max_abs(k, stride, length, dim), levels), value(max_abs(v, stride, length, dim), kValueLevels);
-  pair_keys(k, stride, length, dim, key.factor, keys, padded);
-  pair_rows(v, stride, length, dim, value.factor, values);
-  const Head head{keys, values, length, padded, dim, levels, key.step, value.step};
-  for_tiles(length, [&](auto height, int first) {
-    attend_rows<height>(head, q + first * stride, stride, distances ? distances - first : nullptr,
-                        out + first * out_stride, out_stride, scores);
+void attend(const Attention& a) {
+  const int padded = int(round_up(a.length, 16));
+  Pair* keys = reinterpret_cast<Pair*>(a.scratch);
+  Pair* values = keys + padded * a.dim / 2;
+  float* scores = a.scratch + padded * a.dim;  // [kTile, padded], and kTile queries
+  const float levels = std::min(32767.0f, std::floor(std::sqrt(kMaxSum / a.dim)));
+  const Scale key(max_abs(a.keys, a.stride, a.length, a.dim), levels), value(max_abs(a.values, a.stride, a.length, a.dim), kValueLevels);
+  pair_keys(a.keys, a.stride, a.length, a.dim, key.factor, keys, padded);
+  pair_rows(a.values, a.stride, a.length, a.dim, value.factor, values);
+  const Head head{keys, values, a.length, padded, a.dim, levels, key.step, value.step};
+  for_tiles(a.length, [&](auto height, int first) {
+    attend_rows<height>(head, a.queries + first * a.stride, a.stride, a.distances ? a.distances - first : nullptr,
+                        a.out + first * a.out_stride, a.out_stride, scores);
   });
 }
 

@@ -19,15 +19,15 @@ float activated(float x, Activation activation) {
   }
 }
 
-void linear(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k, const Panel& panel,
-            const Addend& addend, Activation activation, float* out, ptrdiff_t out_stride) {
-  for (int r = 0; r < rows; ++r, a += a_stride, out += out_stride) {
+void linear(const QuantizedRows& x, const Panel& panel, const Epilogue& then) {
+  for (int r = 0; r < x.rows; ++r) {
+    const uint8_t* row = x.values + r * x.stride;
     for (int c = 0; c < kPanel; ++c) {
       int32_t sum = 0;
-      for (int i = 0; i < k; ++i) sum += a[i] * panel.weights[(i / 4 * kPanel + c) * 4 + i % 4];
-      const float product = float(sum) * panel.scale[c] * scales[r].step + scales[r].low * panel.sum[c];
-      const float value = product + addend.values[r * addend.stride + c];
-      out[c] = activated(value, activation);
+      for (int i = 0; i < panel.inputs; ++i) sum += row[i] * panel.weights[(i / 4 * kPanel + c) * 4 + i % 4];
+      const float product = float(sum) * panel.scale[c] * x.scales[r].step + x.scales[r].low * panel.sum[c];
+      const float value = product + then.addend[r * then.addend_stride + c];
+      then.out[r * then.out_stride + c] = activated(value, then.activation);
     }
   }
 }
@@ -42,37 +42,38 @@ RowScale quantize(const float* x, int width, uint8_t* q) {
   return {range / 255.0f, *low};
 }
 
-RowScale add_norm(const float* y, float* x, int size, int width, const Norm& norm, uint8_t* q) {
+void add_norm(const float* branch, float* x, const Norm& norm, int size, int width, float* normed) {
   double mean = 0, variance = 0;
-  for (int i = 0; i < size; ++i) mean += x[i] = x[i] + y[i];
+  for (int i = 0; i < size; ++i) mean += x[i] = x[i] + branch[i];
   mean /= size;
   for (int i = 0; i < size; ++i) variance += (x[i] - mean) * (x[i] - mean);
   const float factor = float(1 / std::sqrt(variance / size + norm.epsilon));
-  float smoothed[kMaxWidth] = {};
+  std::fill_n(normed, width, 0.0f);
   for (int i = 0; i < size; ++i) {
     const float standard = float(x[i] - mean) * factor;
     x[i] = standard * norm.gamma[i] + norm.beta[i];
-    smoothed[i] = x[i] * norm.smooth[i];
+    normed[i] = x[i] * norm.smooth[i];
   }
-  return quantize(smoothed, width, q);
 }
 
-void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim,
-            const float* distances, float* out, ptrdiff_t out_stride, float* scratch) {
-  for (int i = 0; i < length; ++i, q += stride, out += out_stride) {
+void attend(const Attention& a) {
+  const int length = a.length, dim = a.dim;
+  float* scratch = a.scratch;
+  for (int i = 0; i < length; ++i) {
+    const float* q = a.queries + i * a.stride;
     float largest = -INFINITY, total = 0;
     for (int j = 0; j < length; ++j) {
       float score = 0;
-      for (int d = 0; d < dim; ++d) score += q[d] * k[j * stride + d];
-      if (distances != nullptr) score += distances[j - i];
+      for (int d = 0; d < dim; ++d) score += q[d] * a.keys[j * a.stride + d];
+      if (a.distances != nullptr) score += a.distances[j - i];
       scratch[j] = score;
       largest = std::max(largest, score);
     }
     for (int j = 0; j < length; ++j) total += scratch[j] = std::exp(scratch[j] - largest);
     for (int d = 0; d < dim; ++d) {
       float sum = 0;
-      for (int j = 0; j < length; ++j) sum += scratch[j] * v[j * stride + d];
-      out[d] = sum / total;
+      for (int j = 0; j < length; ++j) sum += scratch[j] * a.values[j * a.stride + d];
+      a.out[i * a.out_stride + d] = sum / total;
     }
   }
 }

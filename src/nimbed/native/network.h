@@ -29,7 +29,7 @@ struct Linear {
     const ptrdiff_t at = (ptrdiff_t(i) * inputs + ptrdiff_t(g) * group) * kPanel;
     const ptrdiff_t next = at + ptrdiff_t(group_size(g)) * kPanel;
     const ptrdiff_t channel = (ptrdiff_t(i) * groups() + g) * kPanel;
-    return {weights + at, weights + (next < bytes() ? next : 0), scale + channel, sum + channel};
+    return {weights + at, weights + (next < bytes() ? next : 0), scale + channel, sum + channel, group_size(g)};
   }
 };
 

@@ -46,14 +46,12 @@ Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 2>& a, 
   std::unique_ptr<RowScale[]> scales(new RowScale[rows]);
   for (size_t r = 0; r < rows; ++r) scales[r] = {steps(r), lows(r)};
   auto out = new_array<float, 2>({rows, size_t(kPanel)});
-  const Panel panel{weights.data(), weights.data(), scale.data(), sum.data()};
-  const Addend added{addend.data(), addend.shape(0) == 1 ? 0 : kPanel};
+  const QuantizedRows x{a.data(), ptrdiff_t(k), scales.get(), int(rows)};
+  const Panel panel{weights.data(), weights.data(), scale.data(), sum.data(), int(k)};
+  const Epilogue then{addend.data(), addend.shape(0) == 1 ? 0 : kPanel, Activation(activation), out.data(), kPanel};
   const Kernels& set = kernels_named(kernels);
   nb::gil_scoped_release release;
-  for (int i = 0; i < times; ++i) {
-    set.linear(a.data(), ptrdiff_t(k), scales.get(), int(rows), int(k), panel, added, Activation(activation),
-               out.data(), kPanel);
-  }
+  for (int i = 0; i < times; ++i) set.linear(x, panel, then);
   return out;
 }
 
@@ -66,7 +64,7 @@ std::tuple<Output<uint8_t, 1>, float, float> quantize(const std::string& kernels
   return {q, scale.step, scale.low};
 }
 
-std::tuple<Output<float, 1>, Output<uint8_t, 1>, float, float> add_norm(
+std::pair<Output<float, 1>, Output<float, 1>> add_norm(
     const std::string& kernels, const Input<float, 1>& y, const Input<float, 1>& x, int size,
     const Input<float, 1>& gamma, const Input<float, 1>& beta, const Input<float, 1>& smooth, float epsilon,
     int times) {
@@ -75,12 +73,11 @@ std::tuple<Output<float, 1>, Output<uint8_t, 1>, float, float> add_norm(
   demand(y.shape(0) == width && gamma.shape(0) == width && beta.shape(0) == width && smooth.shape(0) == width,
          "y, gamma, beta or smooth is not as long as x");
   auto sum = copy_of(x);
-  auto q = new_array<uint8_t, 1>({width});
+  auto normed = new_array<float, 1>({width});
   const Norm norm{gamma.data(), beta.data(), smooth.data(), epsilon};
   const Kernels& set = kernels_named(kernels);
-  RowScale scale{};
-  for (int i = 0; i < times; ++i) scale = set.add_norm(y.data(), sum.data(), size, int(width), norm, q.data());
-  return {sum, q, scale.step, scale.low};
+  for (int i = 0; i < times; ++i) set.add_norm(y.data(), sum.data(), norm, size, int(width), normed.data());
+  return {sum, normed};
 }
 
 Output<float, 2> attend(const std::string& kernels, const Input<float, 2>& q, const Input<float, 2>& k,
@@ -97,10 +94,9 @@ Output<float, 2> attend(const std::string& kernels, const Input<float, 2>& q, co
       static_cast<float*>(std::aligned_alloc(64, attention_scratch(length, dim) * sizeof(float))), std::free);
   if (!scratch) throw std::bad_alloc();
   const Kernels& set = kernels_named(kernels);
-  for (int i = 0; i < times; ++i) {
-    set.attend(q.data(), k.data(), v.data(), ptrdiff_t(stride), int(length), dim,
-               distances ? distances->data() + length : nullptr, out.data(), dim, scratch.get());
-  }
+  const Attention attention{q.data(), k.data(), v.data(), ptrdiff_t(stride), int(length), dim,
+                            distances ? distances->data() + length : nullptr, out.data(), dim, scratch.get()};
+  for (int i = 0; i < times; ++i) set.attend(attention);
   return out;
 }
 

@@ -127,15 +127,15 @@ struct VectorAttention {
         Isa::transpose(from + j * stride + d, stride, length - j, to + d * padded + j, padded);
   }
 
-  static void attend(const float* q, const float* k, const float* v, ptrdiff_t stride, int length, int dim,
-                     const float* distances, float* out, ptrdiff_t out_stride, float* scratch) {
-    const int padded = int(round_up(length, kWidth));
-    float* keys = scratch;  // [dim, padded], so that a vector holds one component of many keys
-    float* scores = scratch + padded * dim;
-    transpose_keys(k, stride, length, dim, keys, padded);
-    for_tiles(length, [&](auto height, int first) {
-      attend_rows<height>(q + first * stride, keys, v, stride, length, dim, distances ? distances - first : nullptr,
-                          out + first * out_stride, out_stride, scores);
+  static void attend(const Attention& a) {
+    const int padded = int(round_up(a.length, kWidth));
+    float* keys = a.scratch;  // [dim, padded], so that a vector holds one component of many keys
+    float* scores = a.scratch + padded * a.dim;
+    transpose_keys(a.keys, a.stride, a.length, a.dim, keys, padded);
+    for_tiles(a.length, [&](auto height, int first) {
+      attend_rows<height>(a.queries + first * a.stride, keys, a.values, a.stride, a.length, a.dim,
+                          a.distances ? a.distances - first : nullptr, a.out + first * a.out_stride, a.out_stride,
+                          scores);
     });
   }
 };

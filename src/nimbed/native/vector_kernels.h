@@ -77,16 +77,17 @@ struct VectorKernels {
 
   // out = activation(what the int32 sums [R, 64] stand for + addend).
   template <int R, Activation kActivation>
-  static void dequantize(const int32_t* sums, const RowScale* scales, const Panel& panel, Addend addend, float* out,
-                         ptrdiff_t stride) {
-    for (int r = 0; r < R; ++r, sums += kPanel, out += stride, addend.values += addend.stride) {
+  static void dequantize(const int32_t* sums, const RowScale* scales, const Panel& panel, const Epilogue& then) {
+    for (int r = 0; r < R; ++r, sums += kPanel) {
+      const float* addend = then.addend + r * then.addend_stride;
+      float* out = then.out + r * then.out_stride;
       const F step = Isa::splat(scales[r].step), low = Isa::splat(scales[r].low);
       for (int c = 0; c < kPanel; c += kStep) {
         F x[kUnroll];
         unroll<kUnroll>([&](auto i) {
           const int at = c + i * kWidth;
           const F scaled = Isa::mul(Isa::load_int(sums + at), Isa::load(panel.scale + at));
-          const F offset = Isa::fma(low, Isa::load(panel.sum + at), Isa::load(addend.values + at));
+          const F offset = Isa::fma(low, Isa::load(panel.sum + at), Isa::load(addend + at));
           x[i] = Isa::fma(scaled, step, offset);
         });
         activate<kActivation>(x);
@@ -96,40 +97,30 @@ struct VectorKernels {
   }
 
   template <int R, Activation kActivation>
-  __attribute__((noinline)) static void linear_tile(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int k,
-                                                    const Panel& panel, const Stream& stream, const Addend& addend,
-                                                    float* out, ptrdiff_t out_stride) {
+  __attribute__((noinline)) static void linear_tile(const QuantizedRows& x, const Panel& panel, const Stream& stream,
+                                                    const Epilogue& then) {
     alignas(64) int32_t sums[R * kPanel];
-    Isa::template tile<R>(a, a_stride, k, stream, sums);
-    dequantize<R, kActivation>(sums, scales, panel, addend, out, out_stride);
+    Isa::template tile<R>(x.values, x.stride, panel.inputs, stream, sums);
+    dequantize<R, kActivation>(sums, x.scales, panel, then);
   }
 
   template <Activation kActivation>
-  static void linear_rows(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k,
-                          const Panel& panel, const Addend& addend, float* out, ptrdiff_t out_stride) {
-    const int tiles = (rows + kTile - 1) / kTile;  // each prefetches its part of the next panel
+  static void linear_rows(const QuantizedRows& x, const Panel& panel, const Epilogue& then) {
+    const int tiles = (x.rows + kTile - 1) / kTile;  // each prefetches its part of the next panel
     Stream stream{panel.weights, panel.next, 4 * kPanel / tiles};
-    for_tiles(rows, [&](auto height, int first) {
-      linear_tile<height, kActivation>(a + first * a_stride, a_stride, scales + first, k, panel, stream,
-                                       {addend.values + first * addend.stride, addend.stride}, out + first * out_stride,
-                                       out_stride);
-      stream.next += k / 4 * stream.step;
+    for_tiles(x.rows, [&](auto height, int first) {
+      linear_tile<height, kActivation>({x.values + first * x.stride, x.stride, x.scales + first, height}, panel, stream,
+                                       {then.addend + first * then.addend_stride, then.addend_stride, kActivation,
+                                        then.out + first * then.out_stride, then.out_stride});
+      stream.next += panel.inputs / 4 * stream.step;
     });
   }
 
-  static void linear(const uint8_t* a, ptrdiff_t a_stride, const RowScale* scales, int rows, int k, const Panel& panel,
-                     const Addend& addend, Activation activation, float* out, ptrdiff_t out_stride) {
-    const auto run = activation == Activation::gelu   ? linear_rows<Activation::gelu>
-                     : activation == Activation::relu ? linear_rows<Activation::relu>
-                                                      : linear_rows<Activation::none>;
-    run(a, a_stride, scales, rows, k, panel, addend, out, out_stride);
-  }
-
-  static RowScale quantize_between(const float* x, F low, F high, int width, uint8_t* q) {
-    const float min = Isa::reduce_min(low), range = Isa::reduce_max(high) - min;
-    const F inverse = Isa::splat(range > 0 ? 255.0f / range : 0.0f), base = Isa::splat(min);
-    for (int i = 0; i < width; i += kWidth) Isa::store_u8(q + i, Isa::mul(Isa::sub(Isa::load(x + i), base), inverse));
-    return {range / 255.0f, min};
+  static void linear(const QuantizedRows& x, const Panel& weights, const Epilogue& then) {
+    const auto run = then.activation == Activation::gelu   ? linear_rows<Activation::gelu>
+                     : then.activation == Activation::relu ? linear_rows<Activation::relu>
+                                                           : linear_rows<Activation::none>;
+    run(x, weights, then);
   }
 
   static RowScale quantize(const float* x, int width, uint8_t* q) {
@@ -144,7 +135,10 @@ struct VectorKernels {
     unroll<kUnroll - 1>([&](auto c) {
       low[0] = Isa::min(low[0], low[c + 1]), high[0] = Isa::max(high[0], high[c + 1]);
     });
-    return quantize_between(x, low[0], high[0], width, q);
+    const float min = Isa::reduce_min(low[0]), range = Isa::reduce_max(high[0]) - min;
+    const F inverse = Isa::splat(range > 0 ? 255.0f / range : 0.0f), base = Isa::splat(min);
+    for (int i = 0; i < width; i += kWidth) Isa::store_u8(q + i, Isa::mul(Isa::sub(Isa::load(x + i), base), inverse));
+    return {range / 255.0f, min};
   }
 
   static float sum_of(const F (&x)[kUnroll]) {
@@ -187,21 +181,16 @@ struct VectorKernels {
     return sum;
   }
 
-  static RowScale add_norm(const float* y, float* x, int size, int width, const Norm& norm, uint8_t* q) {
-    const float mean = add(y, x, width) / size;
+  static void add_norm(const float* branch, float* x, const Norm& norm, int size, int width, float* normed) {
+    const float mean = add(branch, x, width) / size;
     const float variance = squared_deviations(x, mean, size) / size;
     const F centre = Isa::splat(mean), factor = Isa::splat(1.0f / Isa::sqrt(variance + norm.epsilon));
-    F low = Isa::splat(INFINITY), high = Isa::splat(-INFINITY);
-    alignas(64) float smoothed[kMaxWidth];
     for (int i = 0; i < width; i += kWidth) {
       const F standard = Isa::mul(Isa::sub(Isa::load(x + i), centre), factor);
       const F sum = Isa::fma(standard, Isa::load(norm.gamma + i), Isa::load(norm.beta + i));
-      const F value = Isa::mul(sum, Isa::load(norm.smooth + i));
       Isa::store(x + i, sum);
-      Isa::store(smoothed + i, value);
-      low = Isa::min(low, value), high = Isa::max(high, value);
+      Isa::store(normed + i, Isa::mul(sum, Isa::load(norm.smooth + i)));
     }
-    return quantize_between(smoothed, low, high, width, q);
   }
 };
 
