@@ -196,6 +196,16 @@ def test_a_build_from_settings_and_weights(native, sharded_folder, tmp_path):
     attack(sharded_folder, files, native_build, tmp_path, examples=examples).check(examples)
 
 
+def test_a_build_from_pickled_weights(native, folder, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    made = shutil.copytree(folder, tmp_path / "pickled", ignore=shutil.ignore_patterns("model.safetensors"))
+    torch.save(load_file(folder / "model.safetensors"), made / "pytorch_model.bin")
+    examples = count(12)
+    attack(made, ["pytorch_model.bin"], native_build, tmp_path, examples=examples).check(examples)
+
+
 @pytest.fixture(scope="module")
 def sharded_folder(folder) -> Path:
     """The same in two shards and an index."""

@@ -30,11 +30,10 @@ def test_dense_that_cannot_be_honoured(tmp_path, change, key):
     refused(write(tmp_path, ["Transformer", "Pooling", "Dense"], files), "2_Dense/config.json", key)
 
 
-def test_dense_weights_come_from_safetensors_only(tmp_path):
-    files = {"2_Dense/config.json": DENSE, "2_Dense/pytorch_model.bin": "-"}
-    refused(
-        write(tmp_path, ["Transformer", "Pooling", "Dense"], files), "2_Dense", "model.safetensors", "safetensors only"
-    )
+def test_dense_weights_that_are_not_there(tmp_path):
+    files = {"2_Dense/config.json": DENSE, "2_Dense/model.onnx": "-"}
+    folder = write(tmp_path, ["Transformer", "Pooling", "Dense"], files)
+    refused(folder, "2_Dense", "model.safetensors or pytorch_model.bin is missing")
 
 
 @pytest.mark.parametrize(

@@ -78,9 +78,9 @@ def test_pooling(opened, words, folder):
 
 
 @pytest.mark.parametrize(("opened", "words"), FLAT_INTERFACES.values(), ids=FLAT_INTERFACES)
-@pytest.mark.parametrize("file", ["none.onnx", "../model.onnx", "pytorch_model.bin"])
+@pytest.mark.parametrize("file", ["none.onnx", "../model.onnx", "model.pt"])
 def test_a_file(opened, words, folder, file):
-    (folder / "pytorch_model.bin").write_bytes(b"")
+    (folder / "model.pt").write_bytes(b"")
     more = {"pooling": "mean"} if "pooling" in words else {}
     message = told(lambda: opened(model=str(folder), file_name=file, **more))
     check_words(message, words)

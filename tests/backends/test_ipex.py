@@ -148,33 +148,6 @@ def test_a_permission_is_not_kept_in_a_file():
     assert not NimbedEmbedding.from_dict(embedding.to_dict()).allow_code
 
 
-class Touches:
-    """A pickle of it makes a file when it is read."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_pickled_weights_run_no_code(tmp_path):
-    import torch
-
-    from nimbed.backends.torch_parts import unpickle
-
-    path = tmp_path / "pytorch_model.bin"
-    torch.save({"weight": torch.ones(2)}, path)
-    assert unpickle(path)["weight"].sum() == 2
-    torch.save({"weight": torch.ones(2), "more": Touches(tmp_path / "ran")}, path)
-    with pytest.raises(BackendError, match="more than weights"):
-        unpickle(path)
-    assert not (tmp_path / "ran").exists()
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(BackendError, match="is damaged"):
-        unpickle(path)
-
-
 def test_only_int8_is_built_for_ipex(minilm_folder):
     with pytest.raises(InputError, match="needs no artefact"):
         quantize(minilm_folder, backend="ipex", precision="fp32")

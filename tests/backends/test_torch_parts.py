@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +9,8 @@ import pytest
 import torch
 
 from nimbed._types import ModelSpec
-from nimbed.backends.torch_parts import SentenceHead, first_line, input_names, load_model, pool, unpickle
-from nimbed.errors import BackendError, SpecError
+from nimbed.backends.torch_parts import SentenceHead, first_line, input_names, load_model, pool
+from nimbed.errors import SpecError
 
 SPEC = ModelSpec(architecture="bert", hidden_size=2, dim=2, pooling="mean", normalize=False, max_length=8, origins={})
 HIDDEN = torch.tensor([[[1.0, 8.0], [3.0, 2.0], [99.0, 99.0]]])
@@ -43,19 +42,6 @@ def test_scores_are_the_activation_of_the_logit(tmp_path):
 def test_only_networks_with_segments_are_given_them(architecture, segments):
     names = input_names(replace(SPEC, architecture=architecture))
     assert names == ["input_ids", "attention_mask", *(["token_type_ids"] if segments else [])]
-
-
-def test_a_pickle_of_more_than_weights_is_not_read(tmp_path):
-    class Code:
-        def __reduce__(self):
-            return print, ("this ran",)
-
-    (tmp_path / "a.bin").write_bytes(pickle.dumps({"weight": Code()}, protocol=2))
-    with pytest.raises(BackendError, match=r"a\.bin is damaged, or holds more than weights") as caught:
-        unpickle(tmp_path / "a.bin")
-    assert "\n" not in str(caught.value)
-    torch.save({"weight": torch.ones(2)}, tmp_path / "b.bin")
-    assert unpickle(tmp_path / "b.bin")["weight"].tolist() == [1, 1]
 
 
 def test_a_model_has_memory_of_its_own(tiny_folder):

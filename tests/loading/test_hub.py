@@ -52,6 +52,12 @@ SHARDS = {
     "2.safetensors": b"2",
 }
 STRAY = {"model-00001-of-00003.safetensors": b"of another time", "onnx/model.onnx_data_0": b"likewise"}
+PICKLED = {**SETTINGS, "pytorch_model.bin": b"pickle"}
+PICKLED_SHARDS = {
+    "pytorch_model.bin.index.json": json.dumps({"weight_map": {"a": "one.bin", "b": "two.bin"}}).encode(),
+    "one.bin": b"first",
+    "two.bin": b"second",
+}
 ONNX = {"onnx/model.onnx": onnx_with("weights.of.it"), "onnx/weights.of.it": b"weights"}
 OPENVINO = {"openvino/openvino_model.xml": b"<net/>", "openvino/openvino_model.bin": b"weights"}
 ARTEFACT = {"nimbed.json": b"{}", "model.xml": b"<net/>", "model.bin": b"b", "tokenizer.json": b"{}", "deep/er/x": b"x"}
@@ -61,7 +67,8 @@ REPOSITORIES = {
     "some/onnx": {**SETTINGS, **SAFETENSORS, **ONNX, **NEEDLESS, **STRAY},
     "some/openvino": {**SETTINGS, **SAFETENSORS, **ONNX, **OPENVINO, **NEEDLESS},
     "some/artefact": ARTEFACT,
-    "some/pickle": {**SETTINGS, "pytorch_model.bin": b"pickle"},
+    "some/pickle": {**PICKLED, "3_Dense/pytorch_model.bin": b"pickle of a layer"},
+    "some/pickled-shards": {**SETTINGS, **PICKLED_SHARDS},
     "sentence-transformers/short": {**SETTINGS, **SAFETENSORS},
 }
 API = "/api/models/"
@@ -215,10 +222,9 @@ def test_a_refusal_is_not_tried_again(hub):
     assert len(hub.requests) == 1
 
 
-def test_pickles_are_not_read(hub):
-    with pytest.raises(ModelNotFoundError, match=r"some/pickle.*pytorch_model\.bin is a pickle"):
-        resolve("some/pickle", Source())
-    assert hub.downloaded() == set()
+def test_pickles_are_fetched_where_nothing_else_is(hub):
+    assert files_of(resolve("some/pickle", Source()).folder) == {*REPOSITORIES["some/pickle"]}
+    assert files_of(resolve("some/pickled-shards", Source(), "native").folder) == {*REPOSITORIES["some/pickled-shards"]}
 
 
 def test_a_file_that_the_repository_has_not(hub):

@@ -12,6 +12,7 @@ import openvino as ov
 import pytest
 import safetensors.numpy
 from tests.support.model_folders import candidate_of
+from tests.support.torch_files import archive, state, text
 
 from nimbed import Calibration, Encoder, Source, quantize
 from nimbed._loading.artefact import is_artefact, open_artefact
@@ -92,10 +93,10 @@ def test_truncated_weights(tiny_folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_pickled_weights_are_not_read(tiny_folder, tmp_path):
+def test_a_pickle_that_runs_code_runs_none(tiny_folder, tmp_path):
     folder = shutil.copytree(tiny_folder, tmp_path / "pickled", ignore=shutil.ignore_patterns("*.safetensors"))
-    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
-    with pytest.raises(FileNotFoundError, match=r"pytorch_model.bin is a pickle"):
+    archive(folder / "pytorch_model.bin", state(a=b"cos\nsystem\n(" + text("true") + b"tR"))
+    with pytest.raises(SpecError, match=r"pytorch_model.bin: it names 'os.system', which might run code"):
         Encoder(folder)
 
 

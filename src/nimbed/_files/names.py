@@ -27,6 +27,15 @@ def leads_inside(name: str) -> bool:
     return short and name.isprintable() and not set(name) & {"\\", ":"} and not set(parts) & {"", ".", ".."}
 
 
+def stays_within(folder: Path, path: Path) -> bool:
+    """Whether a folder's file, its links followed, lies in it, or in the store that a hub's folder is links to."""
+    place = folder.resolve()
+    # models--owner--name/snapshots/<commit>/... beside models--owner--name/blobs
+    snapshot = next((part for part in (place, *place.parents) if part.parent.name == "snapshots"), None)
+    places = [place] if snapshot is None else [snapshot, snapshot.parent.parent / "blobs"]
+    return any(path.resolve().is_relative_to(one) for one in places)
+
+
 def path_within(folder: Path, name: object) -> Path:
     """The path of a name that a file or a user gives; "" and "." are the folder itself. What it names may be a link.
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nimbed._files.digests import Unchanged, crc32_of, sha256_of
+from nimbed._files.names import stays_within
 from nimbed._files.user_paths import home
 from nimbed._loading.manifest import MANIFEST, REMEDY, FileRecord, Manifest, read_manifest
 from nimbed.errors import ArtefactError, NimbedError
@@ -103,12 +104,10 @@ def verify_artefact(folder: Path) -> Artefact:
 
 def _fault(folder: Path, name: str, record: FileRecord) -> str | None:
     """What is wrong with a file besides its content, or None."""
-    path, place = folder / name, folder.resolve()
+    path = folder / name
     if not path.is_file():
         return f"is missing, but {MANIFEST} lists it"
-    # In the hub's cache the files of a snapshot are links to ../../blobs.
-    blobs = place.parent.parent / "blobs" if place.parent.name == "snapshots" else place
-    if not any(path.resolve().is_relative_to(within) for within in (place, blobs)):
+    if not stays_within(folder, path):
         return "is a link that leads out of the artefact"
     if (size := path.stat().st_size) != record.bytes:
         return f"has {size} bytes, {MANIFEST} says {record.bytes}"

@@ -86,7 +86,7 @@ def _for_native(found: Candidate, settings: Settings, reason: str) -> Candidate:
         raise SpecError(f"it has int8, and precision={settings.precision!r} was asked for")
     shape = _described(found, record)
     if file is not None and not record.networks.has(file):
-        raise SpecError(f"{file} was asked for, and it reads safetensors")
+        raise SpecError(f"{file} was asked for, and it reads weights")
     fetch_network(found.source, settings.source, _FIRST)
     weight_files(graph_file(found.source.folder, file, record))
     return replace(found, engine=_FIRST, reason=reason, shape=shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import re
 from contextlib import contextmanager
@@ -11,10 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nimbed._files.user_paths import expanded
-from nimbed._loading.artefact import MANIFEST
-from nimbed._model_folder.network_file import PICKLE, graph_file, no_graph, readable
-from nimbed._model_folder.weights import named_files
-from nimbed.backends import BACKENDS
+from nimbed._loading.repository_files import matching, named_files_of, needed_files
 from nimbed.errors import DownloadError, InputError, ModelNotFoundError, NimbedError
 
 if TYPE_CHECKING:
@@ -27,7 +23,6 @@ logger = logging.getLogger("nimbed")
 
 _CLIENTS = re.compile(r"(requests|urllib3|httpx\d*|httpcore\d*)(\.|$)")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_CONFIG_FILES = ("*.json", "*/config.json", "[0-9]*/model.safetensors", "LICENSE*", "README.md")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +34,8 @@ class Source:
         local_files_only: never touch the network (HF_HUB_OFFLINE=1 does the same).
         cache_folder: the hub's download cache; None is the hub's own default.
         file: the network's file, relative to the model folder, such as
-            "openvino/openvino_model_qint8_quantized.xml"; None takes an OpenVINO file, an ONNX file or safetensors, in
-            this order.
+            "openvino/openvino_model_qint8_quantized.xml"; None takes an OpenVINO file, an ONNX file, safetensors or
+            pytorch_model.bin, in this order.
         allow_code: run a TorchScript file that nimbed did not write on this machine (backend="ipex"). TorchScript is
             code: allow it only if you trust its author.
     """
@@ -111,7 +106,7 @@ def _from_hub(name: str, source: Source, engine: str) -> ModelSource:
     with _explaining(name, source):
         files = tuple(_retrying(lambda: _files(name, source.revision)))
         # By the user's name for the revision, not by its commit: only so is the name found again offline.
-        folder = _fetched(_wanted(name, files, source, engine), options)
+        folder = _fetched(needed_files(name, files, source, engine), options)
     found = ModelSource(name=name, folder=folder, revision=folder.name, files=files)
     fetch_network(found, source, engine)
     return found
@@ -122,8 +117,8 @@ def fetch_network(found: ModelSource, source: Source, engine: str) -> None:
     if not found.files:  # a local folder, or no network
         return
     with _explaining(found.name, source):
-        _complete(found, source, _wanted(found.name, found.files, source, engine))
-        _complete(found, source, _named(found.folder, found.files, source, engine))
+        _complete(found, source, needed_files(found.name, found.files, source, engine))
+        _complete(found, source, named_files_of(found.folder, found.files, source, engine))
 
 
 def _complete(found: ModelSource, source: Source, wanted: Sequence[str]) -> None:
@@ -188,7 +183,7 @@ def _settings_of(options: dict[str, Any]) -> list[str]:
         files = [file.path for file in get_cached_repo_tree(**options)]
     except (OSError, CachedRepoTreeNotFoundError):  # fetched by an older one
         return []
-    return _matching(files, ("*.json", "[0-9]*/config.json"))
+    return matching(files, ("*.json", "[0-9]*/config.json"))
 
 
 def _files(name: str, revision: str | None) -> list[str]:
@@ -196,37 +191,6 @@ def _files(name: str, revision: str | None) -> list[str]:
 
     info = HfApi().model_info(name, revision=revision, timeout=30)
     return [sibling.rfilename for sibling in info.siblings or ()]
-
-
-def _wanted(name: str, files: Sequence[str], source: Source, engine: str) -> Sequence[str]:
-    """Of a repository's files those that are needed: settings, tokenizer, and one form of the network, if any."""
-    if MANIFEST in files:
-        return files
-    if (record := BACKENDS.get(engine)) is None:
-        return _matching(files, _CONFIG_FILES)
-    names = record.networks.names
-    graph = readable(source.file, record) if source.file else next((g for g in names if g in files), None)
-    if graph is None:
-        raise no_graph(name, names, pickled=PICKLE in files)
-    if graph not in files:
-        there = ", ".join(f for f in files if record.networks.has(f))
-        raise InputError(f"Source(file={graph!r}): no such file in {name}, which has {there or 'none of that kind'}")
-    beside = [graph.removesuffix(".xml") + ".bin"] if graph.endswith(".xml") else []
-    return [*_matching(files, _CONFIG_FILES), graph, *(f for f in beside if f in files)]
-
-
-def _named(folder: Path, files: Sequence[str], source: Source, engine: str) -> Sequence[str]:
-    """Of a repository's files those that the network's own, which is in the folder, names."""
-    if MANIFEST in files or engine not in BACKENDS:
-        return []
-    graph = graph_file(folder, source.file, BACKENDS[engine])
-    paths = [(graph.parent / name).relative_to(folder).as_posix() for name in named_files(graph)]
-    return [path for path in paths if path in files]
-
-
-def _matching(files: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """A pattern's stars do not reach into folders."""
-    return [f for f in files if any(fnmatch.fnmatch(f, p) and f.count("/") == p.count("/") for p in patterns)]
 
 
 def _retrying(call: Callable[[], Any]) -> Any:  # noqa: ANN401 (what the call returns)

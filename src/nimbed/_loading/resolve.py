@@ -78,6 +78,7 @@ def _locate(settings: Settings, candidate: Candidate) -> Located:
     precision, reason = choose_precision(settings.precision, backend)
     if precision in backend.built:
         return _from_build(settings, candidate, precision, reason)
+    check_one_encoder(network)
     return _from_model_folder(candidate, network, precision, reason)
 
 
@@ -174,7 +175,6 @@ def _from_model_folder(candidate: Candidate, network: Path, precision: Precision
     """For engines that read the weights themselves."""
     folder, spec = candidate.source.folder, candidate.spec
     inputs = model_files(folder, network, spec)
-    check_one_encoder(network)
     files = Unchanged.of([*inputs.weights, *inputs.settings])
     return Located(
         backend=candidate.engine,

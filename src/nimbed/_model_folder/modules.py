@@ -29,6 +29,7 @@ _LEGACY_POOLING = {
 _SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 # Wider than any embedding, and narrow enough that a vector can be made.
 MAX_WIDTH = 1 << 20
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 # What sentence-transformers hands to the tokenizer or the network, or cuts a role's texts at, and nimbed does not.
 _HANDED_ON = (
@@ -130,11 +131,12 @@ class ModuleReader:
         width = self.dense[-1].out_features if self.dense else self.hidden_size
         if config.whole("in_features") != width:
             raise SpecError(f"{path}: in_features: {config['in_features']}, but the vectors before it have {width}")
-        if not (folder / "model.safetensors").is_file():
-            raise SpecError(f"{folder}: model.safetensors is missing; weights are read from safetensors only")
+        weights = next((file for name in _WEIGHTS if (file := folder / name).is_file()), None)
+        if weights is None:
+            raise SpecError(f"{folder}: {' or '.join(_WEIGHTS)} is missing: the layer's weights")
         self.dense.append(
             DenseSpec(
-                weights=(folder / "model.safetensors").relative_to(self.folder).as_posix(),
+                weights=weights.relative_to(self.folder).as_posix(),
                 in_features=width,
                 out_features=config.whole("out_features", minimum=1, maximum=MAX_WIDTH),
                 bias=config.flag("bias", default=True),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed._files.json import read_json
 from nimbed._model_folder.families import padding_of
-from nimbed._model_folder.safetensors import read_names
-from nimbed.errors import ArtefactError, SpecError
+from nimbed._model_folder.weights import tensor_names
+from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,19 +134,14 @@ def check_one_encoder(network: Path) -> None:
     """Refuse weights of two encoders: engines would choose between them by rules of their own.
 
     Args:
-        network: ``model.safetensors``, or the ``.index.json`` of its parts; graphs are passed over.
+        network: weights, or the ``.index.json`` of their parts; graphs are passed over.
 
     Raises:
         SpecError: there are two tables of words, or the file is damaged.
     """
-    if network.suffix not in {".json", ".safetensors"}:
+    if network.suffix in {".onnx", ".xml"}:
         return
-    try:
-        index = network.suffix == ".json"
-        names = list(read_json(network).fields("weight_map")) if index else read_names(network)
-    except (ArtefactError, OSError) as err:
-        raise SpecError(f"{err}; fetch it again") from err
-    if len(tables := sorted(name for name in names if name.endswith(_TABLES))) > 1:
+    if len(tables := sorted(name for name in tensor_names(network) if name.endswith(_TABLES))) > 1:
         raise SpecError(
             f"{network} holds two encoders: {tables[0]} and {tables[1]}; "
             "save the one that is meant with transformers (model.save_pretrained) in a folder of its own"

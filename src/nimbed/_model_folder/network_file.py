@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nimbed._files.names import path_within
-from nimbed._model_folder.weights import INDEX
+from nimbed._model_folder.weights import INDEXES
 from nimbed.errors import InputError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PICKLE = "pytorch_model.bin"
-_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
-_SUFFIXES = (".safetensors", INDEX)
+# The pickle is there for the folders that have nothing else.
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", PICKLE, f"{PICKLE}.index.json")
+_SUFFIXES = (".safetensors", PICKLE, *INDEXES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +38,10 @@ class NetworkForms:
 
 # The first that a folder has is what an artefact is built from: the two graphs need no torch.
 GRAPHS = NetworkForms(
-    names=("openvino/openvino_model.xml", "openvino_model.xml", "onnx/model.onnx", "model.onnx", *_SAFETENSORS),
+    names=("openvino/openvino_model.xml", "openvino_model.xml", "onnx/model.onnx", "model.onnx", *_WEIGHTS),
     suffixes=(".xml", ".onnx", *_SUFFIXES),
 )
-WEIGHTS = NetworkForms(names=_SAFETENSORS)
-# What optimum-intel saves for IPEX is a pickle, or TorchScript under the same name.
-WEIGHTS_OR_PICKLE = NetworkForms(names=(*_SAFETENSORS, PICKLE))
+WEIGHTS = NetworkForms(names=_WEIGHTS)
 
 
 class Reader(Protocol):
@@ -71,7 +70,7 @@ def graph_file(folder: Path, file: str | None, reader: Reader) -> Path:
     names = reader.networks.names
     graph = next((name for name in names if (folder / name).is_file()), None)
     if graph is None:
-        raise no_graph(folder, names, pickled=(folder / PICKLE).is_file())
+        raise no_graph(folder, names)
     return folder / graph
 
 
@@ -91,6 +90,5 @@ def _within(file: str) -> str:
     return file
 
 
-def no_graph(place: object, names: Sequence[str], *, pickled: bool) -> ModelNotFoundError:
-    why = f" ({PICKLE} is a pickle, which may run code: it is not read)" if pickled else ""
-    return ModelNotFoundError(f"{place}: found none of {', '.join(names)}{why}")
+def no_graph(place: object, names: Sequence[str]) -> ModelNotFoundError:
+    return ModelNotFoundError(f"{place}: found none of {', '.join(names)}")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nimbed._files.json import bytes_of, read_json
-from nimbed._files.names import LFS_POINTER, fetch_by_lfs, leads_inside
+from nimbed._files.names import LFS_POINTER, fetch_by_lfs, leads_inside, stays_within
+from nimbed._model_folder import safetensors, torch_file
 from nimbed._model_folder.onnx import external_data
-from nimbed._model_folder.safetensors import read_tensors
 from nimbed.errors import ArtefactError, SpecError
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-INDEX = ".safetensors.index.json"
+_PICKLES = (".bin", ".bin.index.json")
+INDEXES = (".safetensors.index.json", _PICKLES[1])
 _LONGEST_POINTER = 1024  # bytes: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 
 
@@ -35,12 +36,16 @@ def weight_files(network: Path) -> list[Path]:
     Raises:
         SpecError: one is missing, is not there but for a pointer to it, or lies outside the folder.
     """
-    files = [network, *(network.parent / name for name in named_files(network))]
-    for file in files:
+    named = [network.parent / name for name in named_files(network)]
+    for file in (network, *named):
         if not file.is_file():
             raise SpecError(f"{file} is missing, but {network.name} names it; fetch the folder again")
         refuse_pointer(file)
-    return files
+    if strays := [file for file in named if not stays_within(network.parent, file)]:
+        raise SpecError(
+            f"{strays[0]} is a link that leads out of its folder, and {network.name} names it; copy it there"
+        )
+    return [network, *named]
 
 
 def named_files(network: Path) -> list[str]:
@@ -56,7 +61,7 @@ def named_files(network: Path) -> list[str]:
     if network.suffix == ".onnx":
         names = [PurePosixPath(name).as_posix() for name in _external_data(network)]
     else:
-        names = list(weight_map(network).values()) if network.name.endswith(INDEX) else []
+        names = list(weight_map(network).values()) if network.name.endswith(INDEXES) else []
     if wrong := [name for name in names if not leads_inside(name)]:
         raise SpecError(f"{network} names {wrong[0]!r}, which is no file within its folder")
     return sorted(set(names))
@@ -99,17 +104,18 @@ def _external_data(graph: Path) -> list[str]:
 
 
 def read_network(network: Path) -> dict[str, Array]:
-    """The tensors by name of ``*.safetensors``, or of the parts that an index names, as views of the files.
+    """The tensors by name of ``*.safetensors``, ``*.bin``, or the parts that an index names, as views of the files.
 
     Raises:
         SpecError: a file or a tensor is missing or damaged, or has numbers that are not finite; names it.
     """
     weight_files(network)
-    if not network.name.endswith(INDEX):
-        tensors = _read(network)
+    pickled = network.name.endswith(_PICKLES)
+    if not network.name.endswith(INDEXES):
+        tensors = _read(network, pickled=pickled)
     else:
         places = weight_map(network)
-        parts = {file: _read(network.parent / file) for file in sorted(set(places.values()))}
+        parts = {file: _read(network.parent / file, pickled=pickled) for file in sorted(set(places.values()))}
         if lacking := [name for name, file in places.items() if name not in parts[file]]:
             raise SpecError(f"{network} says that {places[lacking[0]]} has {lacking[0]}, which it has not")
         tensors = {name: parts[file][name] for name, file in places.items()}
@@ -117,9 +123,24 @@ def read_network(network: Path) -> dict[str, Array]:
     return tensors
 
 
-def _read(file: Path) -> dict[str, Array]:
+def tensor_names(network: Path) -> list[str]:
+    """The names of the tensors alone.
+
+    Raises:
+        SpecError: the file is damaged.
+    """
+    if network.name.endswith(INDEXES):
+        return list(weight_map(network))
+    read = torch_file.read_names if network.name.endswith(_PICKLES) else safetensors.read_names
     try:
-        return read_tensors(file)[0]
+        return read(network)
+    except (ArtefactError, OSError) as err:
+        raise SpecError(f"{err}; fetch it again") from err
+
+
+def _read(file: Path, *, pickled: bool) -> dict[str, Array]:
+    try:
+        return torch_file.read_tensors(file) if pickled else safetensors.read_tensors(file)[0]
     except ArtefactError as err:
         raise SpecError(f"{err}; fetch it again") from err
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from nimbed._model_folder.network import ENCODER_FILE
-from nimbed._model_folder.network_file import GRAPHS, WEIGHTS, WEIGHTS_OR_PICKLE
+from nimbed._model_folder.network_file import GRAPHS, WEIGHTS
 
 if TYPE_CHECKING:
     from nimbed._model_folder.network_file import NetworkForms
@@ -66,7 +66,7 @@ _RECORDS = (
         name="ipex",
         module="nimbed.backends.ipex",
         precisions=("int8", "fp32", "bf16"),
-        networks=WEIGHTS_OR_PICKLE,
+        networks=WEIGHTS,
         package="intel-extension-for-pytorch",
         notice=(
             "upstream has ended Intel Extension for PyTorch (IPEX): 2.8.0 is its last release, its repository is "

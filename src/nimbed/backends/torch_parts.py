@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import transformers
 from torch.nn import functional
 
-from nimbed._model_folder.weights import read_dense, read_network, refuse_not_finite, refuse_pointer
-from nimbed.errors import BackendError, SpecError
+from nimbed._model_folder.weights import read_dense, read_network
+from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,12 +41,11 @@ def load_model(folder: Path, network: Path, task: Task) -> Any:  # noqa: ANN401 
 
     Args:
         folder: the model folder, for ``config.json``.
-        network: its safetensors, whole or the index of their parts, or ``pytorch_model.bin``.
+        network: its safetensors or ``pytorch_model.bin``, whole or the index of their parts.
         task: says which kind of network.
 
     Raises:
-        SpecError: a weight is missing, of another shape, or not finite.
-        BackendError: the file is a pickle of more than weights.
+        SpecError: a weight is missing, of another shape, or not finite; or a pickle holds more than weights.
     """
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
@@ -55,7 +53,7 @@ def load_model(folder: Path, network: Path, task: Task) -> Any:  # noqa: ANN401 
     model, said = kind.from_pretrained(
         None,
         config=config,
-        state_dict=_tensors(network),
+        state_dict={name: torch.from_numpy(np.array(values)) for name, values in read_network(network).items()},
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are refused below, by name
         local_files_only=True,
@@ -76,29 +74,6 @@ def load_model(folder: Path, network: Path, task: Task) -> Any:  # noqa: ANN401 
 def weights_of(request: OpenRequest) -> Path:
     """The file that holds them."""
     return request.network or request.folder / "model.safetensors"
-
-
-def _tensors(network: Path) -> dict[str, torch.Tensor]:
-    if network.suffix != ".bin":
-        return {name: torch.from_numpy(np.array(values)) for name, values in read_network(network).items()}
-    refuse_pointer(network)
-    tensors = unpickle(network)
-    refuse_not_finite(network, {n: t.float().numpy() for n, t in tensors.items() if t.is_floating_point()})
-    return tensors
-
-
-def unpickle(path: Path) -> dict[str, torch.Tensor]:
-    """Weights by name from a file that ``torch.save`` wrote; nothing else that a pickle may hold is read.
-
-    Raises:
-        BackendError: the file is damaged, or holds more than weights.
-    """
-    try:
-        return cast("dict[str, torch.Tensor]", torch.load(path, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as err:
-        raise BackendError(
-            f"{path} is damaged, or holds more than weights, which might be code, and is not read: {first_line(err)}"
-        ) from err
 
 
 def first_line(error: Exception) -> str:

@@ -11,12 +11,12 @@ from nimbed._loading.artefact import is_artefact
 from nimbed._loading.auto import with_its_engine
 from nimbed._loading.candidate import find
 from nimbed._loading.settings import Settings
+from nimbed._model_folder.network_file import WEIGHTS
 from nimbed.backends import BACKENDS
 from nimbed.evaluate.settings import Opens, Setting, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from nimbed._types import Float32Array, Role
     from nimbed.backends import BackendRecord
@@ -55,18 +55,19 @@ def _engines_of(model: str) -> list[Setting]:
     """int8 where this CPU multiplies it without overflow; PyTorch where there are weights that it can read."""
     settings = Settings(model=model, precision="int8")
     chosen = with_its_engine(find(settings), settings, lambda candidate: candidate)
-    fast, weights = _machine.cpu().fast_int8, chosen.source.folder / "model.safetensors"
+    folder, fast = chosen.source.folder, _machine.cpu().fast_int8
+    weights = any((folder / name).is_file() for name in WEIGHTS.names)
     return [
         Setting(model=model, backend=record.name, precision=precision, name=f"{record.name} {precision}")
         for record in BACKENDS.values()
-        if _runs(record, chosen.engine, weights)
+        if _runs(record, chosen.engine, weights=weights)
         for precision in record.compared
         if precision != "int8" or fast or record.described
     ]
 
 
-def _runs(record: BackendRecord, chosen: str, weights: Path) -> bool:
+def _runs(record: BackendRecord, chosen: str, *, weights: bool) -> bool:
     """Whether an engine can run the model here."""
     if record.described:
         return record.name == chosen
-    return bool(record.built) or (weights.is_file() and all(map(find_spec, ("torch", "transformers"))))
+    return bool(record.built) or (weights and all(map(find_spec, ("torch", "transformers"))))
