@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from nimbed._types import Float32Array, Int32Array
 
 REVISION: int
@@ -32,3 +35,21 @@ class Session:
 
 def kernels(name: str = "auto") -> str | None:
     """The name of the best kernels here, or of those asked for; None where this CPU cannot run them."""
+
+class rounding:  # noqa: N801 (a submodule)
+    """The builder's arithmetic: the same bits on any CPU and any number of threads."""
+
+    @staticmethod
+    def second_moments(x: Float32Array, sums: npt.NDArray[np.float64], threads: int, kernels: str = "auto") -> None: ...
+    @staticmethod
+    def gptq(
+        weights: Float32Array,
+        steps: Float32Array,
+        groups: npt.NDArray[np.int64],
+        moments: npt.NDArray[np.float64],
+        threads: int,
+        kernels: str = "auto",
+    ) -> npt.NDArray[np.int8]: ...
+    @staticmethod
+    def kernels(name: str = "auto") -> str | None:
+        """As above, of the kernels for matrices."""

@@ -14,7 +14,8 @@ using namespace nanobind::literals;
 
 namespace nimbed {
 
-void bind_kernels(nb::module_& m);  // testing.cpp
+void bind_kernels(nb::module_& m);   // testing.cpp
+void bind_rounding(nb::module_& m);  // rounding_module.cpp
 
 namespace {
 
@@ -251,4 +252,5 @@ NB_MODULE(_native, m) {
       },
       "name"_a = "auto");
   bind_kernels(m);
+  bind_rounding(m);
 }

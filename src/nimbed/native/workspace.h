@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #include "network.h"
 
@@ -24,7 +25,7 @@ class Buffer {
   }
   T* get() const { return data_; }
   Buffer() = default;
-  Buffer(const Buffer&) = delete;
+  Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   ~Buffer() { std::free(data_); }
 
  private:

@@ -1,4 +1,4 @@
-"""The native engine's side of the build: numpy alone, no torch, no OpenVINO, no NNCF."""
+"""The native engine's side of the build: numpy and the engine itself, no torch, no OpenVINO, no NNCF."""
 
 from __future__ import annotations
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nimbed.quantization.native.bert import embedded, through_layer
+from nimbed.quantization.native.rounding import add_second_moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from concurrent.futures import Executor
 
     from nimbed._model_folder.network import EncoderShape
     from nimbed._types import Float32Array, Int32Array
+    from nimbed.quantization.native.rounding import Float64Array
 
 # As many parts whatever the machine, so that the sums are the same everywhere.
 _PARTS = 8
@@ -23,18 +24,24 @@ _PARTS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """Of a product's inputs: ``X^T X``, ``[inputs, inputs]``, and ``max |x|``, ``[inputs]``."""
+    """Of a product's inputs: ``X^T X``, ``[inputs, inputs]``, its lower triangle, and ``max |x|``, ``[inputs]``."""
 
-    moments: Float32Array
+    moments: Float64Array
     largest: Float32Array
 
-    def with_more(self, other: Seen) -> Seen:
-        """What both saw."""
-        return Seen(moments=self.moments + other.moments, largest=np.maximum(self.largest, other.largest))
+    @classmethod
+    def nothing(cls, inputs: int) -> Seen:
+        """Before any input was seen."""
+        return cls(moments=np.zeros((inputs, inputs)), largest=np.zeros(inputs, np.float32))
+
+    def add(self, x: Float32Array, threads: int) -> None:
+        """What more inputs ``[rows, inputs]`` show."""
+        add_second_moments(x, self.moments, threads)
+        np.maximum(self.largest, np.abs(x).max(axis=0), out=self.largest)
 
 
 def layer_by_layer(
-    weights: Mapping[str, Float32Array], shape: EncoderShape, sequences: Sequence[Int32Array], pool: Executor
+    weights: Mapping[str, Float32Array], shape: EncoderShape, sequences: Sequence[Int32Array], threads: int
 ) -> Iterator[dict[str, Seen]]:
     """For each layer the inputs of its ``query`` (which ``key`` and ``value`` share), ``output``, ``up``, ``down``.
 
@@ -42,18 +49,21 @@ def layer_by_layer(
     """
     parts = [[embedded(weights, shape, s) for s in sequences[i::_PARTS]] for i in range(min(_PARTS, len(sequences)))]
 
-    def observe(number: int, part: list[Float32Array]) -> dict[str, Seen]:
-        """Takes the part's texts through the layer, in place."""
-        found: dict[str, Seen] = {}
+    def observe(number: int, part: list[Float32Array]) -> dict[str, Float32Array]:
+        """Takes the part's texts through the layer, in place; gives the inputs ``[tokens, inputs]`` of its products."""
+        found: dict[str, list[Float32Array]] = {}
 
         def watch(name: str, x: Float32Array) -> None:
             if name not in {"key", "value"}:
-                now = Seen(moments=x.T @ x, largest=np.abs(x).max(axis=0))
-                found[name] = found[name].with_more(now) if name in found else now
+                found.setdefault(name, []).append(x)
 
         part[:] = [through_layer(weights, shape, number, x, watch) for x in part]
-        return found
+        return {name: np.concatenate(rows) for name, rows in found.items()}
 
-    for number in range(shape.layers):
-        seen = pool.map(observe, [number] * len(parts), parts)
-        yield reduce(lambda a, b: {name: a[name].with_more(b[name]) for name in a}, seen)
+    with ThreadPoolExecutor(threads) as pool:
+        for number in range(shape.layers):
+            seen: dict[str, Seen] = {}
+            for inputs in pool.map(observe, [number] * len(parts), parts):
+                for name, x in inputs.items():
+                    seen.setdefault(name, Seen.nothing(x.shape[1])).add(x, threads)
+            yield seen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,30 +100,31 @@ def settings_of(shape: EncoderShape, *, pooling: Pooling, normalize: bool, table
 
 def pack(weights: Mapping[str, Float32Array], shape: EncoderShape, sequences: Sequence[Int32Array]) -> dict[str, Array]:
     """The engine's arrays by name, rounded for what the texts of these token ids show."""
-    packer = _Packer(weights, shape)
+    threads = _machine.thread_plan().threads
+    packer = _Packer(weights, shape, threads)
     arrays: dict[str, Array] = {name: packer.wide(weights[name], axis=1) for name in ("words", "positions", "types")}
     if shape.relative:
         longest = len(weights["positions"]) - shape.padding - 1
         nearness = by_distance(weights["relative"], longest)
         arrays["relative"] = _placed(nearness, slice(0, 2 * longest), _padded(2 * longest + _LINE, _LINE), axis=1)
     before = "norm"  # the LayerNorm that a layer's attention reads
-    with ThreadPoolExecutor(_machine.thread_plan().threads) as pool:
-        for number, seen in enumerate(layer_by_layer(weights, shape, sequences, pool)):
-            layer = _Layer(packer, f"layers.{number}.", seen)
-            for made in pool.map(lambda make: make(), (layer.projection, layer.output, layer.up, layer.down)):
-                arrays.update(made)
-            arrays.update(packer.norm(before, layer.factors("value")))
-            arrays.update(packer.norm(f"{layer.name}attention_norm", layer.factors("up")))
-            before = f"{layer.name}output_norm"
+    for number, seen in enumerate(layer_by_layer(weights, shape, sequences, threads)):
+        layer = _Layer(packer, f"layers.{number}.", seen)
+        for make in (layer.projection, layer.output, layer.up, layer.down):
+            arrays.update(make())
+        arrays.update(packer.norm(before, layer.factors("value")))
+        arrays.update(packer.norm(f"{layer.name}attention_norm", layer.factors("up")))
+        before = f"{layer.name}output_norm"
     return arrays | packer.norm(before, np.ones(shape.hidden, np.float32))
 
 
 class _Packer:
     """Places what it is given where the kernels want it."""
 
-    def __init__(self, weights: Mapping[str, Float32Array], shape: EncoderShape) -> None:
+    def __init__(self, weights: Mapping[str, Float32Array], shape: EncoderShape, threads: int) -> None:
         self.weights = weights
         self.shape = shape
+        self.threads = threads
         self.widths = Widths.of(shape)
         self.places = self.widths.places(shape)
 
@@ -152,14 +152,11 @@ class _Layer:
     def __init__(self, packer: _Packer, name: str, seen: Mapping[str, Seen]) -> None:
         self.name = name
         self._packer = packer
-        self._seen = {**seen, "key": seen["query"], "value": seen["query"]}
+        self._seen = {**seen, "value": seen["query"]}
 
     def projection(self) -> dict[str, Array]:
         """Queries, keys and values as one product: of each group of heads the queries, the keys, then the values."""
-        # The scores' divisor goes into the queries.
-        scales = ((self._packer.shape.hidden // self._packer.shape.heads) ** -0.5, 1.0, 1.0)
-        parts = [self._product(part, scale, smooth_for="value") for part, scale in zip(_ATTENDING, scales, strict=True)]
-        rows, steps, bias = (self._by_group(values) for values in zip(*parts, strict=True))
+        rows, steps, bias = (self._by_group(values) for values in self._product(*_ATTENDING, smooth_for="value"))
         return _panels(f"{self.name}projection", self._packer.wide(rows, axis=1), steps, bias)
 
     def output(self) -> dict[str, Array]:
@@ -191,14 +188,15 @@ class _Layer:
         return factors
 
     def _product(
-        self, part: str, scale: float = 1.0, smooth_for: str | None = None, groups: Int64Array | None = None
+        self, *parts: str, smooth_for: str | None = None, groups: Int64Array | None = None
     ) -> tuple[Float32Array, Float32Array, Float32Array]:
         """int8 weights (as float32), their steps ``[outputs, groups]``, and the bias.
 
-        Of a product whose inputs are smoothed for a reader, or are in ``groups``, ``[inputs]``.
+        Of one product or of several that read the same; their inputs are smoothed for a reader, or are in ``groups``,
+        ``[inputs]``.
         """
-        values, bias = (self._weights(part, kind) * np.float32(scale) for kind in ("weight", "bias"))
-        moments = self._seen[part].moments
+        values, bias = (np.concatenate([self._weights(part, kind) for part in parts]) for kind in ("weight", "bias"))
+        moments = self._seen[parts[0]].moments
         if smooth_for is not None:
             factors = self.factors(smooth_for)
             values, moments = values / factors, moments * factors * factors[:, None]
@@ -206,20 +204,22 @@ class _Layer:
             groups = np.zeros(values.shape[1], np.int64)
         steps = scales_of(values, groups)
         try:
-            return rounded(values, steps[:, groups], moments).astype(np.float32), steps, bias
-        except np.linalg.LinAlgError as err:
+            return rounded(values, steps, groups, moments, self._packer.threads).astype(np.float32), steps, bias
+        except ValueError as err:
             raise BuildError(
-                f"{self.name}{part}: its inputs have no second moments that weights could be rounded for ({err}): the "
-                "weights before it are damaged, or overflow float32"
+                f"{self.name}{parts[0]}: its inputs have no second moments that weights could be rounded for ({err}): "
+                "the weights before it are damaged, or overflow float32"
             ) from err
 
     def _weights(self, part: str, kind: str) -> Float32Array:
-        return self._packer.weights[f"{self.name}{part}.{kind}"]
+        values = self._packer.weights[f"{self.name}{part}.{kind}"]
+        divisor = self._packer.shape.hidden // self._packer.shape.heads  # its root is the scores'
+        return values * np.float32(divisor**-0.5) if part == "query" else values
 
-    def _by_group(self, values: tuple[Float32Array, ...]) -> Float32Array:
+    def _by_group(self, values: Float32Array) -> Float32Array:
         """Those of queries, keys and values, a group's one behind the other."""
         widths = self._packer.widths
-        placed = (self._packer.by_head(some) for some in values)
+        placed = (self._packer.by_head(some) for some in np.split(values, len(_ATTENDING)))
         by_group = np.stack([some.reshape(widths.groups, widths.group, *some.shape[1:]) for some in placed], axis=1)
         return by_group.reshape(3 * widths.context, *by_group.shape[3:])
 
