@@ -138,6 +138,8 @@ class ModelSpec:
         lowercase: whether texts are lowercased before tokenization.
         task: "embedding" (one text, a vector) or "scoring" (a pair of texts, a number).
         activation: what makes a score of the network's logit.
+        center_before_cut: whether a vector's mean is subtracted before it is cut to fewer components.
+        dims: widths that the model was trained to be cut to, its own among them; empty where nobody says.
         origins: where each decision comes from, for people to read; does not change a vector.
     """
 
@@ -155,6 +157,8 @@ class ModelSpec:
     lowercase: bool = False
     task: Task = "embedding"
     activation: Activation = "identity"
+    center_before_cut: bool = False
+    dims: tuple[int, ...] = field(default=(), compare=False)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def prompt(self, role: Role) -> str:

@@ -101,10 +101,22 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
         dense=tuple(reader.dense),
         prompts=prompts,
         similarity=_sentence_config(folder).text("similarity_fn_name", default="cosine"),
+        center_before_cut=family is not None and family.center_before_cut,
+        dims=_dims(config, family),
         origins=origins,
         **_text_settings(folder),
     )
     return overrides.apply_prompts(spec)
+
+
+def _dims(config: Fields, family: families.Family | None) -> tuple[int, ...]:
+    """The folder's own list goes before the family's."""
+    listed = config.get("matryoshka_dimensions")
+    if listed is None:
+        return () if family is None else family.dims
+    if not isinstance(listed, list) or not all(type(dim) is int and 0 < dim <= MAX_WIDTH for dim in listed):
+        raise config.wrong("matryoshka_dimensions", "a list of widths")
+    return tuple(sorted(set(listed), reverse=True))
 
 
 def _scoring_spec(folder: Path, config: Fields, overrides: SpecOverrides) -> ModelSpec:
@@ -138,7 +150,7 @@ def _text_settings(folder: Path) -> dict[str, Any]:
 def spec_from_dict(values: Mapping[str, Any]) -> ModelSpec:
     """The spec that ``dataclasses.asdict`` made into a dictionary (as JSON gives it back)."""
     dense = tuple(DenseSpec(**d) for d in values.get("dense", ()))
-    return ModelSpec(**{**values, "dense": dense})
+    return ModelSpec(**{**values, "dense": dense, "dims": tuple(values.get("dims", ()))})
 
 
 def _config(folder: Path) -> Fields:

@@ -15,8 +15,8 @@ from nimbed.errors import ArtefactError, InputError
 from nimbed.spec import SpecOverrides
 
 
-def opened(**more):
-    return open_engine(Settings(model="m", backend="fake", **more))
+def opened(model="m", **more):
+    return open_engine(Settings(model=model, backend="fake", **more))
 
 
 @pytest.fixture
@@ -112,3 +112,21 @@ def test_files_that_change_while_it_opens_close_it_again(tmp_path, monkeypatch):
     with pytest.raises(ArtefactError, match=r"model\.bin was written into"):
         open_engine(Settings(model=str(folder), backend="fake"))
     assert closed == [1]
+
+
+def test_a_width_that_a_model_was_not_trained_for_is_told(tmp_path):
+    from tests.support.model_folders import write
+
+    files = {"config.json": {"model_type": "bert", "hidden_size": 768, "max_position_embeddings": 64}}
+    files |= {"tokenizer.json": fake.tokenizer().to_str(), "openvino_model.xml": "<net/>"}
+    folder = write(tmp_path / "nomic-embed-text-v1.5", files=files)
+    said = {dim: opened(model=str(folder), dim=dim).info.reasons.get("dim", "") for dim in (None, 768, 256, 300)}
+    assert said == {
+        None: "",
+        768: "",
+        256: "",
+        300: "set by the user; the model was trained for 768, 512, 256, 128, 64",
+    }
+    centered = {dim: opened(model=str(folder), dim=dim) for dim in (768, 256)}
+    assert len({engine.vector_fingerprint for engine in centered.values()}) == 1
+    assert centered[256].spec.center_before_cut

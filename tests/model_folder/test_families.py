@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.support.model_folders import write
+from tests.support.model_folders import BERT, refused, write
 
 from nimbed._model_folder import families
 from nimbed.spec import SpecOverrides, read_spec
@@ -32,6 +32,22 @@ def prompts_of(folder, **options) -> tuple[str, str]:
         ("intfloat/e5-large", "query: ", "passage: "),
         ("thenlper/gte-small", "", ""),
         ("sentence-transformers/all-MiniLM-L6-v2", "", ""),
+        ("nomic-ai/nomic-embed-text-v1.5", "search_query: ", "search_document: "),
+        ("nomic-ai/nomic-embed-text-v1", "search_query: ", "search_document: "),
+        ("nomic-ai/modernbert-embed-base", "search_query: ", "search_document: "),
+        ("Alibaba-NLP/gte-modernbert-base", "", ""),
+        ("ibm-granite/granite-embedding-small-english-r2", "", ""),
+        ("cl-nagoya/ruri-v3-310m", "検索クエリ: ", "検索文書: "),
+        ("jinaai/jina-embeddings-v2-base-de", "", ""),
+        (
+            "jinaai/jina-embeddings-v3",
+            "Represent the query for retrieving evidence documents: ",
+            "Represent the document for retrieval: ",
+        ),
+        ("Snowflake/snowflake-arctic-embed-m-v1.5", BGE_EN, ""),
+        ("Snowflake/snowflake-arctic-embed-l-v2.0", "query: ", ""),
+        ("mixedbread-ai/mxbai-embed-large-v1", BGE_EN, ""),
+        ("MongoDB/mdbr-leaf-ir", BGE_EN, ""),
         ("someone/bge-small-en-v1.5-finetuned", "", ""),
         ("someone/not-e5-small", "", ""),
     ],
@@ -92,6 +108,49 @@ def test_an_empty_string_turns_a_familys_prompt_off(tmp_path, name):
 def test_a_documents_prompt_has_several_names(tmp_path, given, document):
     folder = write(tmp_path, files={FILE: {"prompts": given}})
     assert prompts_of(folder) == ("", document)
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "pooling", "dims", "centered"),
+    [
+        ("nomic-embed-text-v1.5", "nomic-v1.5", "mean", (768, 512, 256, 128, 64), True),
+        ("nomic-embed-text-v1", "nomic-v1", "mean", (), False),
+        ("modernbert-embed-base", "modernbert-embed", "mean", (768, 256), False),
+        ("modernbert-embed-large", "modernbert-embed-large", "mean", (1024, 256), False),
+        ("gte-multilingual-base", "gte-cls", "cls", (), False),
+        ("gte-large-en-v1.5", "gte-cls", "cls", (), False),
+        ("gte-large", "gte", "mean", (), False),
+        ("granite-embedding-english-r2", "granite", "cls", (), False),
+        ("granite-embedding-97m-multilingual-r2", "granite", "cls", (), False),
+        ("granite-embedding-125m-english", "granite", "cls", (), False),
+        ("granite-embedding-311m-multilingual-r2", "granite-311m", "cls", (768, 512, 384, 256, 128), False),
+        ("ruri-v3-30m", "ruri-v3", "mean", (), False),
+        ("jina-embeddings-v2-base-code", "jina-v2", "mean", (), False),
+        ("jina-embeddings-v3", "jina-v3", "mean", (1024, 768, 512, 256, 128, 64, 32), False),
+        ("snowflake-arctic-embed-m-long", "arctic-v1", "cls", (), False),
+        ("snowflake-arctic-embed-m-v2.0", "arctic-m-v2", "cls", (768, 256), False),
+        ("mdbr-leaf-mt", "leaf", "mean", (), False),
+    ],
+)
+def test_what_else_is_known_of_a_family(tmp_path, name, family, pooling, dims, centered):
+    spec = read_spec(write(tmp_path / name, []))
+    assert (spec.pooling, spec.dims, spec.center_before_cut) == (pooling, dims, centered)
+    assert spec.origins["pooling"] == f"family table: {family}"
+
+
+@pytest.mark.parametrize(
+    "name", ["granite-embedding-reranker-english-r2", "gte-reranker-modernbert-base", "ruri-small"]
+)
+def test_others_are_of_no_family(name):
+    assert families.find(name) is None
+
+
+def test_the_folders_own_widths_go_before_the_familys(tmp_path):
+    config = {**BERT, "matryoshka_dimensions": [8, 32, 16, 16]}
+    assert read_spec(write(tmp_path / "jina-embeddings-v3", files={"config.json": config})).dims == (32, 16, 8)
+    for wrong in ("8", [8, "x"], [0], [True], {}):
+        folder = write(tmp_path / "wrong", files={"config.json": {**BERT, "matryoshka_dimensions": wrong}})
+        refused(folder, "config.json", "matryoshka_dimensions", "a list of widths")
 
 
 ROLES = [

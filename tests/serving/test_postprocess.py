@@ -56,3 +56,22 @@ def test_a_caller_gets_dim_components_of_its_own(dim, normalize):
 def test_what_nobody_else_reads_is_not_copied():
     full = Vectors(RAW.copy(), np.zeros(3, np.int32))
     assert Postprocess(dim=2, normalize=True, engine_normalizes=True).for_caller(full, shared=False).rows is full.rows
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_cut_vector_may_lose_its_mean_first(normalize):
+    """As layer norm without weights does it, up to a factor above 0; what is not cut stays."""
+    torch = pytest.importorskip("torch")
+    rows = np.random.default_rng(0).normal(0.3, 1, (5, 64)).astype(np.float32)
+    finish = Postprocess(dim=16, normalize=normalize, engine_normalizes=False, center=True)
+    made, _ = finish.for_caller(Vectors(rows, np.zeros(5, np.int32)), shared=True)
+    expected = torch.nn.functional.layer_norm(torch.from_numpy(rows), (64,))[:, :16].numpy()
+    if normalize:
+        expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    else:
+        expected = expected * np.sqrt(rows.var(axis=1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(made, expected, atol=2e-6)
+    alone, _ = finish.for_caller(Vectors(rows[3:4], np.zeros(1, np.int32)), shared=True)
+    np.testing.assert_array_equal(alone[0], made[3])
+    whole = Postprocess(dim=64, normalize=normalize, engine_normalizes=False, center=True)
+    np.testing.assert_array_equal(whole.for_caller(Vectors(rows, np.zeros(5, np.int32)), shared=True)[0], rows)

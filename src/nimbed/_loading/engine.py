@@ -79,6 +79,7 @@ def open_engine(settings: Settings, found: Candidate | None = None) -> Engine:
         dense=spec.dense,
         task=spec.task,
         activation=spec.activation,
+        centered=spec.center_before_cut and dim < spec.dim,
     )
     info = EncoderInfo(
         model=located.source.name,
@@ -103,6 +104,7 @@ def open_engine(settings: Settings, found: Candidate | None = None) -> Engine:
             "threads": plan.reason,
             **located.reasons,
             **opened.reasons,
+            **_untrained(spec, dim),
             **({} if profile is None else {"shapes": profile.reason}),
         },
     )
@@ -144,8 +146,9 @@ def _request(located: Located, spec: ModelSpec, threads: int, profile: Profile |
 
 def _ranges(located: Located, info: EncoderInfo) -> Float32Array | None:
     """Those that the build found, if it found them for vectors like these."""
-    normalized_later = info.normalize and not located.spec.normalize
-    kept = None if located.digest == "fake" or normalized_later else load_ranges(located.folder, located.spec.dim)
+    spec = located.spec
+    others = (info.normalize and not spec.normalize) or (spec.center_before_cut and info.dim < spec.dim)
+    kept = None if located.digest == "fake" or others else load_ranges(located.folder, spec.dim)
     return None if kept is None else ranges_of_cut(kept, info.dim, normalize=info.normalize)
 
 
@@ -170,3 +173,10 @@ def _dim(settings: Settings, spec: ModelSpec) -> int:
     if settings.dim is not None and settings.dim > spec.dim:
         raise InputError(f"dim={settings.dim} is more than the model's {spec.dim}")
     return settings.dim or spec.dim
+
+
+def _untrained(spec: ModelSpec, dim: int) -> dict[str, str]:
+    """A remark on a width that the model was not trained for."""
+    if not spec.dims or dim in {spec.dim, *spec.dims}:
+        return {}
+    return {"dim": f"set by the user; the model was trained for {', '.join(map(str, spec.dims))}"}

@@ -41,6 +41,8 @@ class FingerprintInputs:
         dense: layers behind the pooling.
         task: whether vectors come out, or scores.
         activation: behind a score's logit.
+        centered: whether vectors lost their mean before they were cut. (What is not there is not hashed, so that a
+            fingerprint from before there was such a thing still holds; the same for what follows.)
         version: of this record.
     """
 
@@ -60,6 +62,7 @@ class FingerprintInputs:
     dense: tuple[DenseSpec, ...]
     task: Task
     activation: Activation
+    centered: bool = False
     version: int = VERSION
 
     def fingerprint(self) -> str:
@@ -68,7 +71,7 @@ class FingerprintInputs:
 
     def of_vectors(self, dim: int) -> FingerprintInputs:
         """Those of a vector of full width, whatever the prompt before its text."""
-        return replace(self, dim=dim, prompts={})
+        return replace(self, dim=dim, prompts={}, centered=False)
 
     def canonical(self) -> str:
         """JSON with sorted keys, the same wherever the inputs are."""
@@ -88,6 +91,7 @@ class FingerprintInputs:
             "lowercase": self.lowercase,
             "dense": [_dense(layer) for layer in self.dense],
             "head": [self.task, self.activation],
+            **({"centered": True} if self.centered else {}),
             **({} if self.version == 1 else {"version": self.version}),
         }
         return json.dumps(content, sort_keys=True)

@@ -1,7 +1,11 @@
 """What well-known families of models need and their folders often leave out.
 
-A model is matched by its hub id or folder name; nothing else is inferred from the name. Sources: the model cards of
-BAAI/bge-*, intfloat/e5-*, thenlper/gte-* and sentence-transformers/*-MiniLM-*.
+A model is matched by its hub id or folder name; nothing else is inferred from the name. Sources: the model cards on
+huggingface.co of BAAI/bge-*, intfloat/e5-*, thenlper/gte-*, sentence-transformers/*-MiniLM-*,
+nomic-ai/nomic-embed-text-*, nomic-ai/modernbert-embed-base, lightonai/modernbert-embed-large, Alibaba-NLP/gte-*,
+ibm-granite/granite-embedding-*, cl-nagoya/ruri-v3-*, jinaai/jina-embeddings-v2-* and -v3,
+Snowflake/snowflake-arctic-embed-*, mixedbread-ai/mxbai-embed-large-v1 and MongoDB/mdbr-leaf-*; and what the package
+mteb (2.26) has for them.
 """
 
 from __future__ import annotations
@@ -43,7 +47,18 @@ def padding_of(config: Fields) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Pooling, normalization and prompts shared by the models whose name matches ``pattern``."""
+    """What the models whose name matches ``pattern`` share.
+
+    Attributes:
+        name: of the family.
+        pattern: of its models' names, whole.
+        pooling: where the folder names none; ``normalize`` likewise.
+        query: the prompt where the folder has none, ``document`` likewise.
+        dims: widths that the models were trained to be cut to (Matryoshka), their own among them; empty where their
+            cards name none.
+        center_before_cut: whether their card has a vector's mean subtracted before it is cut. (It says layer norm
+            without weights, which is that up to a factor above 0.)
+    """
 
     name: str
     pattern: str
@@ -51,10 +66,13 @@ class Family:
     normalize: bool = True
     query: str = ""
     document: str = ""
+    dims: tuple[int, ...] = ()
+    center_before_cut: bool = False
 
 
 _E5_TASK = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
 _BGE_EN = "Represent this sentence for searching relevant passages: "
+_NOMIC = ("search_query: ", "search_document: ")
 _BGE_ZH = "为这个句子生成表示以用于检索相关文章："
 
 FAMILIES = (
@@ -70,7 +88,68 @@ FAMILIES = (
         document="passage: ",
     ),
     Family(name="gte", pattern=r"gte-(small|base|large)", pooling="mean"),
+    # Of gte-multilingual-base every width from 128 on will do.
+    Family(name="gte-cls", pattern=r"gte-(modernbert-base|multilingual-base|(base|large)-en-v1\.5)", pooling="cls"),
     Family(name="minilm", pattern=r"all-MiniLM-L\d+-v\d", pooling="mean"),
+    Family(name="nomic-v1", pattern=r"nomic-embed-text-v1", pooling="mean", query=_NOMIC[0], document=_NOMIC[1]),
+    Family(
+        name="nomic-v1.5",
+        pattern=r"nomic-embed-text-v1\.5",
+        pooling="mean",
+        query=_NOMIC[0],
+        document=_NOMIC[1],
+        dims=(768, 512, 256, 128, 64),
+        center_before_cut=True,
+    ),
+    Family(
+        name="modernbert-embed",
+        pattern=r"modernbert-embed-base",
+        pooling="mean",
+        query=_NOMIC[0],
+        document=_NOMIC[1],
+        dims=(768, 256),
+    ),
+    Family(
+        name="modernbert-embed-large",
+        pattern=r"modernbert-embed-large",
+        pooling="mean",
+        query=_NOMIC[0],
+        document=_NOMIC[1],
+        dims=(1024, 256),
+    ),
+    Family(
+        name="granite-311m",
+        pattern=r"granite-embedding-311m-multilingual-r2",
+        pooling="cls",
+        dims=(768, 512, 384, 256, 128),
+    ),
+    Family(
+        name="granite",
+        pattern=r"granite-embedding-((97|107|278)m-multilingual|(30|125)m-english|(small-)?english)(-r2)?",
+        pooling="cls",
+    ),
+    Family(name="ruri-v3", pattern=r"ruri-v3-\d+m", pooling="mean", query="検索クエリ: ", document="検索文書: "),
+    Family(name="jina-v2", pattern=r"jina-embeddings-v2-(small-en|base-(en|de|es|zh|code))", pooling="mean"),
+    Family(
+        name="jina-v3",
+        pattern=r"jina-embeddings-v3",
+        pooling="mean",
+        query="Represent the query for retrieving evidence documents: ",
+        document="Represent the document for retrieval: ",
+        dims=(1024, 768, 512, 256, 128, 64, 32),
+    ),
+    Family(name="arctic-v1", pattern=r"snowflake-arctic-embed-(xs|s|m|m-long|l)", pooling="cls", query=_BGE_EN),
+    Family(
+        name="arctic-v1.5", pattern=r"snowflake-arctic-embed-m-v1\.5", pooling="cls", query=_BGE_EN, dims=(768, 256)
+    ),
+    Family(
+        name="arctic-m-v2", pattern=r"snowflake-arctic-embed-m-v2\.0", pooling="cls", query="query: ", dims=(768, 256)
+    ),
+    Family(
+        name="arctic-l-v2", pattern=r"snowflake-arctic-embed-l-v2\.0", pooling="cls", query="query: ", dims=(1024, 256)
+    ),
+    Family(name="mxbai", pattern=r"mxbai-embed-large-v1", pooling="cls", query=_BGE_EN),
+    Family(name="leaf", pattern=r"mdbr-leaf-(ir|mt)", pooling="mean", query=_BGE_EN),
 )
 
 

@@ -11,6 +11,7 @@ from nimbed._cache.lru import Vectors
 from nimbed._vectors import l2_normalized
 
 if TYPE_CHECKING:
+    from nimbed._loading.engine import Engine
     from nimbed._text.tokenizer import TokenizedTexts
     from nimbed._types import Float32Array
 
@@ -23,11 +24,23 @@ class Postprocess:
         dim: components that callers get.
         normalize: whether vectors have norm 1.
         engine_normalizes: whether the engine's vectors have it already.
+        center: whether a vector's mean is subtracted before it is cut.
     """
 
     dim: int
     normalize: bool
     engine_normalizes: bool
+    center: bool = False
+
+    @classmethod
+    def of(cls, engine: Engine) -> Postprocess:
+        """That of an opened engine's vectors."""
+        return cls(
+            dim=engine.info.dim,
+            normalize=engine.info.normalize,
+            engine_normalizes=not engine.normalize_after,
+            center=engine.spec.center_before_cut,
+        )
 
     def full(self, raw: Float32Array, tokens: TokenizedTexts) -> Vectors:
         """Vectors of texts ``[texts, full_dim]``, from those of their sequences ``[sequences, full_dim]``."""
@@ -45,7 +58,7 @@ class Postprocess:
         """
         rows, cut = vectors
         if self.dim != rows.shape[1]:
-            return Vectors(cut_to(self.dim, rows, normalize=self.normalize), cut)
+            return Vectors(cut_to(self.dim, rows, normalize=self.normalize, center=self.center), cut)
         return Vectors(rows.copy(), cut) if shared else vectors
 
 
@@ -63,8 +76,10 @@ def join_windows(vectors: Float32Array, tokens: TokenizedTexts) -> Float32Array:
     return joined
 
 
-def cut_to(dim: int, vectors: Float32Array, *, normalize: bool) -> Float32Array:
-    """The first ``dim`` components, ``[n, dim]``, normalized again where they were."""
+def cut_to(dim: int, vectors: Float32Array, *, normalize: bool, center: bool = False) -> Float32Array:
+    """The first ``dim`` components, ``[n, dim]``, less the mean of all where ``center`` says so, normalized again."""
     # A copy, so that the cut-off part does not stay in memory.
     kept = vectors[:, :dim].copy()
+    if center:
+        kept -= vectors.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
     return l2_normalized(kept) if normalize else kept

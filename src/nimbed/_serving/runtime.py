@@ -65,9 +65,7 @@ class Runtime:
         self._keys: dict[Role, Keys] = {
             role: Keys(engine.vector_fingerprint, engine.spec.prompt(role)) for role in _MAX_CHARACTERS
         }
-        self.postprocess = Postprocess(
-            dim=engine.info.dim, normalize=engine.info.normalize, engine_normalizes=not engine.normalize_after
-        )
+        self.postprocess = Postprocess.of(engine)
 
         def report(record: BatchRecord) -> None:
             if (alive := on_batch()) is not None:
