@@ -121,7 +121,7 @@ def test_what_is_missing_is_built_once(request_, home, child):
 
     child.begins = build
     child.reported = [
-        {"kind": "progress", "stage": "reading", "step": 1, "steps": 2},
+        {"kind": "progress", "stage": "quantizing", "done": 1, "total": 2},
         {"kind": "done"},
     ]
     assert find_or_build(request_, progress=False) == find_or_build(request_, progress=False)

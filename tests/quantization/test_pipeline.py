@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import numpy as np
 import openvino as ov
@@ -16,7 +18,8 @@ from tests.support.torch_files import archive, state, text
 
 from nimbed import Calibration, Encoder, Source, quantize
 from nimbed._loading.artefact import is_artefact, open_artefact
-from nimbed._loading.build import make_request
+from nimbed._loading.build import QualityGate, make_request
+from nimbed._loading.progress import Step
 from nimbed.errors import ArtefactError, BuildError, InputError, SpecError
 from nimbed.quantization.pipeline import build
 
@@ -160,5 +163,32 @@ def test_files_that_change_while_an_artefact_is_built_from_them(tiny_folder, tmp
         {name: v * np.float32(1.1) for name, v in tensors.items()}, folder / "model.safetensors"
     )
     with pytest.raises(BuildError, match=r"model: its files changed while the artefact was built; build it again"):
-        build(request, lambda _: None)
+        build(request, lambda *_: None)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("backend", "counted"), [("native", {"quantizing", "measuring against fp32"}), ("openvino", set())]
+)
+def test_progress_grows_stage_by_stage_to_the_end(backend, counted, tiny_folder, tmp_path, in_process):
+    told = []
+
+    def progress(stage, done=0, total=0):
+        told.append(Step(stage=stage, done=done, total=total))
+
+    request = make_request(
+        candidate_of(tiny_folder, backend), "int8", source=Source(), target=tmp_path / "out", force=True,
+        gate=QualityGate(**dict.fromkeys(asdict(QualityGate()), 0.0)),
+    )  # fmt: skip
+    build(request, progress)
+    stages = list(dict.fromkeys(step.stage for step in told))
+    assert stages == ["reading the network", "quantizing", "measuring against fp32", "saving", "publishing"]
+    fractions = [step.fraction for step in told]
+    assert fractions == sorted(fractions)
+    for stage in stages:
+        steps = [step for step in told if step.stage == stage]
+        assert (steps[0].done, steps[-1].done) == (0, steps[-1].total)
+        assert (steps[-1].total > 0) == (stage in counted)
+    layers = json.loads((tiny_folder / "config.json").read_text())["num_hidden_layers"]
+    if backend == "native":
+        assert [step.done for step in told if step.stage == "quantizing"] == list(range(layers + 1))

@@ -32,13 +32,15 @@ def run(payload):
 def test_steps_and_the_end_are_reported(payload, tiny_folder, monkeypatch):
     seen = []
 
-    def build(request, report):
+    def build(request, progress):
         seen.append(request)
-        report(2)
+        progress("quantizing", 7, 12)
+        progress("saving")
 
     monkeypatch.setattr(pipeline, "build", build)
-    step = {"kind": "progress", "step": 2, "steps": len(pipeline.STEPS), "stage": pipeline.STEPS[2]}
-    assert run(payload) == (0, [step, {"kind": "done"}])
+    layer = {"kind": "progress", "stage": "quantizing", "done": 7, "total": 12}
+    saving = {"kind": "progress", "stage": "saving", "done": 0, "total": 0}
+    assert run(payload) == (0, [layer, saving, {"kind": "done"}])
     assert seen[0].spec == candidate_of(tiny_folder).spec
     assert seen[0].engine == "native"
 

@@ -49,7 +49,7 @@ def _run_here(request: BuildRequest, *, progress: bool) -> None:
     from nimbed.quantization import pipeline
 
     _import_libraries()
-    pipeline.build(request, lambda _: None)
+    pipeline.build(request, lambda *_: None)
 
 
 @cache

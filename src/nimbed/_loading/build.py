@@ -21,6 +21,7 @@ from nimbed._files.user_paths import write_whole
 from nimbed._loading import child_process
 from nimbed._loading.artefact import Artefact, home, is_artefact, open_artefact
 from nimbed._loading.manifest import FORMAT, RECIPE, read_outline
+from nimbed._loading.progress import shown
 from nimbed._model_folder.files import model_files
 from nimbed._model_folder.network import check_one_encoder
 from nimbed._model_folder.network_file import graph_file
@@ -28,7 +29,7 @@ from nimbed.backends import BACKENDS
 from nimbed.errors import BuildError, InputError, QualityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from nimbed._loading.candidate import Candidate
@@ -245,7 +246,7 @@ def _run_child(request: BuildRequest, *, progress: bool) -> None:
     ends: list[dict[str, Any]] = []
     try:
         with _started(request) as child:
-            ends += _shown(child.reports(), request, progress=progress)
+            ends += shown(child.reports(), f"{request.name} {request.precision}", bar=progress)
             fault = child.fault()
     except OSError as err:
         raise BuildError(f"the process that builds {request.name} could not be run: {err}; {_BEFOREHAND}") from err
@@ -276,19 +277,3 @@ def _started(request: BuildRequest) -> AbstractContextManager[child_process.Chil
         environment=environment,
         folder=Path(sys.exec_prefix).anchor,  # nothing of it reads what lies in the user's
     )
-
-
-def _shown(reports: Iterator[dict[str, Any]], request: BuildRequest, *, progress: bool) -> Iterator[dict[str, Any]]:
-    """Show the steps, and pass on how it ended."""
-    from tqdm.auto import tqdm
-
-    shown = progress and sys.stderr is not None  # programs without a console have none
-    with tqdm(total=None, desc=f"{request.name} {request.precision}", unit="step", disable=not shown) as bar:
-        for event in reports:
-            if event["kind"] != "progress":
-                yield event
-                continue
-            logger.info("%s: %s", request.name, event["stage"])
-            bar.total = event["steps"]
-            bar.set_postfix_str(event["stage"])
-            bar.update(event["step"] - bar.n)

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nimbed._loading.build import BuildRequest
+    from nimbed._loading.progress import Progress
     from nimbed._types import Float32Array, Int32Array, Precision
     from nimbed.quantization.calibration import CalibrationSet
 
 
-def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, report: Callable[[int], None]) -> Built:
+def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progress: Progress) -> Built:
     """Quantize, measure against fp32 by IPEX, and keep the file's hash, by which it may be opened again."""
     engine = engine_module("ipex")
     source = Path(request.folder)
@@ -31,10 +32,10 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, repor
         shutil.copyfile(source / dense.weights, folder / dense.weights)
     network = source / request.graph
     reference = _outputs(request, source, "fp32", network=network)(calibration.held_out)
-    report(1)
+    progress("quantizing")
     script = folder / SCRIPT
     engine.quantize(source, network, request.spec, calibration.calibrate, script)
-    report(2)
+    progress("measuring against fp32")
     outputs = _outputs(request, folder, "int8", code=script)
     measured = measured_by(request, reference, outputs(calibration.held_out))
     record = judged(request, measured)

@@ -23,17 +23,17 @@ from nimbed.quantization.calibration import SHIPPED, CalibrationSet, choose, pai
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from nimbed._loading.progress import Progress
     from nimbed._types import Int32Array
     from nimbed.quantization.build_result import Built
 
-STEPS = ("reading the network", "quantizing", "measuring against fp32", "repairing", "saving", "publishing")
 _LIBRARIES = (
     "nimbed", "openvino", "nncf", "optimum-intel", "intel-extension-for-pytorch", "torch", "transformers", "tokenizers",
 )  # fmt: skip
 
 
-def build(request: BuildRequest, report: Callable[[int], None]) -> None:
-    """Publish the artefact that the request describes. ``report`` is told the number of each step that begins."""
+def build(request: BuildRequest, progress: Progress) -> None:
+    """Publish the artefact that the request describes."""
     target = Path(request.target)
     with target_lock(target):
         if is_there(request):
@@ -41,17 +41,17 @@ def build(request: BuildRequest, report: Callable[[int], None]) -> None:
         if target.exists() and not is_artefact(target):
             raise InputError(f"{target} exists and is no artefact; choose another folder")
         with staging(target) as folder:
-            _build_in(folder, request, report)
-            report(5)
+            _build_in(folder, request, progress)
+            progress("publishing")
 
 
-def _build_in(folder: Path, request: BuildRequest, report: Callable[[int], None]) -> None:
+def _build_in(folder: Path, request: BuildRequest, progress: Progress) -> None:
     # Settings and tokenizer first: they fail in milliseconds.
     calibration = _calibration(request)
     save_tokenizer(Path(request.folder), folder)
-    report(0)
+    progress("reading the network")
     # An engine's part needs packages that the others' do not.
-    built: Built = import_module(BACKENDS[request.engine].builder).make(folder, request, calibration, report)
+    built: Built = import_module(BACKENDS[request.engine].builder).make(folder, request, calibration, progress)
     if built.calibration is not None and request.spec.task == "embedding":
         save_ranges(folder, built.outputs(calibration.calibrate))
     _refuse_changed(request)

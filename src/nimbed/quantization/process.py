@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nimbed._loading.child_process import Report
+    from nimbed._loading.progress import Stage
 
 
 def main(payload: bytes, report: Report, began: float) -> int:  # noqa: ARG001 (the form of nimbed._loading.child_process)
@@ -20,11 +21,15 @@ def main(payload: bytes, report: Report, began: float) -> int:  # noqa: ARG001 (
 
     try:
         values: dict[str, Any] = json.loads(payload)
-        from nimbed.quantization.pipeline import STEPS, build
+        from nimbed.quantization.pipeline import build
 
         settings = {"spec": spec_from_dict(values["spec"]), "gate": QualityGate(**values["gate"])}
         request = BuildRequest(**{**values, **settings})
-        build(request, lambda step: report(kind="progress", step=step, steps=len(STEPS), stage=STEPS[step]))
+
+        def progress(stage: Stage, done: int = 0, total: int = 0) -> None:
+            report(kind="progress", stage=stage, done=done, total=total)
+
+        build(request, progress)
     except NimbedError as err:
         report(kind="error", type=type(err).__name__, message=str(err))
         return 1

@@ -15,7 +15,7 @@ from nimbed.quantization.native.observed import layer_by_layer
 from nimbed.quantization.native.rounding import rounded, scales_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nimbed._model_folder.network import EncoderShape
     from nimbed._types import Float32Array, Int32Array, Pooling
@@ -98,8 +98,16 @@ def settings_of(shape: EncoderShape, *, pooling: Pooling, normalize: bool, table
     }
 
 
-def pack(weights: Mapping[str, Float32Array], shape: EncoderShape, sequences: Sequence[Int32Array]) -> dict[str, Array]:
-    """The engine's arrays by name, rounded for what the texts of these token ids show."""
+def pack(
+    weights: Mapping[str, Float32Array],
+    shape: EncoderShape,
+    sequences: Sequence[Int32Array],
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> dict[str, Array]:
+    """The engine's arrays by name, rounded for what the texts of these token ids show.
+
+    ``progress`` is told how many of how many layers are done.
+    """
     threads = _machine.thread_plan().threads
     packer = _Packer(weights, shape, threads)
     arrays: dict[str, Array] = {name: packer.wide(weights[name], axis=1) for name in ("words", "positions", "types")}
@@ -115,6 +123,7 @@ def pack(weights: Mapping[str, Float32Array], shape: EncoderShape, sequences: Se
         arrays.update(packer.norm(before, layer.factors("value")))
         arrays.update(packer.norm(f"{layer.name}attention_norm", layer.factors("up")))
         before = f"{layer.name}output_norm"
+        progress(number + 1, shape.layers)
     return arrays | packer.norm(before, np.ones(shape.hidden, np.float32))
 
 

@@ -18,23 +18,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nimbed._loading.build import BuildRequest
+    from nimbed._loading.progress import Progress
     from nimbed._types import Float32Array
     from nimbed.quantization.calibration import CalibrationSet
 
 
-def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, report: Callable[[int], None]) -> Built:
+def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progress: Progress) -> Built:
     """A graph with its head, as ``model.xml``."""
     network = load_network(request)
     record: dict[str, Any] = {}
     if is_quantized(network):
         encoder, record = _ready(network, request)
     elif request.precision == "int8":
-        encoder, record = _int8(network, calibration, request, report)
+        encoder, record = _int8(network, calibration, request, progress)
     else:
         # Texts that the user gave are for the ranges of the vectors' components.
         encoder = _with_head(network, request)
         record["calibration"] = calibration.record if request.calibration_file else None
-    report(4)
+    progress("saving")
     ov.save_model(encoder, folder / "model.xml", compress_to_fp16=False)
     return Built(outputs=lambda sequences: vectors_of(encoder, sequences), **record)
 
@@ -54,7 +55,7 @@ def _ready(network: ov.Model, request: BuildRequest) -> tuple[ov.Model, dict[str
 
 
 def _int8(
-    network: ov.Model, calibration: CalibrationSet, request: BuildRequest, report: Callable[[int], None]
+    network: ov.Model, calibration: CalibrationSet, request: BuildRequest, progress: Progress
 ) -> tuple[ov.Model, dict[str, Any]]:
     """Quantize, measure, and repair if the gate is missed."""
     exact = _with_head(network.clone(), request)
@@ -63,13 +64,13 @@ def _int8(
     def measure(encoder: ov.Model) -> dict[str, Any]:
         return measured_by(request, reference, vectors_of(encoder, calibration.held_out))
 
-    report(1)
+    progress("quantizing")
     prepared = prepare(network, calibration.calibrate)
     encoder = _with_head(quantize_network(prepared, calibration.calibrate), request)
-    report(2)
+    progress("measuring against fp32")
     measured, record = measure(encoder), None
     if request.gate.failures(measured):
-        report(3)
+        progress("repairing")
         expected = vectors_of(exact, calibration.ranking)
         context = _repair_context(request, calibration, expected, measure)
         encoder, measured, record = repair(encoder, measured, prepared, context)
