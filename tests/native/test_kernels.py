@@ -1,4 +1,4 @@
-"""The native engine's kernels, each set by itself: against numpy in float64, and against the plain set."""
+"""The native engine's kernels but attention: against numpy in float64, and every set bit for bit as the plain one."""
 
 from __future__ import annotations
 
@@ -6,29 +6,36 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-
-_native = pytest.importorskip("nimbed._native", reason="the native engine is not built here")
-testing = _native.testing
+from tests.support.kernels import (
+    ACTIVATIONS,
+    FAST,
+    GELU,
+    GELU_TANH,
+    NONE,
+    RELU,
+    SETS,
+    SIGMOID,
+    SILU,
+    TANH,
+    _native,
+    assert_same_bits,
+    every_set,
+    floats,
+    random,
+    testing,
+)  # fmt: skip
 
 PANEL = 64
-NONE, GELU, RELU = 0, 1, 2
-SETS = [name for name in ("reference", "avx2", "avx512_vnni") if _native.kernels(name) is not None]
-FAST = SETS[1:]
 
-every_set = pytest.mark.parametrize("kernels", SETS)
 every_shape = pytest.mark.parametrize(
     ("rows", "k"), [(rows, k) for rows in (1, 2, 3, 4, 5, 6, 7, 12, 13, 97) for k in (64, 128, 384, 1536)]
 )
 
 
-def random(seed=0):
-    return np.random.default_rng(seed)
-
-
-def floats(values):
-    return np.ascontiguousarray(values, np.float32)
+seeds = st.integers(0, 2**32)
+magnitudes = st.sampled_from([0, 1e-42, 1e-30, 1e-4, 1, 100, 1e12, 1e30])
 
 
 def packed(weights):
@@ -36,7 +43,7 @@ def packed(weights):
     return np.ascontiguousarray(weights.astype(np.int8).reshape(-1, 4, PANEL).swapaxes(1, 2))
 
 
-def product(kernels, a, weights, *, steps=1.0, lows=0.0, scale=1.0, bias=0.0, activation=NONE):
+def product(kernels, a, weights, *, steps=1.0, lows=0.0, scale=1.0, bias=0.0, activation=NONE, gate=None):
     def whole(value, size):
         return floats(np.broadcast_to(np.float32(value), size))
 
@@ -44,7 +51,8 @@ def product(kernels, a, weights, *, steps=1.0, lows=0.0, scale=1.0, bias=0.0, ac
     sums = whole(scale, PANEL) * weights.sum(0)
     addend = floats(np.broadcast_to(np.float32(bias), (*(np.shape(bias)[:-1] or (1,)), PANEL)))
     parameters = (whole(scale, PANEL), floats(sums), addend)
-    return testing.linear(kernels, a, whole(steps, rows), whole(lows, rows), packed(weights), *parameters, activation)
+    steps, lows = whole(steps, rows), whole(lows, rows)
+    return testing.linear(kernels, a, steps, lows, packed(weights), *parameters, activation, gate=gate)
 
 
 def codes(rng, rows, k):
@@ -53,6 +61,21 @@ def codes(rng, rows, k):
 
 def gelu(x):
     return np.vectorize(lambda value: value * 0.5 * math.erfc(-value / math.sqrt(2)))(x)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+EXACT = {
+    NONE: lambda x: x,
+    GELU: gelu,
+    GELU_TANH: lambda x: x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    RELU: lambda x: np.maximum(x, 0),
+    SILU: lambda x: x * sigmoid(x),
+    TANH: np.tanh,
+    SIGMOID: sigmoid,
+}
 
 
 @every_set
@@ -94,7 +117,7 @@ def test_linear(kernels, rows, k, activation):
     sums = a.astype(np.int64) @ weights
     terms = [sums * scale.astype(float) * steps[:, None], lows[:, None].astype(float) * scale * weights.sum(0), bias]
     exact = terms[0] + terms[1] + terms[2]
-    exact = {NONE: lambda x: x, GELU: gelu, RELU: lambda x: np.maximum(x, 0)}[activation](exact)
+    exact = EXACT[activation](exact)
     near = 1e-6 * sum(np.abs(term) for term in terms) + (1e-4 if activation == GELU else 0)
     assert np.all(np.abs(out - exact) <= near)
 
@@ -170,13 +193,14 @@ def test_quantize_bit_for_bit(kernels, width, kind):
     )
 
 
-@pytest.mark.parametrize("kernels", FAST)
-@given(st.integers(0, 2**32), st.integers(1, 8), st.floats(2**-60, 2**60))
+@given(seeds, st.integers(1, 8), magnitudes)
 @settings(max_examples=60, deadline=None)
-def test_quantize_as_the_plain_kernels(kernels, seed, panels, magnitude):
-    x = floats(random(seed).normal(size=panels * PANEL) * magnitude)
-    for ours, plain in zip(testing.quantize(kernels, x), testing.quantize("reference", x), strict=True):
-        np.testing.assert_array_equal(ours, plain)
+def test_rounding_has_the_same_bits(seed, panels, magnitude):
+    rng = random(seed)
+    x = floats(rng.normal(size=panels * PANEL) * magnitude) * rng.choice([0, -0.0, 1], panels * PANEL)
+    q, step, low = assert_same_bits(lambda kernels: testing.quantize(kernels, floats(x)))
+    rest = assert_same_bits(lambda kernels: testing.remainder(kernels, floats(x), q, step, low))[0]
+    assert np.all(np.abs(rest) <= 0.5001 * step + 3e-7 * np.abs(x).max() + 1e-38)
 
 
 def norm_inputs(rng, size, width, magnitude=1.0, shift=0.0):
@@ -242,109 +266,74 @@ def test_add_norm_rounds_between_the_smallest_and_the_largest(kernels):
     assert q.max() <= 255
 
 
-# What rounding costs attention: of the largest value, and of a mean with random weights (as a part of its norm).
-INT16 = {"avx512_vnni": (2**-12, 1e-3)}
-FLOAT32 = (2e-6, 1e-5)
-
-
-def softmax_in_full(kernels, q, k, v, dim):
-    """The exact result, and how far from it is possible."""
-    q, k, v = (part[:, :dim].astype(float) for part in (q, k, v))
-    scores = q @ k.T
-    weights = np.exp(scores - scores.max(1, keepdims=True))
-    largest, _ = INT16.get(kernels, FLOAT32)
-    of_scores = (np.abs(q) @ np.abs(k).T).max(1, keepdims=True) * max(largest, 2.0**-20)
-    lost = largest + np.expm1(np.minimum(of_scores, 1))
-    return weights / weights.sum(1, keepdims=True) @ v, np.minimum(lost, 2) * np.abs(v).max()
-
-
-LENGTHS = [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 511, 512]
+@given(seeds, st.integers(1, 400), st.integers(0, 2), st.booleans(), st.booleans(), magnitudes)
+@settings(max_examples=60, deadline=None)
+def test_norms_have_the_same_bits(seed, size, panels, alone, keeps, magnitude):
+    width = (size + PANEL - 1) // PANEL * PANEL + panels * PANEL
+    branch, x, gamma, beta, smooth = norm_inputs(random(seed), size, width, magnitude)
+    branch = None if alone else branch
+    inputs = (branch, x, size, gamma, beta, smooth, 1e-12)
+    out, normed = assert_same_bits(lambda kernels: testing.add_norm(kernels, *inputs, keeps=keeps))
+    total = x if alone else x + branch
+    if keeps:
+        np.testing.assert_array_equal(out, total)
+    norm, same = testing.add_norm("reference", *inputs)
+    np.testing.assert_array_equal(normed, norm * smooth)
+    np.testing.assert_array_equal(normed, same)
 
 
 @every_set
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize(("dim", "stride"), [(16, 16), (32, 64), (48, 64), (64, 64), (64, 200), (128, 129)])
-def test_attention(kernels, length, dim, stride):
-    rng = random(length * dim)
-    q, k, v = (floats(rng.normal(size=(length, stride))) for _ in range(3))
-    q *= np.float32(dim**-0.5)
-    for part in (q, k, v):
-        part[:, dim:] = np.nan  # another head's: not to be touched
-    exact, near = softmax_in_full(kernels, q, k, v, dim)
-    off = np.abs(testing.attend(kernels, q, k, v, dim) - exact)
-    assert np.all(off <= near)
-    assert np.linalg.norm(off) <= INT16.get(kernels, FLOAT32)[1] * np.linalg.norm(exact)
+@pytest.mark.parametrize(("heads", "dim"), [(1, 32), (3, 64), (2, 96), (1, 128)])
+def test_rotary_positions(kernels, heads, dim):
+    rng = random(dim)
+    x, angles = rng.normal(size=(heads, dim)), rng.uniform(-np.pi, np.pi, dim // 2)
+    rotation = floats(np.r_[np.cos(angles), np.sin(angles)])
+    pairs = (x[:, : dim // 2] + 1j * x[:, dim // 2 :]) * np.exp(1j * angles)
+    out = testing.rotate(kernels, floats(x.ravel()), rotation)
+    np.testing.assert_allclose(out.reshape(heads, dim), np.c_[pairs.real, pairs.imag], atol=1e-6)
+    assert_same_bits(lambda each: testing.rotate(each, floats(x.ravel()), rotation))
 
 
 @every_set
-@pytest.mark.parametrize("length", LENGTHS)
-def test_distances_are_added_to_scores(kernels, length):
-    rng, dim = random(length), 32
-    q, k, v = (floats(rng.normal(size=(length, dim))) for _ in range(3))
-    q *= np.float32(dim**-0.5)
-    distances = floats(3 * rng.normal(size=2 * length + 15))
-    distances[0] = distances[2 * length :] = np.nan  # beyond all keys
-    scores = q.astype(float) @ k.astype(float).T
-    scores += distances[np.arange(length) - np.arange(length)[:, None] + length]
-    weights = np.exp(scores - scores.max(1, keepdims=True))
-    exact = weights / weights.sum(1, keepdims=True) @ v
-    off = np.abs(testing.attend(kernels, q, k, v, dim, distances) - exact)
-    assert np.linalg.norm(off) <= INT16.get(kernels, FLOAT32)[1] * np.linalg.norm(exact)
+@pytest.mark.parametrize(("rows", "inputs"), [(1, 64), (2, 192), (3, 64), (7, 320), (60, 768), (97, 64), (200, 128)])
+def test_fp32(kernels, rows, inputs):
+    rng = random(rows)
+    x, weights, bias = (floats(rng.normal(size=shape)) for shape in ((rows, inputs), (inputs, PANEL), (1, PANEL)))
+    x[:, ::7] *= 100
+    out = testing.linear_fp32(kernels, x, weights, bias, NONE)
+    terms = np.abs(x).astype(float) @ np.abs(weights) + np.abs(bias)
+    assert np.all(np.abs(out - (x.astype(float) @ weights + bias)) <= inputs**0.5 * 2.0**-23 * terms)
+    alone = testing.linear_fp32(kernels, x[rows // 2 :][:1].copy(), weights, bias, NONE)
+    np.testing.assert_array_equal(alone[0], out[rows // 2])
 
 
-@every_set
-@pytest.mark.parametrize("length", [1, 5, 16, 17, 100])
-@pytest.mark.parametrize("size", [1e-20, 10, 1e3, 1e8, 1e15])
-def test_attention_of_scores_beyond_exp(kernels, length, size):
-    dim = 32
-    rng = random(length)
-    q, k, v = (floats(rng.normal(size=(length, dim))) for _ in range(3))
-    q *= np.float32(size)
-    out = testing.attend(kernels, q, k, v, dim)
-    assert np.isfinite(out).all()
-    # A mean with weights that sum to 1 stays among what it is the mean of.
-    aside = INT16.get(kernels, FLOAT32)[0] * np.abs(v).max()
-    assert np.all(out <= v.max(0) + aside)
-    assert np.all(out >= v.min(0) - aside)
-    exact, near = softmax_in_full(kernels, q, k, v, dim)
-    assert np.all(np.abs(out - exact) <= near)
-
-
-@every_set
-@pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("length", LENGTHS)
-def test_attention_to_equal_keys_is_the_mean(kernels, length, sign):
-    rng = random(length)
-    key = rng.normal(size=32)
-    q = floats(np.abs(rng.normal(size=(length, 32))) * np.sign(key) * sign * 1e3)
-    v = floats(rng.normal(size=(length, 32)))
-    out = testing.attend(kernels, q, floats(np.tile(key, (length, 1))), v, 32)
-    assert np.all(np.abs(out - v.mean(0, dtype=float)) <= INT16.get(kernels, FLOAT32)[0] * np.abs(v).max())
-
-
-@every_set
-@pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize(
-    ("length", "dim"), [*[(n, dim) for n in (1, 2, 12, 257) for dim in (16, 32, 48, 64, 128, 240)], (2048, 16)]
+@given(
+    seeds, st.integers(1, 14), st.sampled_from([64, 128, 320]), st.sampled_from(ACTIVATIONS), st.booleans(), magnitudes
 )
-def test_no_sum_overflows(kernels, length, dim, sign):
-    # Every number is the largest there is, and all keys weigh the same.
-    k = v = np.full((length, dim), 3.7, np.float32)
-    out = testing.attend(kernels, np.float32(sign) * k, k, v, dim)
-    np.testing.assert_allclose(out, v, rtol=2**-12)
-
-
-@pytest.mark.parametrize("kernels", FAST)
-@given(seed=st.integers(0, 2**32), length=st.integers(1, 80), dim=st.sampled_from([16, 32, 48]))
-@example(seed=0, length=67, dim=32)
-@settings(max_examples=40, deadline=None)
-def test_a_query_does_not_depend_on_those_beside_it(kernels, seed, length, dim):
+@settings(max_examples=60, deadline=None)
+def test_products_have_the_same_bits(seed, rows, inputs, activation, gated, magnitude):
     rng = random(seed)
-    q, k, v = (floats(rng.normal(size=(length, dim))) for _ in range(3))
-    order = rng.integers(0, length, length)
-    np.testing.assert_array_equal(
-        testing.attend(kernels, q[order], k, v, dim), testing.attend(kernels, q, k, v, dim)[order]
-    )
+    gate = floats(rng.normal(size=(rows, PANEL))) if gated else None
+    addend = floats(rng.normal(size=(rng.choice([1, rows]), PANEL)))
+    x, weights = floats(rng.normal(size=(rows, inputs)) * magnitude), floats(rng.normal(size=(inputs, PANEL)))
+    x[rng.random(x.shape) < 0.2] = 0
+    assert_same_bits(lambda kernels: testing.linear_fp32(kernels, x, weights, addend, activation, gate=gate))
+    a, whole = codes(rng, rows, inputs)
+    steps, lows = floats(rng.uniform(0, magnitude, rows)), floats(rng.normal(size=rows) * magnitude)
+    scales = {"steps": steps, "lows": lows, "scale": floats(rng.uniform(1e-4, 1e-3, PANEL)), "bias": addend}
+    assert_same_bits(lambda kernels: product(kernels, a, whole, **scales, activation=activation, gate=gate))
+
+
+@every_set
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(kernels, activation):
+    x = floats(np.r_[np.linspace(-130, 130, 64 * 100), np.linspace(-3, 3, 64 * 100)]).reshape(-1, PANEL)
+    zeros = floats(np.zeros((len(x), PANEL))), floats(np.zeros((PANEL, PANEL)))
+    out = testing.linear_fp32(kernels, *zeros, x, activation)
+    near = 3e-5 if activation == GELU else 6e-7
+    assert np.all(np.abs(out - EXACT[activation](x.astype(float))) <= near * (1 + np.abs(x) / 2))
+    gate = floats(random().normal(size=x.shape))
+    np.testing.assert_array_equal(testing.linear_fp32(kernels, *zeros, x, activation, gate=gate), out * gate)
 
 
 def test_auto_is_the_best_and_there_is_no_other():
@@ -362,14 +351,14 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="weights are no"):
         product("reference", a, weights[:32])
     with pytest.raises(ValueError, match="activation"):
-        product("reference", a, weights, activation=3)
+        product("reference", a, weights, activation=7)
     with pytest.raises(ValueError, match="multiple of 64"):
         testing.quantize("reference", row[:60].copy())
     with pytest.raises(ValueError, match="size is beyond"):
         add_norm("reference", row, row, 65, row, row, row, 0.0)
     with pytest.raises(ValueError, match="as long as x"):
         add_norm("reference", row, row, 64, row, row[:32].copy(), row, 0.0)
-    with pytest.raises(ValueError, match="multiple of 16"):
-        testing.attend("reference", *[np.zeros((2, 32), np.float32)] * 3, 24)
-    with pytest.raises(ValueError, match="different shapes"):
-        testing.attend("reference", *[np.zeros((2, 32), np.float32)] * 2, np.zeros((3, 32), np.float32), 32)
+    with pytest.raises(ValueError, match=r"no \[inputs, 64\]"):
+        testing.linear_fp32("reference", np.zeros((2, 64), np.float32), np.zeros((32, 64), np.float32), row[None], NONE)
+    with pytest.raises(ValueError, match="as long as the rotation"):
+        testing.rotate("reference", row, row[:48].copy())

@@ -6,18 +6,23 @@
 
 #include <cmath>
 
-#include "vector_kernels.h"
+#include "avx2.h"
 
 namespace nimbed {
 namespace {
 
 struct Avx512Vnni {
   using F = __m512;
-  static constexpr int kWidth = 16;
+  using I = __m512i;
+  static constexpr int kTogether = 4, kRows = 6;
+  static constexpr int columns(int) { return 4; }  // 6 rows have 24 sums in registers, the columns 4 and the row one
 
   static F splat(float x) { return _mm512_set1_ps(x); }
   static F load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, F x) { _mm512_storeu_ps(p, x); }
+  static F load_u8(const uint8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
   static F load_int(const int32_t* p) { return _mm512_cvtepi32_ps(_mm512_load_si512(p)); }
   static void store_u8(uint8_t* p, F x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(x)));
@@ -28,41 +33,70 @@ struct Avx512Vnni {
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F min(F a, F b) { return _mm512_min_ps(a, b); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F abs(F x) { return _mm512_abs_ps(x); }
   static F negative_abs(F x) { return _mm512_or_ps(x, splat(-0.0f)); }
   static F round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static F times_power_of_two(F x, F power) { return _mm512_scalef_ps(x, power); }
-  static float reduce_add(F x) { return _mm512_reduce_add_ps(x); }
-  static float reduce_min(F x) { return _mm512_reduce_min_ps(x); }
-  static float reduce_max(F x) { return _mm512_reduce_max_ps(x); }
+  static F zero_below(F x, float limit, F y) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, splat(limit), _CMP_NLT_UQ), y);
+  }
+  static F where_negative(F x, F a, F b) {
+    return _mm512_mask_mov_ps(b, _mm512_movepi32_mask(_mm512_castps_si512(x)), a);
+  }
+  static F first(F x, int count) {
+    return _mm512_maskz_mov_ps(__mmask16(count >= kLanes ? 0xffff : count <= 0 ? 0 : (1 << count) - 1), x);
+  }
+  static Avx2::F halves(F x) { return {_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)}; }
+  static float reduce_add(F x) { return Avx2::reduce_add(halves(x)); }
+  static float reduce_min(F x) { return Avx2::reduce_min(halves(x)); }
+  static float reduce_max(F x) { return Avx2::reduce_max(halves(x)); }
+  static void prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T1); }
+
+  static I zero_int() { return _mm512_setzero_si512(); }
+  static F to_float(I x) { return _mm512_cvtepi32_ps(x); }
+  static I load_pairs(const uint32_t* p) { return _mm512_loadu_si512(p); }
+  static void store_int16(uint32_t* p, F x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
+  }
+  static void store_pairs(uint32_t* p, F a, F b) {
+    const I upper = _mm512_slli_epi32(_mm512_cvtps_epi32(b), 16);
+    _mm512_storeu_si512(p, _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_cvtps_epi32(a), upper));
+  }
+  static I add_products(I sum, uint32_t x, I column) {
+    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(_mm512_set1_epi32(int(x))), "v"(column));
+    return sum;
+  }
   static float sqrt(float x) { return std::sqrt(x); }
 
   // A function of its own: inlined into a larger one, the compiler would spill the sums.
   template <int R>
-  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, Stream stream, int32_t* out) {
+  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, Stream<int8_t> stream, int32_t* out) {
     __m512i sums[R * 4];
     unroll<R * 4>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
     for (int i = 0; i < k; i += 4, a += 4, stream.weights += 4 * kPanel, stream.next += stream.step) {
       __m512i w[4];
-      _mm_prefetch(stream.next, _MM_HINT_T1);
+      prefetch(stream.next);
       unroll<4>([&](auto c) { w[c] = in_register(_mm512_loadu_si512(stream.weights + 64 * c)); });
       unroll<R>([&](auto r) {
         int32_t four;
         __builtin_memcpy(&four, a + r * stride, 4);
         const __m512i x = _mm512_set1_epi32(four);
-        unroll<4>([&](auto c) { sums[r * 4 + c] = add_products(sums[r * 4 + c], x, w[c]); });
+        unroll<4>([&](auto c) { sums[r * 4 + c] = add_products_in_fours(sums[r * 4 + c], x, w[c]); });
       });
     }
     unroll<R * 4>([&](auto i) { _mm512_store_si512(out + i * 16, sums[i]); });
   }
 
   // Else the compiler, short of its favourite registers, would load the weights again for each row.
-  static __m512i in_register(__m512i x) {
+  template <class Vector>
+  static Vector in_register(Vector x) {
     asm("" : "+v"(x));
     return x;
   }
 
   // The intrinsic gives the sum a register of its own, and a move to it.
-  static __m512i add_products(__m512i sum, __m512i x, __m512i w) {
+  static __m512i add_products_in_fours(__m512i sum, __m512i x, __m512i w) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
     return sum;
   }

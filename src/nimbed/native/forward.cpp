@@ -106,8 +106,9 @@ void ForwardPass::attend(int group, int head, int text) {
   const ptrdiff_t table_row = (ptrdiff_t(group) * net_.group_heads + head) * net_.distances();
   const float* distances = net_.relative ? net_.relative + table_row + net_.max_length() : nullptr;
   float* out = shared_.context.get() + first * context_width + group * width + column;
-  kernels_.attend({queries, queries + matrix, queries + 2 * matrix, width, texts_.length(text), net_.head_dim, distances,
-                   out, context_width, own_.scratch.get()});
+  const int length = texts_.length(text);
+  kernels_.attend({queries, width, queries + matrix, queries + 2 * matrix, width, 1, net_.head_dim, 0, length, length,
+                   kUnlimited, kUnlimited, distances, 0, out, context_width, own_.scratch.get()});
 }
 
 // hidden = LayerNorm(hidden + branch) for some rows from `first` on, branch [rows, width]; and the same in 8 bits, for
@@ -152,7 +153,7 @@ void ForwardPass::linear(const Quantized& x, const Linear& weights, float* out, 
 void ForwardPass::linear_panel(const Quantized& x, const Linear& weights, int panel, float* out, ptrdiff_t out_stride,
                                Activation activation) {
   const int last = weights.groups() - 1;
-  Epilogue then{weights.bias + ptrdiff_t(panel) * kPanel, 0, Activation::none, out, out_stride};
+  Epilogue then{weights.bias + ptrdiff_t(panel) * kPanel, 0, Activation::none, nullptr, 0, out, out_stride};
   for (int g = 0; g <= last; ++g) {
     if (g == last) then.activation = activation;
     kernels_.linear({x.values + g * weights.group, weights.inputs, x.scales + g * x.rows, x.rows},

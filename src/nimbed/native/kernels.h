@@ -1,6 +1,11 @@
 // The arithmetic of an encoder layer, once per instruction set. Every function works on a few rows of activations
 // ("a row" is one token), never allocates, and gives a row the same result whatever rows are beside it.
 //
+// The bits rule: every instruction set gives the same bits, those of the reference kernels, which are the definition.
+// Integer sums are exact. Floats are added in lanes (number i goes to lane i % lanes) in the order of i, and the lanes
+// then by halves (with 16: l and l + 8, l and l + 4, l and l + 2, the last two): a norm has 64 lanes, softmax 16 and a
+// product in fp32 one. Products that are added are fused where the reference says std::fma and nowhere else.
+//
 // Widths are padded to multiples of 64 (kPanel); the padding of activations, weights and parameters is zero.
 #pragma once
 
@@ -9,7 +14,7 @@
 
 namespace nimbed {
 
-constexpr int kMaxWidth = 8192;  // of a row of activations
+constexpr int kMaxWidth = 8192;  // of a row of activations that a norm makes
 constexpr int kPanel = 64;       // columns of weights that are packed together
 constexpr int kGroup = 384;      // inputs of a product that are rounded together, behind attention
 constexpr int kTile = 6;         // rows that pass over a panel together: 6 x 64 int32 sums fill 24 of 32 registers
@@ -20,9 +25,15 @@ struct RowScale {
   float low;
 };
 
+// Rows of activations, `stride` numbers from one to the next.
+struct FloatRows {
+  const float* values;
+  ptrdiff_t stride;
+  int rows;
+};
 struct QuantizedRows {
   const uint8_t* values;
-  ptrdiff_t stride;  // numbers from a row to the next
+  ptrdiff_t stride;
   const RowScale* scales;  // [rows]
   int rows;
 };
@@ -35,14 +46,22 @@ struct Panel {
   int inputs;  // a multiple of 64
 };
 
-enum class Activation : int { none = 0, gelu = 1, relu = 2 };
+// The same in fp32: [inputs][64].
+struct FloatPanel {
+  const float *weights, *next;
+  int inputs;
+};
 
-// What becomes of a product: out[r, 0:64] = activation(product + addend[r]). Row r of each lies `stride` floats behind
-// row r - 1; a bias is an addend with the stride 0. The addend may be `out` itself.
+enum class Activation : int { none, gelu, gelu_tanh, relu, silu, tanh, sigmoid };
+
+// What becomes of a product: out[r, 0:64] = activation(product + addend[r]) * gate[r]. Row r of each lies `stride` floats
+// behind row r - 1; a bias is an addend with the stride 0. The addend and the gate may be `out` itself.
 struct Epilogue {
   const float* addend;
   ptrdiff_t addend_stride;
   Activation activation;
+  const float* gate;  // or nullptr
+  ptrdiff_t gate_stride;
   float* out;
   ptrdiff_t out_stride;
 };
@@ -54,44 +73,67 @@ struct Norm {
   const float* beta;
   const float* smooth;
   float epsilon;
+  bool keeps;  // whether the residual stream stays the plain sum (pre-norm) or becomes the norm (post-norm)
 };
 
-// Attention of one head over one text of `length` tokens. Queries are scaled already.
+// Attention of some heads that share their keys and values (Ainslie et al. 2023) over one text. Queries are scaled
+// already; query i of head h is at queries + i * query_stride + h * dim, its result at the same place of out. Query i is
+// the text's token first_query + i, and reads the keys from `back` tokens before itself to `ahead` behind: zeros where
+// there are none.
 struct Attention {
-  const float *queries, *keys, *values;
-  ptrdiff_t stride;  // of all three
-  int length, dim;   // dim: a multiple of 16
-  // What a score gets for the distance of its key from its query, from 1 - length on to length - 1 (and 15 that do not
-  // matter), or nullptr.
+  const float* queries;
+  ptrdiff_t query_stride;
+  const float *keys, *values;
+  ptrdiff_t key_stride;
+  int heads, dim;  // dim: a multiple of 16
+  int first_query, queries_count, keys_count;
+  int back, ahead;  // from 0 on; kUnlimited for all
+  // Head h adds distances[h * distances_stride + (key - query)] to a score, or nullptr. 15 floats that do not matter
+  // may be read on both sides of what the text needs.
   const float* distances;
+  ptrdiff_t distances_stride;
   float* out;
   ptrdiff_t out_stride;
-  float* scratch;  // attention_scratch(length, dim) floats
+  float* scratch;  // attention_scratch(keys_count, dim) floats, aligned to 64 bytes
 };
+
+constexpr int kUnlimited = 1 << 30;
 
 struct Kernels {
   const char* name;
 
-  // A product with a panel of weights in 8 bits.
+  // A product with a panel of weights in 8 bits: its int32 sums are exact.
   void (*linear)(const QuantizedRows& x, const Panel& weights, const Epilogue& then);
+
+  // The same in fp32: a sum begins with 0 and takes one fused product after the other.
+  void (*linear_fp32)(const FloatRows& x, const FloatPanel& weights, const Epilogue& then);
 
   // q = round((x - low) / step) for one row of `width` floats, low and step from its smallest and largest value.
   RowScale (*quantize)(const float* x, int width, uint8_t* q);
 
-  // x += branch, then normed = LayerNorm(x) * smooth for one row, of which `size` of `width` floats are real; and
-  // x = LayerNorm(x).
+  // rest = x - (low + step * q): what rounding left of a row.
+  void (*remainder)(const float* x, const uint8_t* q, RowScale scale, int width, float* rest);
+
+  // x += branch (where it is not nullptr), then normed = LayerNorm(x) * smooth for one row, of which `size` of `width`
+  // floats are real; and x = LayerNorm(x) unless the norm keeps it.
   void (*add_norm)(const float* branch, float* x, const Norm& norm, int size, int width, float* normed);
 
-  // out = softmax(q k^T) v.
+  // Rotary positions (Su et al. 2021) for one token: each of `heads` neighbours of `dim` floats (a, b) by halves becomes
+  // (a cos - b sin, b cos + a sin); rotation: dim / 2 cosines, dim / 2 sines. dim: a multiple of 32.
+  void (*rotate)(float* x, int heads, int dim, const float* rotation);
+
+  // out = softmax(q k^T) v: with queries, keys, weights and values rounded to 16 bits, or all in fp32. Sums of 16 bits
+  // are exact; a query's result depends neither on the others nor on how many there are.
   void (*attend)(const Attention& a);
+  void (*attend_fp32)(const Attention& a);
 };
 
 constexpr size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
 constexpr int groups_of(int inputs, int group) { return (inputs + group - 1) / group; }
 
-constexpr size_t attention_scratch(size_t length, size_t dim) {
-  return round_up(length, 64) * (dim + kTile) + kTile * dim + 64;
+constexpr size_t attention_scratch(size_t keys, size_t dim) {
+  return round_up(keys, 64) * (2 * dim + kTile) + kTile * dim + 64;
 }
 
 // Plain C++, which the others are tested against.

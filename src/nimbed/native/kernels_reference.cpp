@@ -1,22 +1,67 @@
-// Plain loops: slow, short, and what every other set of kernels is tested against. Compiled without contraction of
-// products and sums, so that the rounded values are those of the vector kernels bit for bit.
+// Plain loops: slow, short, and the definition of what every other set of kernels gives, bit for bit. Compiled without
+// contraction of products and sums.
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 
-#include "kernels.h"
+#include "attention.h"
 
 namespace nimbed {
 namespace {
 
+constexpr int kNormLanes = 64, kSoftmaxLanes = 16;
+
+float polynomial(const float* terms, int degree, float x) {
+  float sum = terms[degree];
+  for (int i = degree - 1; i >= 0; --i) sum = std::fma(sum, x, terms[i]);
+  return sum;
+}
+
+// e^x for x <= 0.
+float exp(float x) {
+  constexpr float kTerms[] = {1.0f, 0.69314694f, 0.24022232f, 0.055507794f, 0.0096719991f, 0.0013254603f};
+  const float power = x * 1.44269504f, whole = std::nearbyint(power);
+  return power < -126.0f ? 0.0f : std::ldexp(polynomial(kTerms, 5, power - whole), int(whole));
+}
+
+float gelu(float x) {
+  constexpr float kRoot[] = {0.84062765f, 0.16575155f, -0.054629111f, -0.0085023748f, 0.0028413661f, 0.00049175339f};
+  const float below = -std::fabs(x), root = std::max(polynomial(kRoot, 5, below), 0.0f), square = root * root;
+  return std::fma(below, square * square, x > 0 ? x : 0.0f);
+}
+
+float sigmoid(float x) {
+  const float power = exp(-std::fabs(x));
+  return (std::signbit(x) ? power : 1.0f) / (1.0f + power);
+}
+
+float tanh(float x) {
+  const float power = exp(2.0f * -std::fabs(x));
+  return std::copysign((1.0f - power) / (1.0f + power), x);
+}
+
 float activated(float x, Activation activation) {
   switch (activation) {
     case Activation::gelu:
-      return x * 0.5f * (1.0f + std::erf(x * 0.70710678f));  // Hendrycks and Gimpel 2016
+      return gelu(x);
+    case Activation::gelu_tanh:
+      return x * sigmoid(x * std::fma(x * x, 0.071354816f, 1.5957691f));
     case Activation::relu:
-      return std::max(x, 0.0f);
+      return x > 0 ? x : 0.0f;
+    case Activation::silu:
+      return x * sigmoid(x);
+    case Activation::tanh:
+      return tanh(x);
+    case Activation::sigmoid:
+      return sigmoid(x);
     default:
       return x;
   }
+}
+
+void finish(const Epilogue& then, int r, int c, float sum) {
+  const float value = activated(sum, then.activation);
+  then.out[r * then.out_stride + c] = then.gate == nullptr ? value : value * then.gate[r * then.gate_stride + c];
 }
 
 void linear(const QuantizedRows& x, const Panel& panel, const Epilogue& then) {
@@ -25,61 +70,165 @@ void linear(const QuantizedRows& x, const Panel& panel, const Epilogue& then) {
     for (int c = 0; c < kPanel; ++c) {
       int32_t sum = 0;
       for (int i = 0; i < panel.inputs; ++i) sum += row[i] * panel.weights[(i / 4 * kPanel + c) * 4 + i % 4];
-      const float product = float(sum) * panel.scale[c] * x.scales[r].step + x.scales[r].low * panel.sum[c];
-      const float value = product + then.addend[r * then.addend_stride + c];
-      then.out[r * then.out_stride + c] = activated(value, then.activation);
+      const float offset = std::fma(x.scales[r].low, panel.sum[c], then.addend[r * then.addend_stride + c]);
+      finish(then, r, c, std::fma(float(sum) * panel.scale[c], x.scales[r].step, offset));
+    }
+  }
+}
+
+void linear_fp32(const FloatRows& x, const FloatPanel& panel, const Epilogue& then) {
+  for (int r = 0; r < x.rows; ++r) {
+    for (int c = 0; c < kPanel; ++c) {
+      float sum = 0;
+      for (int i = 0; i < panel.inputs; ++i) {
+        sum = std::fma(x.values[r * x.stride + i], panel.weights[i * kPanel + c], sum);
+      }
+      finish(then, r, c, sum + then.addend[r * then.addend_stride + c]);
     }
   }
 }
 
 RowScale quantize(const float* x, int width, uint8_t* q) {
-  const auto [low, high] = std::minmax_element(x, x + width);
-  const float range = *high - *low;
+  const float low = *std::min_element(x, x + width) + 0.0f;  // no -0
+  const float range = *std::max_element(x, x + width) + 0.0f - low;
   const float inverse = range > 0 ? 255.0f / range : 0.0f;
-  for (int i = 0; i < width; ++i) {
-    q[i] = uint8_t(std::min(255.0f, std::nearbyint((x[i] - *low) * inverse)));
+  for (int i = 0; i < width; ++i) q[i] = uint8_t(std::min(255.0f, std::nearbyint((x[i] - low) * inverse)));
+  return {range / 255.0f, low};
+}
+
+void remainder(const float* x, const uint8_t* q, RowScale scale, int width, float* rest) {
+  for (int i = 0; i < width; ++i) rest[i] = x[i] - std::fma(scale.step, float(q[i]), scale.low);
+}
+
+float sum_of(float* lanes, int count) {
+  for (int half = count / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[half + i];
   }
-  return {range / 255.0f, *low};
+  return lanes[0];
 }
 
 void add_norm(const float* branch, float* x, const Norm& norm, int size, int width, float* normed) {
-  double mean = 0, variance = 0;
-  for (int i = 0; i < size; ++i) mean += x[i] = x[i] + branch[i];
-  mean /= size;
-  for (int i = 0; i < size; ++i) variance += (x[i] - mean) * (x[i] - mean);
-  const float factor = float(1 / std::sqrt(variance / size + norm.epsilon));
-  std::fill_n(normed, width, 0.0f);
+  float sums[kNormLanes] = {}, squares[kNormLanes] = {};
+  for (int i = 0; i < width; ++i) {
+    if (branch != nullptr) x[i] += branch[i];
+    sums[i % kNormLanes] += x[i];
+  }
+  const float mean = sum_of(sums, kNormLanes) / float(size);
   for (int i = 0; i < size; ++i) {
-    const float standard = float(x[i] - mean) * factor;
-    x[i] = standard * norm.gamma[i] + norm.beta[i];
-    normed[i] = x[i] * norm.smooth[i];
+    const float off = x[i] - mean;
+    squares[i % kNormLanes] = std::fma(off, off, squares[i % kNormLanes]);
+  }
+  const float factor = 1.0f / std::sqrt(sum_of(squares, kNormLanes) / float(size) + norm.epsilon);
+  for (int i = 0; i < width; ++i) {
+    const float value = std::fma((x[i] - mean) * factor, norm.gamma[i], norm.beta[i]);
+    if (!norm.keeps) x[i] = value;
+    normed[i] = value * norm.smooth[i];
   }
 }
 
-void attend(const Attention& a) {
-  const int length = a.length, dim = a.dim;
-  float* scratch = a.scratch;
-  for (int i = 0; i < length; ++i) {
-    const float* q = a.queries + i * a.stride;
-    float largest = -INFINITY, total = 0;
-    for (int j = 0; j < length; ++j) {
-      float score = 0;
-      for (int d = 0; d < dim; ++d) score += q[d] * a.keys[j * a.stride + d];
-      if (a.distances != nullptr) score += a.distances[j - i];
-      scratch[j] = score;
-      largest = std::max(largest, score);
-    }
-    for (int j = 0; j < length; ++j) total += scratch[j] = std::exp(scratch[j] - largest);
-    for (int d = 0; d < dim; ++d) {
-      float sum = 0;
-      for (int j = 0; j < length; ++j) sum += scratch[j] * a.values[j * a.stride + d];
-      a.out[i * a.out_stride + d] = sum / total;
+void rotate(float* x, int heads, int dim, const float* rotation) {
+  const int half = dim / 2;
+  for (int head = 0; head < heads; ++head, x += dim) {
+    for (int i = 0; i < half; ++i) {
+      const float a = x[i], b = x[half + i], cosine = rotation[i], sine = rotation[half + i];
+      x[i] = a * cosine - b * sine;
+      x[half + i] = b * cosine + a * sine;
     }
   }
+}
+
+// The weights of the keys that a query reads, in place of their scores; and their sum.
+float softmax_weights(float* scores, Reach keys) {
+  float peak = -FLT_MAX, lanes[kSoftmaxLanes] = {};
+  for (int j = keys.begin; j < keys.end; ++j) peak = std::max(peak, scores[j]);
+  for (int j = keys.begin; j < keys.end; ++j) lanes[j % kSoftmaxLanes] += scores[j] = exp(scores[j] - peak);
+  return sum_of(lanes, kSoftmaxLanes);
+}
+
+float distance(const Attention& a, int head, int between) {
+  return a.distances == nullptr ? 0.0f : a.distances[head * a.distances_stride + between];
+}
+
+// body(head, token, query, out) for every query of every head.
+template <class Body>
+void for_queries(const Attention& a, Body body) {
+  for (int h = 0; h < a.heads; ++h) {
+    for (int i = 0; i < a.queries_count; ++i) {
+      body(h, a.first_query + i, a.queries + i * a.query_stride + h * a.dim, a.out + i * a.out_stride + h * a.dim);
+    }
+  }
+}
+
+void attend_fp32(const Attention& a) {
+  float* scores = a.scratch;
+  for_queries(a, [&](int head, int token, const float* query, float* out) {
+    const Reach keys = reach(a, token);
+    for (int j = keys.begin; j < keys.end; ++j) {
+      float sum = 0;
+      for (int d = 0; d < a.dim; ++d) sum = std::fma(query[d], a.keys[j * a.key_stride + d], sum);
+      scores[j] = std::fma(sum, 1.0f, 0.0f) + distance(a, head, j - token);
+    }
+    const float total = softmax_weights(scores, keys), share = total == 0 ? 0.0f : 1.0f / total;
+    for (int d = 0; d < a.dim; ++d) {
+      float sum = 0;
+      for (int j = keys.begin; j < keys.end; ++j) sum = std::fma(scores[j], a.values[j * a.key_stride + d], sum);
+      out[d] = std::fma(sum, share, 0.0f);
+    }
+  });
+}
+
+float max_abs(const float* x, ptrdiff_t stride, int rows, int dim) {
+  float largest = 0;
+  for (int r = 0; r < rows; ++r) {
+    for (int d = 0; d < dim; ++d) largest = std::max(largest, std::fabs(x[r * stride + d]));
+  }
+  return largest;
+}
+
+// A whole number of 16 bits.
+float rounded(float x, float factor) {
+  return std::max(-32768.0f, std::min(32767.0f, std::nearbyint(x * factor)));
+}
+
+// to[rows, dim] = the rounded x, in floats, and what a step of them is worth.
+float round_rows(const float* x, ptrdiff_t stride, int rows, int dim, float levels, float* to) {
+  const Scale scale(max_abs(x, stride, rows, dim), levels);
+  for (int r = 0; r < rows; ++r) {
+    for (int d = 0; d < dim; ++d) to[r * dim + d] = rounded(x[r * stride + d], scale.factor);
+  }
+  return scale.step;
+}
+
+// Rounded numbers are multiplied and added as doubles, exactly.
+void attend(const Attention& a) {
+  const int dim = a.dim;
+  const float levels = key_levels(dim);
+  float *keys = a.scratch, *values = keys + ptrdiff_t(a.keys_count) * dim;
+  float *scores = values + ptrdiff_t(a.keys_count) * dim, *rounded_query = scores + a.keys_count;
+  const float key_step = round_rows(a.keys, a.key_stride, a.keys_count, dim, levels, keys);
+  const float value_step = round_rows(a.values, a.key_stride, a.keys_count, dim, kValueLevels, values);
+  for_queries(a, [&](int head, int token, const float* query, float* out) {
+    const Reach reached = reach(a, token);
+    const float step = round_rows(query, dim, 1, dim, levels, rounded_query) * key_step;
+    for (int j = reached.begin; j < reached.end; ++j) {
+      double sum = 0;
+      for (int d = 0; d < dim; ++d) sum += double(rounded_query[d]) * keys[j * dim + d];
+      scores[j] = std::fma(float(sum), step, 0.0f) + distance(a, head, j - token);
+    }
+    const float factor = std::min(kMaxWeight, kTotalWeight / softmax_weights(scores, reached));
+    float total = 0;
+    for (int j = reached.begin; j < reached.end; ++j) total += scores[j] = rounded(scores[j], factor);
+    const float share = total == 0 ? 0.0f : value_step / total;
+    for (int d = 0; d < dim; ++d) {
+      double sum = 0;
+      for (int j = reached.begin; j < reached.end; ++j) sum += double(scores[j]) * values[j * dim + d];
+      out[d] = std::fma(float(sum), share, 0.0f);
+    }
+  });
 }
 
 }  // namespace
 
-const Kernels kReference{"reference", linear, quantize, add_norm, attend};
+const Kernels kReference{"reference", linear, linear_fp32, quantize, remainder, add_norm, rotate, attend, attend_fp32};
 
 }  // namespace nimbed

@@ -65,7 +65,7 @@ class Reader {
 
   Norm norm(const std::string& name, size_t width, float epsilon) const {
     return {array<float>(name + ".gamma", {width}), array<float>(name + ".beta", {width}),
-            array<float>(name + ".smooth", {width}), epsilon};
+            array<float>(name + ".smooth", {width}), epsilon, false};
   }
 
   Linear linear(const std::string& name, int inputs, int outputs, int group) const {
@@ -97,7 +97,8 @@ Network read_sizes(const Reader& from) {
   net.positions = from.number("positions", 1, kMaxPositions);
   net.types = from.number("type_vocab_size", 1, 1 << 10);
   net.padding = from.number("padding_id", -1, net.positions - 2);
-  net.activation = Activation(from.number("activation", 0, 2));
+  constexpr Activation kActivations[] = {Activation::none, Activation::gelu, Activation::relu};
+  net.activation = kActivations[from.number("activation", 0, 2)];
   net.pooling = Pooling(from.number("pooling", 0, 3));
   net.normalize = from.number("normalize", 0, 1) == 1;
   if (net.inner % kPanel != 0) refuse("the setting intermediate_width is no multiple of 64");
@@ -233,7 +234,7 @@ NB_MODULE(_native, m) {
   using namespace nimbed;
   nb::set_leak_warnings(false);  // a program may end while its encoders are open
   m.doc() = "Encoder kernels in 8 bits; see docs/native.md.";
-  m.attr("REVISION") = 2;  // of the arithmetic: raised when vectors change
+  m.attr("REVISION") = 3;  // of the arithmetic: raised when vectors change
   m.attr("GROUP") = kGroup;
   nb::class_<Model>(m, "Model").def(nb::init<nb::dict, nb::dict>(), "settings"_a, "arrays"_a);
   nb::class_<PySession>(m, "Session")

@@ -1,142 +1,144 @@
-// Attention in float32, written once over an instruction set's vectors of floats. `Isa` also gives `kAttentionColumns`,
-// how many vectors of a row's scores are computed together, and `transpose`, of a square as wide as a vector.
+// Attention, written once over an instruction set's vectors and over what multiplies them (vector_products.h).
 #pragma once
 
+#include <algorithm>
+#include <cfloat>
 #include <cmath>
 
-#include "vector_kernels.h"
+#include "vector_functions.h"
+#include "vector_products.h"
 
 namespace nimbed {
 
-template <class Isa>
+template <class Isa, class Products>
 struct VectorAttention {
   using F = typename Isa::F;
-  static constexpr int kWidth = Isa::kWidth;
+  using Number = typename Products::Number;
+  static constexpr int kNumbers = Products::kNumbers;
 
-  // x = e^x for N vectors of x <= 0, side by side: 2^n times a polynomial (minimax) for 2^f, f from -1/2 to 1/2. The
-  // relative error is 2e-7, and what rounding x / ln 2 gives: 6e-8 |x|.
-  template <int N>
-  static void exp(F (&x)[N]) {
-    constexpr float kTerms[] = {1.0f, 0.69314694f, 0.24022232f, 0.055507794f, 0.0096719991f, 0.0013254603f};
-    F whole[N], sum[N];
-    unroll<N>([&](auto i) { x[i] = Isa::max(Isa::mul(x[i], Isa::splat(1.44269504f)), Isa::splat(-126.0f)); });
-    unroll<N>([&](auto i) { whole[i] = Isa::round(x[i]); });
-    unroll<N>([&](auto i) { x[i] = Isa::sub(x[i], whole[i]); });
-    unroll<N>([&](auto i) { sum[i] = Isa::fma(Isa::splat(kTerms[5]), x[i], Isa::splat(kTerms[4])); });
-    unroll<4>([&](auto term) {
-      unroll<N>([&](auto i) { sum[i] = Isa::fma(sum[i], x[i], Isa::splat(kTerms[3 - term])); });
-    });
-    unroll<N>([&](auto i) { x[i] = Isa::times_power_of_two(sum[i], whole[i]); });
-  }
+  // Keys that are prepared: from the text's key `first` on, a multiple of 16; and place for the scores of a tile.
+  struct Head {
+    const Products& products;
+    int first, padded;
+    float* scores;    // [kTile, padded]
+    Number* queries;  // [kTile, dim]
+  };
 
-  // store(r, c, sum) for the products of R rows with kColumns vectors of columns. A row has `depth` components, and
-  // `row_stride` floats from it to the next; the columns have one component after the other, `stride` floats apart.
-  template <int R, int kColumns, class Store>
-  __attribute__((always_inline)) static void multiply(const float* rows, ptrdiff_t row_stride, int depth,
-                                                      const float* columns, ptrdiff_t stride, Store store) {
-    F sums[R * kColumns];
-    unroll<R * kColumns>([&](auto i) { sums[i] = Isa::splat(0.0f); });
-    for (int d = 0; d < depth; ++d, columns += stride) {
-      F column[kColumns];
-      unroll<kColumns>([&](auto c) { column[c] = Isa::load(columns + c * kWidth); });
+  // out[r, columns] = steps[r] * the products of R rows, of `depth` numbers or pairs, with kColumns vectors of columns.
+  template <int R, int kColumns>
+  __attribute__((noinline)) static void multiply(Rows<Number> rows, int depth, Rows<Number> columns, const float* steps,
+                                                 float* out, ptrdiff_t out_stride) {
+    typename Products::Vector sums[R * kColumns];
+    unroll<R * kColumns>([&](auto i) { sums[i] = Products::zero(); });
+    for (int d = 0; d < depth; ++d, columns.values += columns.stride) {
+      typename Products::Vector column[kColumns];
+      unroll<kColumns>([&](auto c) { column[c] = Products::load(columns.values + c * kLanes); });
       unroll<R>([&](auto r) {
-        const F x = Isa::splat(rows[r * row_stride + d]);
+        const Number x = rows.values[r * rows.stride + d];
         unroll<kColumns>([&](auto c) {
           constexpr int i = r * kColumns + c;
-          sums[i] = Isa::fma(x, column[c], sums[i]);
+          sums[i] = Products::add_products(sums[i], x, column[c]);
         });
       });
     }
-    unroll<R * kColumns>([&](auto i) { store(i / kColumns, i % kColumns, sums[i]); });
-  }
-
-  // scores[r, columns] = q[r] . keys[:, columns].
-  template <int R, int kColumns>
-  static void score(const float* q, ptrdiff_t stride, const float* keys, int padded, int dim, float* scores) {
-    multiply<R, kColumns>(q, stride, dim, keys, padded,
-                          [&](int r, int c, F sum) { Isa::store(scores + r * padded + c * kWidth, sum); });
-  }
-
-  // out[r, columns] = weights[r] . v[:, columns] / totals[r].
-  template <int R, int kColumns>
-  static void sum_values(const float* weights, int padded, const float* v, ptrdiff_t stride, int length,
-                         const float* totals, float* out, ptrdiff_t out_stride) {
-    multiply<R, kColumns>(weights, padded, length, v, stride, [&](int r, int c, F sum) {
-      Isa::store(out + r * out_stride + c * kWidth, Isa::mul(sum, Isa::splat(1.0f / totals[r])));
+    unroll<R * kColumns>([&](auto i) {
+      constexpr int r = i / kColumns, c = i % kColumns;
+      const F scaled = Isa::fma(Products::to_float(sums[i]), Isa::splat(steps[r]), Isa::splat(0.0f));  // no -0
+      Isa::store(out + r * out_stride + c * kLanes, scaled);
     });
   }
 
-  // scores[r, j] += distances[j - r].
+  // The first half of softmax: scores[R, columns] become weights, e^(score - the row's largest), and totals their sums.
   template <int R>
-  static void add_distances(const float* distances, int padded, float* scores) {
-    for (int r = 0; r < R; ++r, scores += padded)
-      for (int j = 0; j < padded; j += kWidth)
-        Isa::store(scores + j, Isa::add(Isa::load(scores + j), Isa::load(distances + j - r)));
-  }
-
-  // The first half of softmax: scores become weights, e^(score - the row's largest), and totals the rows' sums of them.
-  template <int R>
-  static void softmax_weights(float* scores, int length, int padded, const float* distances, float* totals) {
-    if (distances != nullptr) add_distances<R>(distances, padded, scores);
-    F peak[R], total[R];
-    unroll<R>([&](auto r) {
-      for (int j = length; j < padded; ++j) scores[r * padded + j] = -INFINITY;  // keys that are not there
-      peak[r] = Isa::load(scores + r * padded);
-      for (int j = kWidth; j < padded; j += kWidth) peak[r] = Isa::max(peak[r], Isa::load(scores + r * padded + j));
+  static void softmax_weights(float* scores, ptrdiff_t stride, int columns, float* totals) {
+    constexpr int N = R < Isa::kRows ? R : Isa::kRows;
+    F peak[N], total[N];
+    unroll<N>([&](auto r) {
+      peak[r] = Isa::splat(-FLT_MAX);
+      for (int j = 0; j < columns; j += kLanes) peak[r] = Isa::max(peak[r], Isa::load(scores + r * stride + j));
     });
-    unroll<R>([&](auto r) {
-      peak[r] = Isa::splat(Isa::reduce_max(peak[r]));
-      total[r] = Isa::splat(0.0f);
-    });
-    for (int j = 0; j < padded; j += kWidth) {
-      F x[R];
-      unroll<R>([&](auto r) { x[r] = Isa::sub(Isa::load(scores + r * padded + j), peak[r]); });
-      exp(x);
-      unroll<R>([&](auto r) {
-        Isa::store(scores + r * padded + j, x[r]);
+    unroll<N>([&](auto r) { peak[r] = Isa::splat(Isa::reduce_max(peak[r])), total[r] = Isa::splat(0.0f); });
+    for (int j = 0; j < columns; j += kLanes) {
+      F x[N];
+      unroll<N>([&](auto r) { x[r] = Isa::sub(Isa::load(scores + r * stride + j), peak[r]); });
+      VectorFunctions<Isa>::exp(x);
+      unroll<N>([&](auto r) {
+        Isa::store(scores + r * stride + j, x[r]);
         total[r] = Isa::add(total[r], x[r]);
       });
     }
-    unroll<R>([&](auto r) { totals[r] = Isa::reduce_add(total[r]); });
+    unroll<N>([&](auto r) { totals[r] = Isa::reduce_add(total[r]); });
+    if constexpr (R > N) softmax_weights<R - N>(scores + N * stride, stride, columns, totals + N);
   }
 
+  // scores[j] += distances[j], columns of a row.
+  static void add_distances(const float* distances, int columns, float* scores) {
+    for (int j = 0; j < columns; j += kLanes) {
+      Isa::store(scores + j, Isa::add(Isa::load(scores + j), Isa::load(distances + j)));
+    }
+  }
+
+  // Keys that some queries read together, counted from the first that is prepared: `columns` from a multiple of 16 on.
+  struct Window {
+    int from, to, columns;
+    Window(Reach keys, int first)
+        : from(keys.begin / kLanes * kLanes - first), to(keys.end - first), columns(int(round_up(to - from, kLanes))) {}
+  };
+
+  // What is added to scores [R, columns] by distance, and no score for keys that a query does not read.
   template <int R>
-  __attribute__((noinline)) static void attend_rows(const float* q, const float* keys, const float* v,
-                                                    ptrdiff_t stride, int length, int dim, const float* distances,
-                                                    float* out, ptrdiff_t out_stride, float* scores) {
-    constexpr int kWide = Isa::kAttentionColumns;
-    const int padded = int(round_up(length, kWidth));
-    float totals[R];
-    int j = 0;
-    for (; j + kWide * kWidth <= padded; j += kWide * kWidth) {
-      score<R, kWide>(q, stride, keys + j, padded, dim, scores + j);
+  static void mask(const Attention& a, const Head& head, const Window& keys, int token, const float* distances,
+                   float* scores) {
+    const int first = head.first + keys.from;
+    for (int r = 0; r < R; ++r, ++token, scores += head.padded) {
+      if (distances != nullptr) add_distances(distances + first - token, keys.columns, scores);
+      const Reach own = reach(a, token);
+      std::fill(scores, scores + std::min(own.begin - first, keys.columns), -INFINITY);
+      std::fill(scores + std::max(own.end - first, 0), scores + keys.columns, -INFINITY);
     }
-    for (; j < padded; j += kWidth) score<R, 1>(q, stride, keys + j, padded, dim, scores + j);
-    softmax_weights<R>(scores, length, padded, distances, totals);
-    int d = 0;
-    for (; d + 2 * kWidth <= dim; d += 2 * kWidth) {
-      sum_values<R, 2>(scores, padded, v + d, stride, length, totals, out + d, out_stride);
-    }
-    for (; d < dim; d += kWidth) sum_values<R, 1>(scores, padded, v + d, stride, length, totals, out + d, out_stride);
   }
 
-  // to[dim, padded] = from[length, dim]; the columns beyond `length` are zero.
-  static void transpose_keys(const float* from, ptrdiff_t stride, int length, int dim, float* to, int padded) {
-    for (int j = 0; j < padded; j += kWidth)
-      for (int d = 0; d < dim; d += kWidth)
-        Isa::transpose(from + j * stride + d, stride, length - j, to + d * padded + j, padded);
+  // R rows of queries, the first of which is the text's token `token`.
+  template <int R>
+  static void attend_rows(const Attention& a, const Head& head, int token, const float* queries,
+                          const float* distances, float* out) {
+    const Window keys({reach(a, token).begin, reach(a, token + R - 1).end}, head.first);
+    if (keys.from >= keys.to) {
+      for (int r = 0; r < R; ++r) std::fill_n(out + r * a.out_stride, a.dim, 0.0f);
+      return;
+    }
+    float *scores = head.scores, steps[R], totals[R];
+    const Rows<Number> rows = head.products.template queries<R>(queries, a.query_stride, head.queries, steps);
+    for_columns<Isa, R>(0, keys.columns, [&](auto block, int j) {
+      multiply<R, block>(rows, a.dim / kNumbers, {head.products.keys + keys.from + j, head.padded}, steps, scores + j,
+                         head.padded);
+    });
+    mask<R>(a, head, keys, token, distances, scores);
+    softmax_weights<R>(scores, head.padded, keys.columns, totals);
+    const Rows<Number> weights = head.products.template weights<R>(scores, head.padded, keys.columns, totals, steps);
+    const Rows<Number> values = head.products.values;
+    for_columns<Isa, R>(0, a.dim, [&](auto block, int d) {
+      multiply<R, block>(weights, (keys.to - keys.from + kNumbers - 1) / kNumbers,
+                         {values.values + keys.from / kNumbers * values.stride + d, values.stride}, steps, out + d,
+                         a.out_stride);
+    });
   }
 
   static void attend(const Attention& a) {
-    const int padded = int(round_up(a.length, kWidth));
-    float* keys = a.scratch;  // [dim, padded], so that a vector holds one component of many keys
-    float* scores = a.scratch + padded * a.dim;
-    transpose_keys(a.keys, a.stride, a.length, a.dim, keys, padded);
-    for_tiles(a.length, [&](auto height, int first) {
-      attend_rows<height>(a.queries + first * a.stride, keys, a.values, a.stride, a.length, a.dim,
-                          a.distances ? a.distances - first : nullptr, a.out + first * a.out_stride, a.out_stride,
-                          scores);
-    });
+    const int last = a.first_query + a.queries_count - 1;
+    const int first = reach(a, a.first_query).begin / kLanes * kLanes;
+    const int count = std::max(reach(a, last).end - first, 0), padded = int(round_up(count, kLanes));
+    Number* keys = reinterpret_cast<Number*>(a.scratch);
+    float* scores = a.scratch + 2 * ptrdiff_t(padded) * a.dim;
+    const Products products(a, first, count, padded, keys, keys + ptrdiff_t(padded) * a.dim);
+    const Head head{products, first, padded, scores, reinterpret_cast<Number*>(scores + kTile * padded)};
+    for (int h = 0; h < a.heads; ++h) {
+      for_tiles(a.queries_count, [&](auto height, int row) {
+        attend_rows<height>(a, head, a.first_query + row, a.queries + row * a.query_stride + h * a.dim,
+                            a.distances != nullptr ? a.distances + h * a.distances_stride : nullptr,
+                            a.out + row * a.out_stride + h * a.dim);
+      });
+    }
   }
 };
 
