@@ -26,6 +26,10 @@ _FACTS = (
     "model", "revision", "backend", "backend_version", "precision", "instruction_set", "dim", "max_length", "pooling",
     "normalize",
 )  # fmt: skip
+# Digests of the network that the vectors' artefact was made from, and of the artefact. Stamps of before they were kept
+# lack them.
+_DIGESTS = ("weights", "digest")
+_ENGINE = {"backend", "backend_version"}
 
 _Value = str | int | float | bool
 
@@ -44,7 +48,7 @@ def stamp(embeddings: object) -> dict[str, _Value]:
         8
     """
     info = _encoder(embeddings).info
-    facts = {f"{_PREFIX}{name}": value for name in _FACTS if (value := getattr(info, name)) is not None}
+    facts = {f"{_PREFIX}{name}": value for name in (*_FACTS, *_DIGESTS) if (value := getattr(info, name)) is not None}
     prompts = {f"{_PROMPT}{name}": text for name, text in sorted(info.prompts.items())}
     return {_FINGERPRINT: info.fingerprint, **facts, f"{_PREFIX}windows": info.truncate == "chunk", **prompts}
 
@@ -120,19 +124,60 @@ def _settled(own: dict[str, _Value], old: dict[str, Any], where: str, *, compati
         return {_ACCEPTED: ",".join([*accepted, str(own[_FINGERPRINT])])}
     raise FingerprintError(
         f"{where}: the index holds vectors of fingerprint {old[_FINGERPRINT]}, and these embeddings have "
-        f"{own[_FINGERPRINT]}: {_difference(old, own)}. Open the model with the settings of the index, or embed its "
-        "texts again into a new index, or say guard(..., compatible=True) if you know that the vectors may be compared"
+        f"{own[_FINGERPRINT]}: {_difference(old, own)}"
     )
 
 
 def _difference(old: dict[str, Any], own: dict[str, _Value]) -> str:
-    names = [n for n in {**own, **old} if n not in {_FINGERPRINT, _ACCEPTED} and n.startswith(_PREFIX)]
-    differing = [
-        f"{n.removeprefix(_PREFIX)} is {_shown(old.get(n))} there and {_shown(own.get(n))} here"
-        for n in names
-        if old.get(n) != own.get(n)
-    ]
-    return "; ".join(differing) or "no setting differs, so the model's files (weights, tokenizer or modules) do"
+    """What changed, by its parts and in detail, and what to do."""
+    names = [n.removeprefix(_PREFIX) for n in {**own, **old} if n.startswith(_PREFIX)]
+    there, here = ({n: values.get(f"{_PREFIX}{n}") for n in names} for values in (old, own))
+    changed = [n for n in names if there[n] != here[n] and f"{_PREFIX}{n}" not in {_FINGERPRINT, _ACCEPTED}]
+    known = {n for n in _DIGESTS if there[n] is not None}
+    changed = [n for n in changed if n not in _DIGESTS or n in known]
+    if "weights" in known and "weights" not in changed:
+        changed = [n for n in changed if n not in {"model", "revision"}]  # the same one by another name
+    details = [f"{n} is {_shown(there[n])} there and {_shown(here[n])} here" for n in changed if n not in _DIGESTS]
+    return f"{'; '.join([*_parts(changed, there, here), *details])}. {_advice(changed, exact='digest' in known)}"
+
+
+def _parts(changed: list[str], there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """What differs, in the order in which it matters."""
+    found = []
+    if {"weights", "model", "revision"} & set(changed):
+        found.append("another model, or other weights of it")
+    if _ENGINE & set(changed):
+        found.append(f"the engine changed ({_engine(there)} -> {_engine(here)})")
+    if "instruction_set" in changed:
+        found.append("another kind of CPU")
+    if "precision" in changed:
+        found.append("another precision")
+    if any(name.startswith("prompt_") for name in changed):
+        found.append("another prompt")
+    if changed == ["digest"]:
+        found.append("the artefact was built again, from the same weights: other calibration, tokenizer or modules")
+    if not changed:
+        found.append("no setting differs, so the model's files (weights, tokenizer or modules) do")
+    return found
+
+
+def _engine(side: dict[str, Any]) -> str:
+    name, version = str(side["backend"]), str(side["backend_version"])
+    return version if version.startswith(name) else f"{name} {version}"
+
+
+def _advice(changed: list[str], *, exact: bool) -> str:
+    """Vectors of one network in one precision are near to each other, whoever computes them."""
+    if changed and set(changed) <= {*_ENGINE, "digest", "instruction_set"} and changed != ["digest"]:
+        much = "in their last bits" if exact and "digest" not in changed else "by their rounding"
+        return (
+            f"Vectors of the same model in the same precision differ {much}: accept them with guard(..., "
+            "compatible=True), or embed the texts again into a new index"
+        )
+    return (
+        "Open the model with the settings of the index, or embed its texts again into a new index, or say "
+        "guard(..., compatible=True) if you know that the vectors may be compared"
+    )
 
 
 def _shown(value: object) -> str:

@@ -170,6 +170,56 @@ def test_files_that_no_setting_tells_apart(tmp_path):
         guard(fake(), metadata)
 
 
+def refusal(**there):
+    """What is said of an index whose stamp has these facts in place of ours; None is a fact that it lacks."""
+    values = {**stamp(fake()), "nimbed_fingerprint": "0" * 32, **{f"nimbed_{n}": v for n, v in there.items()}}
+    with pytest.raises(FingerprintError) as caught:
+        guard(fake(), {name: value for name, value in values.items() if value is not None})
+    return str(caught.value)
+
+
+def test_another_engine_is_not_another_model():
+    version = fake().info.backend_version
+    said = refusal(backend_version="0", digest="that of an older recipe")
+    assert f"the engine changed (fake 0 -> {version})" in said
+    assert "differ by their rounding: accept them with guard(..., compatible=True)" in said
+    assert "another" not in said
+    assert "differ in their last bits" in refusal(backend_version="0")
+    assert "differ in their last bits" in refusal(instruction_set="another")
+
+
+def test_a_stamp_of_before_there_were_digests_says_what_it_knows():
+    said = refusal(backend_version="0", weights=None, digest=None)
+    assert "the engine changed (fake 0 -> " in said
+    assert "differ by their rounding" in said
+    assert "digest" not in said
+    assert "not set" not in said
+    assert "no setting differs" in refusal(weights=None, digest=None)
+
+
+@pytest.mark.parametrize(
+    ("there", "part"),
+    [
+        ({"weights": "others"}, "another model, or other weights of it"),
+        ({"model": "b", "weights": None, "digest": None}, 'another model, or other weights of it; model is "b" there'),
+        ({"precision": "int8", "digest": "x"}, 'another precision; precision is "int8" there and "fp32" here'),
+        ({"prompt_query": "q: "}, 'another prompt; prompt_query is "q: " there and not set here'),
+        ({"backend_version": "0", "weights": "others"}, "another model, or other weights of it; the engine changed"),
+        ({"digest": "x"}, "the artefact was built again, from the same weights"),
+    ],
+)
+def test_what_changed_is_said_first(there, part):
+    said = refusal(**there)
+    assert part in said
+    assert "Open the model with the settings of the index" in said
+
+
+def test_the_same_weights_by_another_name_are_the_same_model():
+    said = refusal(model="a copy", backend_version="0")
+    assert "another model" not in said
+    assert "a copy" not in said
+
+
 def test_the_users_word_is_kept(tmp_path):
     first, second, third, fourth = (fake(dim=dim) for dim in (8, 9, 10, 11))
     guard(first, tmp_path)

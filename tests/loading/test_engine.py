@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nimbed._cache.lru import Keys
 from nimbed._loading.engine import open_engine
 from nimbed._loading.profile import Profile, write_profile
 from nimbed._loading.settings import Settings
@@ -26,6 +27,13 @@ def requests(monkeypatch):
     inner = fake.open_backend
     monkeypatch.setattr(fake, "open_backend", lambda request: asked.append(request) or inner(request))
     return asked
+
+
+def test_a_new_revision_of_the_engine_is_a_new_key(monkeypatch):
+    before = opened().vector_fingerprint
+    monkeypatch.setattr(fake.FakeBackend, "version", "fake 2")
+    after = opened().vector_fingerprint
+    assert Keys(after, "")(["a text"]) != Keys(before, "")(["a text"])
 
 
 def test_what_is_not_said_is_the_models(requests):

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 class Located:
     """A folder that a backend can open.
 
-    ``digest`` is that of ``files``, of which the backend reads those named ``mapped`` as long as it is open.
-    ``network`` is the file of weights, where it is no artefact; ``code`` the TorchScript file in it that may run.
+    ``weights`` is the digest of the network's files that it was made from, ``digest`` that of ``files``, of which the
+    backend reads those named ``mapped`` as long as it is open. ``network`` is the file of weights, where it is no
+    artefact; ``code`` the TorchScript file in it that may run.
     """
 
     backend: str
@@ -44,6 +45,7 @@ class Located:
     folder: Path
     spec: ModelSpec
     precision: Precision
+    weights: str
     digest: str
     tokenizer: Any
     reasons: dict[str, str]
@@ -91,6 +93,7 @@ def _built_in(found: Candidate) -> Located:
         folder=found.source.folder,
         spec=found.spec,
         precision="fp32",
+        weights="fake",
         digest="fake",
         tokenizer=fake.tokenizer(),
         reasons={"backend": "set by the user", "precision": "the fake backend has one"},
@@ -148,6 +151,7 @@ def _located(settings: Settings, artefact: Artefact, candidate: Candidate, reaso
         folder=artefact.folder,
         spec=candidate.spec,
         precision=artefact.manifest.precision,
+        weights=artefact.manifest.source.sha256,
         digest=artefact.manifest.digest,
         tokenizer=load_tokenizer(artefact.folder),
         reasons={**reasons, **_forced(artefact), "backend": candidate.reason},
@@ -182,6 +186,7 @@ def _from_model_folder(candidate: Candidate, network: Path, precision: Precision
         folder=folder,
         spec=spec,
         precision=precision,
+        weights=inputs.weights_sha256,
         digest=inputs.digest,
         files=files,
         network=network,

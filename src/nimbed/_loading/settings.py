@@ -175,7 +175,8 @@ class EncoderInfo:
         normalize: whether vectors have L2 norm 1.
         prompts: the prompts by role.
         similarity: the similarity function that the model's authors name.
-        artefact: the folder that is run.
+        artefact: the folder that is run; ``digest`` that of its files.
+        weights: digest of the network's files that it was made from: the same whatever engine it was built for.
         quality: measured against fp32 when the artefact was built; None if nimbed did not quantize it.
         fingerprint: see :attr:`nimbed.Encoder.fingerprint`.
         reasons: for each choice that nimbed made for you, why.
@@ -196,6 +197,8 @@ class EncoderInfo:
     prompts: Mapping[str, str]
     similarity: str
     artefact: str
+    digest: str
+    weights: str
     quality: Mapping[str, Any] | None
     fingerprint: str
     reasons: Mapping[str, str]
