@@ -41,6 +41,7 @@ class TinyModel:
         prompts: in ``config_sentence_transformers.json``; None writes no such file.
         tokenizer_config: content of the file.
         max_length: what must be read from the folder.
+        vocabulary: tokens at most.
     """
 
     architecture: str
@@ -52,10 +53,11 @@ class TinyModel:
     prompts: Mapping[str, str] | None = None
     tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
     max_length: int = 64
+    vocabulary: int = VOCABULARY
 
 
-_BERT = (["[CLS]"], ["[SEP]"])
-_ROBERTA = (["<s>"], ["</s>"])
+BERT = (["[CLS]"], ["[SEP]"])
+ROBERTA = (["<s>"], ["</s>"])
 _OFFSET = {**_WIDE, "max_position_embeddings": 66, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 
 MODELS = {
@@ -63,14 +65,14 @@ MODELS = {
         architecture="Bert",
         config={**_WIDE, "max_position_embeddings": 64, "pad_token_id": 0},
         tokenizer="wordpiece",
-        frame=_BERT,
+        frame=BERT,
         pooling="mean",
     ),
     "roberta": TinyModel(
         architecture="Roberta",
         config={**_OFFSET, "type_vocab_size": 1},
         tokenizer="bpe",
-        frame=_ROBERTA,
+        frame=ROBERTA,
         pooling="mean",
         normalize=False,
     ),
@@ -78,7 +80,7 @@ MODELS = {
         architecture="XLMRoberta",
         config={**_OFFSET, "type_vocab_size": 1},
         tokenizer="unigram",
-        frame=_ROBERTA,
+        frame=ROBERTA,
         pooling="cls",
         tokenizer_config={"model_max_length": 8192},
     ),
@@ -86,7 +88,7 @@ MODELS = {
         architecture="XLMRoberta",
         config={**_OFFSET, "type_vocab_size": 1},
         tokenizer="unigram",
-        frame=_ROBERTA,
+        frame=ROBERTA,
         pooling="mean",
         tokenizer_config={"model_max_length": 48},
         max_length=48,
@@ -95,7 +97,7 @@ MODELS = {
         architecture="MPNet",
         config=_OFFSET,
         tokenizer="wordpiece",
-        frame=_ROBERTA,
+        frame=ROBERTA,
         pooling="mean",
     ),
     "distilbert": TinyModel(
@@ -110,7 +112,7 @@ MODELS = {
             "initializer_range": 0.125,
         },
         tokenizer="wordpiece",
-        frame=_BERT,
+        frame=BERT,
         pooling="mean",
     ),
     "modernbert": TinyModel(
@@ -129,7 +131,7 @@ MODELS = {
             "sep_token_id": 2,
         },
         tokenizer="bpe",
-        frame=_BERT,
+        frame=BERT,
         pooling="cls",
     ),
     "Qwen3-Embedding-0.6B": TinyModel(
@@ -182,6 +184,7 @@ def write_tokenizer(folder: Path, model: TinyModel, texts: Sequence[str]) -> Non
     names = [*before, *after]
     template = processors.TemplateProcessing(
         single=" ".join([*before, "$A", *after]),
+        pair=_pair(model),
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in names],
     )
     kept = [processors.ByteLevel(trim_offsets=False)] if model.tokenizer == "bpe" else []
@@ -193,6 +196,13 @@ def write_tokenizer(folder: Path, model: TinyModel, texts: Sequence[str]) -> Non
     tokenizer.save(str(folder / "tokenizer.json"))
     content = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", **model.tokenizer_config}
     (folder / "tokenizer_config.json").write_text(json.dumps(content))
+
+
+def _pair(model: TinyModel) -> str:
+    """RoBERTa's two texts stand apart by two ends and are of one type, BERT's by one end and are of two."""
+    before, after = (" ".join(names) for names in model.frame)
+    end = f"{after}:1" if after else ""
+    return f"{before} $A {after} {after} $B {after}" if model.frame == ROBERTA else f"{before} $A {after} $B:1 {end}"
 
 
 def _special(model: TinyModel) -> list[str]:
@@ -207,7 +217,8 @@ def _wordpiece(model: TinyModel, texts: Sequence[str]) -> tokenizers.Tokenizer:
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     made.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=_special(model), show_progress=False)
+        texts,
+        trainers.WordPieceTrainer(vocab_size=model.vocabulary, special_tokens=_special(model), show_progress=False),
     )
     return made
 
@@ -218,7 +229,7 @@ def _bpe(model: TinyModel, texts: Sequence[str]) -> tokenizers.Tokenizer:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=model.vocabulary,
         special_tokens=_special(model),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -233,7 +244,7 @@ def _unigram(model: TinyModel, texts: Sequence[str]) -> tokenizers.Tokenizer:
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     made.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
-        vocab_size=VOCABULARY, special_tokens=_special(model), unk_token="<unk>", show_progress=False
+        vocab_size=model.vocabulary, special_tokens=_special(model), unk_token="<unk>", show_progress=False
     )
     made.train_from_iterator(texts, trainer)
     return made
