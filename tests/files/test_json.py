@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from nimbed._files.json import Fields, bytes_of, parse_json, read_json, reading_once, shown
+from nimbed._files.json import Fields, bytes_of, forget, parse_json, read_json, reading_once, shown
 from nimbed.errors import ArtefactError, NimbedError, SpecError
 
 
@@ -122,3 +122,15 @@ def test_within_reading_once_a_file_that_comes_later_is_found(tmp_path):
             read_json(path)
         path.write_text("{}")
         assert read_json(path) == {}
+
+
+def test_what_was_written_anew_is_read_anew(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text('{"a": 1}')
+    forget(file)  # nothing is kept yet
+    with reading_once():
+        assert read_json(file)["a"] == 1
+        file.write_text('{"a": 2}')
+        assert read_json(file)["a"] == 1
+        forget(file)
+        assert read_json(file)["a"] == 2

@@ -13,12 +13,14 @@ import numpy as np
 import openvino as ov
 import pytest
 import safetensors.numpy
+from tests.support.artefacts import rewrite
 from tests.support.model_folders import candidate_of
 from tests.support.torch_files import archive, state, text
 
 from nimbed import Calibration, Encoder, Source, quantize
 from nimbed._loading.artefact import is_artefact, open_artefact
 from nimbed._loading.build import QualityGate, make_request
+from nimbed._loading.manifest import FORMAT
 from nimbed._loading.progress import Step
 from nimbed.errors import ArtefactError, BuildError, InputError, SpecError
 from nimbed.quantization.pipeline import build
@@ -192,3 +194,16 @@ def test_progress_grows_stage_by_stage_to_the_end(backend, counted, tiny_folder,
     layers = json.loads((tiny_folder / "config.json").read_text())["num_hidden_layers"]
     if backend == "native":
         assert [step.done for step in told if step.stage == "quantizing"] == list(range(layers + 1))
+
+
+def test_an_older_artefact_is_built_again_where_it_is(tiny_onnx, tmp_path, in_process):
+    out = quantize(tiny_onnx, tmp_path / "out", precision="fp32", progress=False).folder
+    digest = open_artefact(out).manifest.digest
+    rewrite(out, format=FORMAT - 1)
+    with pytest.raises(
+        ArtefactError, match=rf"older.*nimbed quantize \./\S+ -o {out} --backend openvino --precision fp32"
+    ):
+        Encoder(out)
+    again = quantize(tiny_onnx, out, precision="fp32", backend="openvino", progress=False)
+    assert again.manifest.digest == digest
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -85,6 +85,11 @@ def bytes_of(path: Path) -> bytes:
     return known[path]
 
 
+def forget(path: Path) -> None:
+    """Read a file again, within :func:`reading_once` too: nimbed has written it anew."""
+    (_read.get() or {}).pop(path, None)
+
+
 def read_json(
     path: Path,
     *,

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed import errors
 from nimbed._files.digests import sha256_of
+from nimbed._files.json import forget
 from nimbed._files.user_paths import write_whole
 from nimbed._loading import child_process
-from nimbed._loading.artefact import Artefact, home, is_artefact, open_artefact
+from nimbed._loading.artefact import MANIFEST, Artefact, home, is_artefact, open_artefact
 from nimbed._loading.manifest import FORMAT, RECIPE, read_outline
 from nimbed._loading.progress import shown
 from nimbed._model_folder.files import model_files
@@ -194,6 +195,7 @@ def find_or_build(request: BuildRequest, *, progress: bool = True) -> Artefact:
     target = Path(request.target)
     if not is_there(request):
         _build_once(request, target, progress=progress)
+        forget(target / MANIFEST)
     artefact = open_artefact(target)
     if artefact.manifest.key != request.key:
         raise InputError(f"{target} holds an artefact made from other inputs; choose another folder, or delete it")
