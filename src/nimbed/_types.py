@@ -140,6 +140,7 @@ class ModelSpec:
         activation: what makes a score of the network's logit.
         center_before_cut: whether a vector's mean is subtracted before it is cut to fewer components.
         dims: widths that the model was trained to be cut to, its own among them; empty where nobody says.
+        adapters: by role, the adapter for a task that is added to the network's weights; empty where it has none.
         origins: where each decision comes from, for people to read; does not change a vector.
     """
 
@@ -159,8 +160,13 @@ class ModelSpec:
     activation: Activation = "identity"
     center_before_cut: bool = False
     dims: tuple[int, ...] = field(default=(), compare=False)
+    adapters: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def prompt(self, role: Role) -> str:
         """The prompt for a role, or an empty string."""
         return self.prompts.get(role, "")
+
+    def adapter(self, role: Role) -> str:
+        """The adapter for a role, or an empty string."""
+        return self.adapters.get(role, "")

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from nimbed._files.json import read_json
+from nimbed._files.json import read_json, shown
 from nimbed._model_folder import families
 from nimbed._model_folder.classifier import read_classifier, scores_pairs
+from nimbed._model_folder.known import knows
 from nimbed._model_folder.modules import MAX_WIDTH, POOLINGS, ModuleReader, transformer_settings
+from nimbed._model_folder.task_adapters import DEFAULT, adapters_of, chosen_adapters, task_of
 from nimbed._types import DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
 
@@ -35,17 +37,22 @@ class SpecOverrides:
         pooling: "cls", "lasttoken", "max", "mean" or "weightedmean"; None does what the folder says.
         prompts: prompts by role ("query", "document"); an empty string turns a prompt off.
         normalize: whether vectors have L2 norm 1; None does what the folder says.
+        task: of a model with adapters for tasks, the one that is meant: "retrieval", which has an adapter for each
+            role, or another that the folder names, such as "text-matching". None is retrieval.
     """
 
     pooling: Pooling | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
     normalize: bool | None = None
+    task: str | None = None
 
     def __post_init__(self) -> None:
         if self.pooling is not None and self.pooling not in POOLINGS:
             raise InputError(f"pooling={self.pooling!r} is not one of {', '.join(POOLINGS)}")
         if self.normalize is not None and not isinstance(self.normalize, bool):
             raise InputError(f"normalize={self.normalize!r} must be True or False, or None")
+        if self.task is not None and not isinstance(self.task, str):
+            raise InputError(f"task={self.task!r} must be a string, or None")
         if not isinstance(self.prompts, Mapping):
             raise InputError(f"prompts={self.prompts!r} must be a dictionary of prompts by role")
         for name, text in self.prompts.items():
@@ -78,17 +85,20 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
     if scores_pairs(folder, config):
         return _scoring_spec(folder, config, overrides)
     family = families.find(name or folder.name)
-    reader = ModuleReader(folder, config.whole("hidden_size", *_WIDTHS, minimum=1, maximum=MAX_WIDTH))
+    width = config.whole("hidden_size", *_WIDTHS, minimum=1, maximum=MAX_WIDTH)
+    reader = ModuleReader(folder, width, adapters=bool(adapters_of(config)) and knows(config))
     reader.read()
     pooling, pooling_origin = _choose_pooling(folder, reader.pooling, family, overrides)
     normalize, normalize_origin = _choose_normalize(reader, family, overrides)
     max_length, length_origin = _max_length(folder, config)
-    prompts, prompt_origins = _prompts(folder, family)
+    adapters = chosen_adapters(config, overrides.task)
+    prompts, prompt_origins = _prompts(folder, config, family, adapters)
     origins = {
         "pooling": pooling_origin,
         "normalize": normalize_origin,
         "max_length": length_origin,
         **prompt_origins,
+        **({"task": "the model's adapters" if overrides.task is None else "set by the user"} if adapters else {}),
     }
     spec = ModelSpec(
         architecture=config.text("model_type", default="unknown"),
@@ -103,6 +113,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
         similarity=_sentence_config(folder).text("similarity_fn_name", default="cosine"),
         center_before_cut=family is not None and family.center_before_cut,
         dims=_dims(config, family),
+        adapters=adapters,
         origins=origins,
         **_text_settings(folder),
     )
@@ -169,10 +180,10 @@ def _config(folder: Path) -> Fields:
     config: Fields = read_json(path)
     config.text("model_type", default=None)
     has_graph = any(next(folder.glob(pattern), None) for pattern in _GRAPH_FILES)
-    if "auto_map" in config and not has_graph:
+    if "auto_map" in config and not has_graph and not knows(config):
         raise SpecError(
-            f"{path}: auto_map: this model needs remote code, which nimbed never runs; "
-            "use a folder that also holds openvino/*.xml or onnx/model.onnx"
+            f"{path}: auto_map: this model needs remote code, which nimbed never runs, and its network is none that "
+            "nimbed knows by its settings; use a folder that also holds openvino/*.xml or onnx/model.onnx"
         )
     return config
 
@@ -238,18 +249,25 @@ def _positions(config: Fields) -> int | None:
     return value - padding - 1
 
 
-def _prompts(folder: Path, family: families.Family | None) -> tuple[dict[str, str], dict[str, str]]:
+def _prompts(
+    folder: Path, config: Fields, family: families.Family | None, adapters: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
     """The folder's prompts by role, as sentence-transformers' ``encode_query`` and ``encode_document`` choose them.
 
     An empty prompt is one, and ``default_prompt_name`` is for neither. A role that the folder leaves out is the
     family's, and so are both where it has empty prompts alone: sentence-transformers writes these for a model of none.
+    A prompt that has an adapter's name is that of the roles which have the adapter.
     """
     path = folder / "config_sentence_transformers.json"
     given = _given_prompts(path, _sentence_config(folder))
-    document = next((name for name in _DOCUMENT_NAMES if name in given), "document")
+    if adapters:
+        given = {**_texts(config.where, "task_instructions", config), **given}
+        family = family if task_of(adapters) == DEFAULT else None
+    names = {"query": "query", "document": next((name for name in _DOCUMENT_NAMES if name in given), "document")}
+    names |= {role: name for role, name in adapters.items() if name in given}
     prompts, origins = {name: text for name, text in given.items() if text}, {}
     said = set(given) if prompts else set()
-    for role, name in {"query": "query", "document": document}.items():
+    for role, name in names.items():
         if name in said:
             text, origins[f"prompt {role}"] = given[name], path.name
         elif text := getattr(family, role, ""):
@@ -260,14 +278,19 @@ def _prompts(folder: Path, family: families.Family | None) -> tuple[dict[str, st
 
 
 def _given_prompts(path: Path, config: Fields) -> dict[str, str]:
-    """Those in the file; None stands for an empty one."""
-    prompts = config.get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(isinstance(text, (str, type(None))) for text in prompts.values()):
-        raise SpecError(f"{path}: prompts: names with strings are wanted, not {prompts!r}")
+    """Those in the file."""
+    prompts = _texts(str(path), "prompts", config)
     default = config.text("default_prompt_name", default=None)
     if default is not None and default not in {*prompts, "query", "document"}:
         raise SpecError(f"{path}: default_prompt_name: {default!r} is none of the prompts ({', '.join(prompts)})")
-    return {name: text or "" for name, text in prompts.items()}
+    return prompts
+
+
+def _texts(where: str, key: str, config: Fields) -> dict[str, str]:
+    texts = config.get(key) or {}
+    if not isinstance(texts, dict) or not all(isinstance(text, (str, type(None))) for text in texts.values()):
+        raise SpecError(f"{where}: {key}: names with strings are wanted, not {shown(texts)}")
+    return {name: text or "" for name, text in texts.items()}
 
 
 def _sentence_config(folder: Path) -> Fields:

@@ -63,6 +63,14 @@ def test_what_the_command_has_no_option_for_is_said_in_python():
     assert rebuilding(spec=spec).endswith("(in Python: spec=SpecOverrides(normalize=False, prompts={'query': 'q: '}))")
 
 
+def test_a_task_is_said_too():
+    spec = replace(
+        SPEC, adapters=dict.fromkeys(("query", "document"), "separation"), origins={"task": "set by the user"}
+    )
+    assert rebuilding(spec=spec).endswith("(in Python: spec=SpecOverrides(task='separation'))")
+    assert "task" not in rebuilding(spec=replace(spec, origins={"task": "the model's adapters"}))
+
+
 @pytest.mark.parametrize("lacking", ["source", "engine", "precision"])
 def test_without_what_it_needs_there_is_no_command(lacking):
     values = {**asdict(manifest()), lacking: None}

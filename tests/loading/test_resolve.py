@@ -42,6 +42,10 @@ def test_an_artefact_is_named_and_described_by_its_manifest(artefact):
         ({"precision": "fp32"}, "is an int8 artefact, not fp32"),
         ({"spec": SpecOverrides(pooling="cls")}, "was built with mean pooling; build another one"),
         (
+            {"spec": SpecOverrides(task="retrieval")},
+            "without adapters for tasks, not for 'retrieval'; build another one",
+        ),
+        (
             {"source": Source(file="other.onnx")},
             r"model\.safetensors, not from Source\(file='other\.onnx'\)",
         ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from tests.model_folder.test_weights import (
+    NORM,
     READERS,
     USUAL,
     read_by_torch,
@@ -17,11 +18,12 @@ from tests.model_folder.test_weights import (
     split,
     tensors_of,
 )
+from tests.support.graphs import onnx_with
 from tests.support.model_folders import candidate_of
 
 from nimbed._loading.build import make_request
 from nimbed._model_folder.network_file import graph_file
-from nimbed._model_folder.weights import weight_files
+from nimbed._model_folder.weights import read_network, weight_files
 from nimbed.backends import BACKENDS
 from nimbed.errors import SpecError
 
@@ -116,3 +118,63 @@ def test_names_may_have_a_prefix(folder, engine, prefix):
     save(folder / "model.safetensors", {prefix + name: values for name, values in tensors_of(folder).items()})
     for name, values in READERS[engine](folder).items():
         np.testing.assert_array_equal(values, before[name])
+
+
+@pytest.mark.parametrize("engine", READERS)
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_part_with_numbers_that_are_not_finite_is_named_by_tensor(folder, engine, value):
+    tensors = tensors_of(folder)
+    tensors[NORM][3] = value
+    save(folder / "model.safetensors", tensors)
+    split(folder, "one.safetensors", "two.safetensors")
+    with pytest.raises(SpecError, match=rf"index\.json: {NORM} has numbers that are NaN or infinite"):
+        READERS[engine](folder)
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_pickled_numbers_that_are_not_finite_are_named_by_tensor(folder, engine):
+    tensors = tensors_of(folder)
+    tensors[NORM][3] = np.nan
+    save(folder / "model.safetensors", tensors)
+    pickled(folder)
+    with pytest.raises(SpecError, match=rf"pytorch_model\.bin: {NORM} has numbers that are NaN or infinite"):
+        READERS[engine](folder)
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_tensors_that_no_network_asks_for_change_nothing(folder, engine):
+    before = READERS[engine](folder)
+    extra = {"sparse_linear.weight": np.ones((1, 3), np.float16)}
+    save(folder / "model.safetensors", {**tensors_of(folder), **extra})
+    after = READERS[engine](folder)
+    if isinstance(before, np.ndarray):
+        before, after = {"vectors": before}, {"vectors": after}
+    for name, values in after.items():
+        np.testing.assert_array_equal(values, before[name])
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("form", ["safetensors", "pickle"])
+def test_half_weights_are_read_as_the_numbers_that_they_are(folder, kind, form):
+    import torch
+    from safetensors.torch import save_file
+
+    halves = {name: torch.from_numpy(v).to(getattr(torch, kind)) for name, v in tensors_of(folder).items()}
+    (folder / "model.safetensors").unlink()
+    if form == "pickle":
+        torch.save(halves, folder / "pytorch_model.bin")
+    else:
+        save_file(halves, folder / "model.safetensors")
+    read = read_network(graph_file(folder, None, BACKENDS["native"]))
+    for name, values in halves.items():
+        np.testing.assert_array_equal(read[name].astype(np.float32), values.float().numpy())
+
+
+def test_external_data_that_is_a_link_out_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "elsewhere").write_bytes(b"weights")
+    (tmp_path / "folder").mkdir()
+    graph = tmp_path / "folder" / "model.onnx"
+    graph.write_bytes(onnx_with("weights"))
+    (tmp_path / "folder" / "weights").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SpecError, match="weights is a link that leads out of its folder"):
+        weight_files(graph)

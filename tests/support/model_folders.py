@@ -10,7 +10,7 @@ import pytest
 from nimbed._loading.candidate import Candidate
 from nimbed._loading.hub import Source, resolve
 from nimbed.errors import NimbedError, SpecError
-from nimbed.spec import read_spec
+from nimbed.spec import SpecOverrides, read_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,9 +62,14 @@ def write(
     return folder
 
 
-def candidate_of(folder: Path, engine: str = "openvino", source: Source = Source()) -> Candidate:  # noqa: B008
+def candidate_of(
+    folder: Path,
+    engine: str = "openvino",
+    source: Source = Source(),  # noqa: B008 (frozen)
+    overrides: SpecOverrides | None = None,
+) -> Candidate:
     """A model folder with an engine chosen for it."""
-    return Candidate(source=resolve(folder, source), spec=read_spec(folder), engine=engine)
+    return Candidate(source=resolve(folder, source), spec=read_spec(folder, overrides=overrides), engine=engine)
 
 
 def refused(folder: Path, *named: str, error: type[NimbedError] = SpecError) -> None:

@@ -75,6 +75,7 @@ def with_its_engine(found: Candidate, settings: Settings, attempt: Callable[[Can
                 return attempt(candidate)
             except QualityError as err:
                 reason = f"the native engine's int8 failed its quality gate ({err})"
+    _refuse_adapters(found, BACKENDS[_SPARE])
     fetch_network(found.source, settings.source, _SPARE)
     return attempt(replace(found, engine=_SPARE, reason=reason))
 
@@ -94,9 +95,19 @@ def _for_native(found: Candidate, settings: Settings, reason: str) -> Candidate:
 
 def _described(found: Candidate, backend: BackendRecord) -> EncoderShape | None:
     """The network's description, where the engine runs only what has one."""
+    _refuse_adapters(found, backend)
     if not backend.described or found.manifest is not None:
         return None
     return read_shape(found.source.folder, found.spec)
+
+
+def _refuse_adapters(found: Candidate, backend: BackendRecord) -> None:
+    if found.spec.adapters and found.manifest is None and not backend.adapters:
+        names = ", ".join(dict.fromkeys(found.spec.adapters.values()))
+        raise SpecError(
+            f"{found.source.folder}: its vectors need adapters for a task ({names}), which the {backend.name} engine "
+            "does not add to its weights"
+        )
 
 
 def no_such_precision(requested: str, backend: BackendRecord) -> InputError:

@@ -154,6 +154,7 @@ def make_request(
         "calibration": [content, calibration_count, seed],
         "gate": asdict(gate),
         "force": force,
+        **({"adapters": dict(spec.adapters)} if spec.adapters else {}),
     }
     key = hashlib.blake2b(json.dumps(relevant).encode(), digest_size=8).hexdigest()
     place = home() / "artefacts" / f"{model.name.replace('/', '--')}-{engine}-{precision}-{key}"

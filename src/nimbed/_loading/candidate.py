@@ -10,7 +10,7 @@ from nimbed._files.user_paths import expanded
 from nimbed._loading.artefact import is_artefact
 from nimbed._loading.hub import ModelSource, resolve
 from nimbed._loading.manifest import read_manifest
-from nimbed.errors import SpecError
+from nimbed.errors import InputError, SpecError
 from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
@@ -46,12 +46,15 @@ def find(settings: Settings) -> Candidate:
 
     Raises:
         ModelNotFoundError: no such folder or hub model.
+        InputError: it has no such task.
         SpecError: it is neither a cross-encoder nor a sentence-embedding model, or cannot be honoured.
         ArtefactError: its manifest is damaged.
     """
     if is_built_in(settings):
         from nimbed.backends import fake
 
+        if settings.spec.task is not None:
+            raise InputError(f"SpecOverrides(task={settings.spec.task!r}): the fake model has no adapters for tasks")
         return Candidate(source=ModelSource(name=settings.model, folder=Path()), spec=fake.SPEC)
     source = resolve(settings.model, settings.source, settings.backend)
     if is_artefact(source.folder):

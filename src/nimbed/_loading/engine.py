@@ -79,6 +79,7 @@ def open_engine(settings: Settings, found: Candidate | None = None) -> Engine:
         dense=spec.dense,
         task=spec.task,
         activation=spec.activation,
+        adapters=spec.adapters,
         centered=spec.center_before_cut and dim < spec.dim,
     )
     info = EncoderInfo(

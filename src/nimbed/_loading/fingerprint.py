@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class FingerprintInputs:
         activation: behind a score's logit.
         centered: whether vectors lost their mean before they were cut. (What is not there is not hashed, so that a
             fingerprint from before there was such a thing still holds; the same for what follows.)
+        adapters: for a task, by role.
         version: of this record.
     """
 
@@ -63,6 +64,7 @@ class FingerprintInputs:
     task: Task
     activation: Activation
     centered: bool = False
+    adapters: Mapping[str, str] = field(default_factory=dict)
     version: int = VERSION
 
     def fingerprint(self) -> str:
@@ -92,6 +94,7 @@ class FingerprintInputs:
             "dense": [_dense(layer) for layer in self.dense],
             "head": [self.task, self.activation],
             **({"centered": True} if self.centered else {}),
+            **({"adapters": dict(self.adapters)} if self.adapters else {}),
             **({} if self.version == 1 else {"version": self.version}),
         }
         return json.dumps(content, sort_keys=True)

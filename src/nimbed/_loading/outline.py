@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nimbed._model_folder.task_adapters import task_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -89,6 +91,10 @@ def _text(values: Mapping[str, Any], name: str) -> str:
     return text if isinstance(text, str) and text.isprintable() else ""
 
 
+def _texts(part: Mapping[str, Any]) -> dict[str, str]:
+    return {name: text for name in part if (text := _text(part, name))}
+
+
 def _pooling(values: Mapping[str, Any]) -> list[str]:
     spec = _part(values, "spec")
     by_hand = _part(spec, "origins").get("pooling") == _BY_HAND
@@ -108,5 +114,7 @@ def _by_hand(spec: Mapping[str, Any]) -> dict[str, object]:
     found: dict[str, object] = {}
     if origins.get("normalize") == _BY_HAND and isinstance(spec.get("normalize"), bool):
         found["normalize"] = spec["normalize"]
+    if origins.get("task") == _BY_HAND and (task := task_of(_texts(_part(spec, "adapters")))):
+        found["task"] = task
     own = {name: text for name, text in prompts.items() if origins.get(f"prompt {name}") == _BY_HAND}
     return found | ({"prompts": own} if own else {})

@@ -16,6 +16,7 @@ from nimbed._loading.torchscript import check_allowed, is_torchscript
 from nimbed._model_folder.files import model_files
 from nimbed._model_folder.network import check_one_encoder
 from nimbed._model_folder.network_file import graph_file
+from nimbed._model_folder.task_adapters import task_of
 from nimbed._text.tokenizer import load_tokenizer
 from nimbed.backends import BACKENDS
 from nimbed.backends.table import SCRIPT
@@ -116,6 +117,9 @@ def _check_built(settings: Settings, folder: Path, manifest: Manifest) -> None:
     """What the user says of the network is what the artefact was built with."""
     if settings.spec.pooling not in {None, manifest.spec.pooling}:
         raise InputError(f"{folder} was built with {manifest.spec.pooling} pooling; build another one")
+    if settings.spec.task not in {None, task := task_of(manifest.spec.adapters)}:
+        built = f"for the task {task}" if task else "without adapters for tasks"
+        raise InputError(f"{folder} was built {built}, not for {settings.spec.task!r}; build another one")
     if settings.source.file not in {None, manifest.source.file, *BACKENDS[manifest.engine].files}:
         raise InputError(
             f"{folder} was built from {manifest.source.file}, not from Source(file={settings.source.file!r}); "

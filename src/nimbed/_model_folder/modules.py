@@ -31,6 +31,9 @@ _SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-robert
 MAX_WIDTH = 1 << 20
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
+_TRANSFORMER = "sentence_transformers.models.Transformer"
+# jina-embeddings-v3's, which has no settings but the task of a call.
+_CHOOSING = "custom_st.Transformer"
 # What sentence-transformers hands to the tokenizer or the network, or cuts a role's texts at, and nimbed does not.
 _HANDED_ON = (
     *("config_args", "config_kwargs", "model_args", "model_kwargs", "processing_kwargs", "processor_kwargs"),
@@ -52,10 +55,18 @@ _ACTIVATIONS: dict[str, Activation] = {
 
 
 class ModuleReader:
-    """Reads ``modules.json``: a Transformer, a Pooling, then any Dense layers, then perhaps Normalize."""
+    """Reads ``modules.json``: a Transformer, a Pooling, then any Dense layers, then perhaps Normalize.
 
-    def __init__(self, folder: Path, hidden_size: int) -> None:
+    Args:
+        folder: of the model.
+        hidden_size: width of a token's vector.
+        adapters: whether the network is known, and has adapters for tasks: then the Transformer may be a class of the
+            folder's own that only chooses among them.
+    """
+
+    def __init__(self, folder: Path, hidden_size: int, *, adapters: bool = False) -> None:
         self.folder = folder
+        self.adapters = adapters
         self.hidden_size = hidden_size
         self.pooling: str | None = None
         self.dense: list[DenseSpec] = []
@@ -72,7 +83,7 @@ class ModuleReader:
         for module in modules:
             if not isinstance(module, dict):
                 raise SpecError(f"{path}: a module is described by {module!r}, not by an object with type and path")
-            kind = str(module.get("type", ""))
+            kind = self._known_as(module)
             name = kind.rpartition(".")[2]
             if not kind.startswith("sentence_transformers.") or name not in _ORDER:
                 raise SpecError(
@@ -83,6 +94,12 @@ class ModuleReader:
                 raise SpecError(f"{path}: type {kind!r} after {before}; the order known is {', '.join(_ORDER)}")
             getattr(self, f"_read_{name.lower()}")(self._folder_of(module, path))
             before = name
+
+    def _known_as(self, module: dict[str, Any]) -> str:
+        """The module's type, or what it stands for."""
+        kind = str(module.get("type", ""))
+        chooses = self.adapters and kind == _CHOOSING and module.get("kwargs", ["task"]) == ["task"]
+        return _TRANSFORMER if chooses else kind
 
     def _folder_of(self, module: dict[str, Any], path: Path) -> Path:
         try:

@@ -63,7 +63,8 @@ class Runtime:
             role: WorkerThread(f"nimbed-tokenize-{role}") for role in _MAX_CHARACTERS
         }
         self._keys: dict[Role, Keys] = {
-            role: Keys(engine.vector_fingerprint, engine.spec.prompt(role)) for role in _MAX_CHARACTERS
+            role: Keys(engine.vector_fingerprint + engine.spec.adapter(role), engine.spec.prompt(role))
+            for role in _MAX_CHARACTERS
         }
         self.postprocess = Postprocess.of(engine)
 

@@ -38,6 +38,7 @@ class BackendRecord:
         compiled: whether it is nimbed's own extension.
         described: whether it runs only networks that :func:`nimbed._model_folder.network.read_shape` describes.
         scripts: whether it runs TorchScript as it stands.
+        adapters: whether it adds a model's adapters for tasks to its weights.
     """
 
     name: str
@@ -54,6 +55,7 @@ class BackendRecord:
     compiled: bool = False
     described: bool = False
     scripts: bool = False
+    adapters: bool = False
 
 
 _RECORDS = (
@@ -61,6 +63,7 @@ _RECORDS = (
         name="fake",
         module="nimbed.backends.fake",
         precisions=("fp32", "int8", "bf16"),
+        adapters=True,
     ),
     BackendRecord(
         name="ipex",

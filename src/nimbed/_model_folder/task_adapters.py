@@ -1,0 +1,77 @@
+"""Adapters for tasks, of which a model's weights hold several beside one network (jina-embeddings-v3).
+
+``lora_adaptations`` of ``config.json`` names them. ``retrieval.query`` and ``retrieval.passage`` are one task of two
+roles; each of the others is a task by itself, for both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nimbed.errors import InputError, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nimbed._files.json import Fields
+
+DEFAULT = "retrieval"
+_LISTED = "lora_adaptations"
+_ROLES = {"query": "query", "passage": "document"}
+
+
+def adapters_of(config: Fields) -> tuple[str, ...]:
+    """Their names; empty where there are none.
+
+    Raises:
+        SpecError: they are no names.
+    """
+    listed = config.get(_LISTED)
+    if listed is None:
+        return ()
+    if not isinstance(listed, list) or not all(isinstance(name, str) and name for name in listed):
+        raise config.wrong(_LISTED, "a list of names")
+    return tuple(listed)
+
+
+def chosen_adapters(config: Fields, task: str | None) -> dict[str, str]:
+    """The adapter by role ("query", "document"); empty for a model that has none.
+
+    Args:
+        config: of the network.
+        task: the user's choice; None is retrieval.
+
+    Raises:
+        InputError: the model has no such task.
+        SpecError: it has adapters, and none for retrieval.
+    """
+    tasks = _tasks(adapters_of(config))
+    if task is not None and task not in tasks:
+        known = f"the model knows {', '.join(tasks)}" if tasks else f"{config.where} has no {_LISTED}: leave it out"
+        raise InputError(f"SpecOverrides(task={task!r}): there is no adapter for this task; {known}")
+    if tasks and task is None and DEFAULT not in tasks:
+        raise SpecError(
+            f"{config.where}: {_LISTED}: none is for {DEFAULT}; say which is meant: spec=SpecOverrides(task=...) with "
+            f"one of {', '.join(tasks)}"
+        )
+    return tasks.get(task or DEFAULT, {})
+
+
+def task_of(adapters: Mapping[str, str]) -> str | None:
+    """The task that these adapters by role are for."""
+    return next((_parts(name)[0] for name in adapters.values()), None)
+
+
+def _tasks(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        task, role = _parts(name)
+        roles = ("query", "document") if role is None else (role,)
+        found.setdefault(task, {}).update(dict.fromkeys(roles, name))
+    return {task: adapters for task, adapters in found.items() if len(adapters) == len(_ROLES)}
+
+
+def _parts(name: str) -> tuple[str, str | None]:
+    """The task, and the role where the adapter is for one alone."""
+    task, _, role = name.rpartition(".")
+    return (task, _ROLES[role]) if task and role in _ROLES else (name, None)
