@@ -200,9 +200,10 @@ def write_tokenizer(folder: Path, model: TinyModel, texts: Sequence[str]) -> Non
 
 def _pair(model: TinyModel) -> str:
     """RoBERTa's two texts stand apart by two ends and are of one type, BERT's by one end and are of two."""
-    before, after = (" ".join(names) for names in model.frame)
-    end = f"{after}:1" if after else ""
-    return f"{before} $A {after} {after} $B {after}" if model.frame == ROBERTA else f"{before} $A {after} $B:1 {end}"
+    before, after = model.frame
+    if model.frame == ROBERTA:
+        return " ".join([*before, "$A", *after, *after, "$B", *after])
+    return " ".join([*before, "$A", *after, "$B:1", *(f"{end}:1" for end in after)])
 
 
 def _special(model: TinyModel) -> list[str]:
