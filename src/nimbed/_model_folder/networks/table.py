@@ -1,0 +1,76 @@
+"""The table of networks: which family a ``config.json`` is of, and its description."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, get_args
+
+from nimbed._files.json import read_json
+from nimbed._model_folder.networks.bert import BERT, DISTILBERT, ELECTRA, MPNET, ROBERTA
+from nimbed._model_folder.networks.config import refuse_unhonoured
+from nimbed._model_folder.networks.description import Head
+from nimbed._model_folder.networks.gte import GTE
+from nimbed._model_folder.networks.jina import JINA_BERT_V2, JINA_V3
+from nimbed._model_folder.networks.modernbert import MODERNBERT
+from nimbed._model_folder.networks.nomic_bert import NOMIC_BERT
+from nimbed._types import Pooling
+from nimbed.errors import SpecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nimbed._files.json import Fields
+    from nimbed._model_folder.networks.description import Network
+    from nimbed._model_folder.networks.family import Family
+    from nimbed._types import ModelSpec
+
+# The first that applies: Jina's have the model_type of older ones.
+FAMILIES = (JINA_BERT_V2, JINA_V3, BERT, ROBERTA, DISTILBERT, MPNET, ELECTRA, MODERNBERT, NOMIC_BERT, GTE)
+POOLINGS = tuple(pooling for pooling in get_args(Pooling) if pooling != "weightedmean")
+
+
+def knows(config: Fields) -> bool:
+    """Whether the table has the network of this ``config.json``, were it not for settings that are refused."""
+    return family_of(config) is not None
+
+
+def family_of(config: Fields) -> Family | None:
+    """The entry for a ``config.json``, or None."""
+    kind, classes = config.get("model_type"), _classes(config)
+    for family in FAMILIES:
+        known = all(name.startswith(family.classes) for name in classes) if family.classes else not classes
+        if kind in family.types and known and family.applies(config):
+            return family
+    return None
+
+
+def _classes(config: Fields) -> list[str]:
+    """The classes of a folder's own code, without their modules."""
+    places = config.get("auto_map")
+    named = list(places.values()) if isinstance(places, dict) else [places] if places else []
+    flat = [name for one in named for name in (one if isinstance(one, list) else [one]) if name is not None]
+    return [str(name).rpartition(".")[2] for name in flat]
+
+
+def read_description(folder: Path, spec: ModelSpec) -> Network:
+    """The description of a folder's network, with what its spec puts behind it.
+
+    Raises:
+        SpecError: the table has no such network, or the folder says something that is not honoured; names file and key.
+    """
+    config = read_json(folder / "config.json")
+    family = family_of(config)
+    if family is None:
+        types = sorted({kind for one in FAMILIES for kind in one.types})
+        code = " with code of its own (auto_map)" if config.get("auto_map") else ""
+        raise SpecError(f"{config.where}: the native engine runs {', '.join(types)}, not {spec.architecture}{code}")
+    refuse_unhonoured(config, family.honours)
+    if spec.pooling not in POOLINGS:
+        raise SpecError(f"the native engine has no {spec.pooling} pooling")
+    network = family.describe(config, spec)
+    if network.head_dim % 2 and any(kind.rotary is not None for kind in network.attention):
+        raise SpecError(f"{config.where}: the halves of a head turn against each other, and {network.head_dim} is odd")
+    if spec.task == "scoring" and not network.head:
+        raise SpecError(f"{config.where}: architectures: the native engine has no classifier of {family.name}")
+    dense = tuple(Head(outputs=layer.out_features, activation=layer.activation) for layer in spec.dense)
+    return replace(network, head=network.head + dense)

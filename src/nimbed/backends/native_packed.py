@@ -1,0 +1,183 @@
+"""What the native engine is opened with: a network's weights as its arrays in fp32, and its settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nimbed.backends.native_layout import LINE, Layout, Widths, padded, panels, placed
+from nimbed.backends.native_positions import by_alibi, by_bucket, rotation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nimbed._model_folder.networks.description import AttentionKind, Network
+    from nimbed._types import Float32Array, ModelSpec, Precision
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+    Weights = Mapping[str, Float32Array]
+
+# Inputs that are rounded together, in 8 bits: behind attention and behind an activation some are much larger than the
+# others, and no norm is there to be smoothed. The other products' inputs are one group.
+GROUPS = {"projection": 0, "output": 384, "up": 0, "down": 384}
+_UNLIMITED = -1
+
+
+def settings_of(
+    network: Network,
+    spec: ModelSpec,
+    *,
+    precision: Precision = "fp32",
+    words: str = "fp32",
+    passes: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """What the engine must know besides its arrays.
+
+    Args:
+        network: the description.
+        spec: of the folder.
+        precision: of the products.
+        words: how the table of words is stored: "fp32", "bf16" or "int8".
+        passes: times that a product's inputs are rounded, by its name (``layers.3.down``); 1 where it is not there.
+    """
+    widths = Widths.of(network)
+    return {
+        "precision": precision,
+        "size": network.hidden,
+        "inner": widths.inner,
+        "head_dim": widths.head_dim,
+        "group_heads": widths.group_heads,
+        "queries": widths.queries,
+        "head_groups": widths.head_groups,
+        "vocabulary": network.vocabulary,
+        "words": words,
+        "positions": network.positions or 0,
+        "types": network.types or 0,
+        "max_length": network.max_length,
+        "padding": network.padding,
+        "activation": network.activation,
+        "gated": network.gated,
+        "embedding_norm": asdict(network.embedding_norm),
+        "attention": [_attention_settings(kind) for kind in network.attention],
+        "layers": [_layer_settings(network, number, widths, passes or {}) for number in range(network.layers)],
+        "pooling": network.pooling,
+        "normalize": spec.normalize,
+        "head": _head_settings(network),
+    }
+
+
+def _attention_settings(kind: AttentionKind) -> dict[str, Any]:
+    return {
+        "back": _UNLIMITED if kind.back is None else kind.back,
+        "ahead": _UNLIMITED if kind.ahead is None else kind.ahead,
+        "rotary": kind.rotary is not None,
+        "distances": kind.distances is not None,
+    }
+
+
+def _layer_settings(network: Network, number: int, widths: Widths, passes: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "attention": network.attention_of[number],
+        "attention_norm": asdict(network.attention_norms[number]),
+        "output_norm": asdict(network.output_norms[number]),
+        **{
+            product: {"group": group or widths.hidden, "passes": passes.get(f"layers.{number}.{product}", 1)}
+            for product, group in GROUPS.items()
+        },
+    }
+
+
+def _head_settings(network: Network) -> list[dict[str, Any]]:
+    inputs = [network.hidden, *(head.outputs for head in network.head)]
+    return [{"inputs": width, **asdict(head)} for width, head in zip(inputs, network.head, strict=False)]
+
+
+def pack(weights: Weights, network: Network) -> dict[str, Array]:
+    """The engine's fp32 arrays by name.
+
+    Args:
+        weights: by the names of :func:`nimbed._model_folder.networks.reading.read_weights`.
+        network: its description.
+    """
+    layout = Layout(network)
+    arrays: dict[str, Array] = {
+        name: layout.wide(weights[name], axis=1) for name in ("words", "positions", "types") if name in weights
+    }
+    arrays |= _norm(layout, weights, "embedding_norm")
+    for number, kind in enumerate(network.attention):
+        arrays |= _attention(f"attention.{number}", layout, weights, kind)
+    for number in range(network.layers):
+        arrays |= pack_layer(weights, layout, number)
+    return arrays | _heads(weights, network)
+
+
+def pack_layer(weights: Weights, layout: Layout, number: int) -> dict[str, Array]:
+    """The arrays of one layer."""
+    name = f"layers.{number}"
+    arrays: dict[str, Array] = {}
+    for product, (rows, bias) in layer_rows(weights, layout, number).items():
+        arrays[f"{name}.{product}.weights"] = panels(rows)
+        arrays[f"{name}.{product}.bias"] = bias
+    return arrays | _norm(layout, weights, f"{name}.attention_norm") | _norm(layout, weights, f"{name}.output_norm")
+
+
+def layer_rows(weights: Weights, layout: Layout, number: int) -> dict[str, tuple[Float32Array, Float32Array]]:
+    """A layer's products in their places: weights ``[outputs, inputs]`` and bias ``[outputs]``, by product."""
+
+    def part(name: str, kind: str) -> Float32Array:
+        return weights[f"layers.{number}.{name}.{kind}"]
+
+    scale = np.float32(layout.network.head_dim**-0.5)  # the scores' divisor goes into the queries
+
+    def projection(kind: str) -> Float32Array:
+        return layout.projection(part("query", kind) * scale, part("key", kind), part("value", kind))
+
+    def up(kind: str) -> Float32Array:
+        return layout.up(part("up", kind), part("gate", kind) if layout.network.gated else None)
+
+    wide, weight, bias = layout.wide, "weight", "bias"
+    return {
+        "projection": (wide(projection(weight), axis=1), projection(bias)),
+        "output": (layout.context(wide(part("output", weight)), axis=1), wide(part("output", bias))),
+        "up": (wide(up(weight), axis=1), up(bias)),
+        "down": (layout.inner(wide(part("down", weight)), axis=1), wide(part("down", bias))),
+    }
+
+
+def _norm(layout: Layout, weights: Weights, name: str) -> dict[str, Array]:
+    values = {"gamma": weights[f"{name}.weight"], "beta": weights[f"{name}.bias"]}
+    values["smooth"] = np.ones(layout.network.hidden, np.float32)
+    return {f"{name}.{part}": layout.wide(value) for part, value in values.items()}
+
+
+def _heads(weights: Weights, network: Network) -> dict[str, Array]:
+    """The layers behind the pooling."""
+    arrays: dict[str, Array] = {}
+    for i, head in enumerate(network.head):
+        name, rows = f"head.{i}", weights[f"head.{i}.weight"]
+        outputs, inputs = (padded(size) for size in rows.shape)
+        wide = placed(placed(rows, slice(0, rows.shape[1]), inputs, axis=1), slice(0, rows.shape[0]), outputs)
+        vectors = {"bias": weights[f"{name}.bias"]}
+        if head.norm is not None:
+            vectors |= {"norm.gamma": weights[f"{name}.norm.weight"], "norm.beta": weights[f"{name}.norm.bias"]}
+        arrays[f"{name}.weights"] = panels(wide)
+        arrays |= {f"{name}.{part}": placed(v, slice(0, len(v)), outputs) for part, v in vectors.items()}
+    return arrays
+
+
+def _attention(name: str, layout: Layout, weights: Weights, kind: AttentionKind) -> dict[str, Array]:
+    """What a kind of attention turns by and adds, for texts of any length that the network takes."""
+    arrays: dict[str, Array] = {}
+    network, longest = layout.network, layout.network.max_length
+    if kind.rotary is not None:
+        arrays[f"{name}.rotation"] = rotation(kind.rotary, longest, layout.widths.head_dim)
+    if kind.distances is not None:
+        added = (
+            by_alibi(network.heads, longest)
+            if kind.distances == "alibi"
+            else by_bucket(np.asarray(weights["distances"]), longest)
+        )
+        arrays[f"{name}.distances"] = placed(added, slice(0, 2 * longest), padded(2 * longest + LINE, LINE), axis=1)
+    return arrays
