@@ -186,7 +186,7 @@ def native_build(folder: Path) -> np.ndarray:
         calibration_count=4, gate=LENIENT,
     )  # fmt: skip
     shutil.rmtree(folder.parent / "built", ignore_errors=True)
-    build(request, lambda _: None)
+    build(request, lambda *_: None)
     return artefact_vectors(folder.parent / "built")
 
 

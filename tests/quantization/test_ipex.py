@@ -52,7 +52,7 @@ def make(tmp_path, monkeypatch):
             folder=str(source.parent), graph="model.safetensors", name="m", spec=SPEC, gate=QualityGate(), force=force
         )
         calibration = SimpleNamespace(calibrate=TEXTS, held_out=TEXTS, record={"origin": "test"})
-        return ipex.make(target, request, calibration, lambda _: None)
+        return ipex.make(target, request, calibration, lambda *_: None)
 
     run.folder = target
     return run
