@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 from nimbed._files.json import read_json, shown
 from nimbed._model_folder import families
 from nimbed._model_folder.classifier import read_classifier, scores_pairs
-from nimbed._model_folder.known import knows
 from nimbed._model_folder.modules import MAX_WIDTH, POOLINGS, ModuleReader, transformer_settings
+from nimbed._model_folder.networks.table import knows
 from nimbed._model_folder.task_adapters import DEFAULT, adapters_of, chosen_adapters, task_of
 from nimbed._types import DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError

@@ -160,3 +160,16 @@ def test_a_class_that_only_chooses_adapters_is_a_transformer(tmp_path, monkeypat
     refused(with_its_class(tmp_path / "more", config, kwargs=["prompt"]), "modules.json", "custom_st.Transformer")
     folder = with_its_class(tmp_path / "other", config, type="other_st.Transformer")
     refused(folder, "modules.json", "other_st.Transformer")
+
+
+def test_jinas_own_config_needs_no_code(tmp_path):
+    """The table of networks knows it by its settings, though its model_type is XLM-RoBERTa's."""
+    code = {"AutoModel": "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA"}
+    config = {
+        **BERT, "model_type": "xlm-roberta", "position_embedding_type": "rotary", "rotary_emb_base": 20000.0,
+        "lora_adaptations": NAMES, "lora_rank": 4, "lora_alpha": 1, "pad_token_id": 1, "auto_map": code,
+        "matryoshka_dimensions": [8, 16, 32], "task_instructions": PROMPTS,
+    }  # fmt: skip
+    spec = read_spec(with_its_class(tmp_path / "jina-embeddings-v3", config, kwargs=["task"]))
+    assert dict(spec.adapters) == {"query": "retrieval.query", "document": "retrieval.passage"}
+    assert (spec.prompt("query"), spec.prompt("document"), spec.dims) == (QUERY, PASSAGE, (32, 16, 8))
