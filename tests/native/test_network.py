@@ -105,6 +105,13 @@ def test_a_vector_is_the_same_bits_in_any_company(lengths, threads, bulk, model)
     np.testing.assert_array_equal(session.run(*batch(*texts[::-1]))[::-1], alone)
 
 
+def test_a_vector_is_the_same_bits_on_every_instruction_set(model):
+    texts = batch(*(sequence(np.random.default_rng(n), n) for n in (2, 17, 40)))
+    plain, *others = [_native.Session(model, 1, bulk=False, kernels=name).run(*texts) for name in KERNELS]
+    for vectors in others:
+        np.testing.assert_array_equal(vectors.view(np.uint32), plain.view(np.uint32))
+
+
 @pytest.mark.parametrize("tokens", [3, 40, 600])
 def test_threads_that_wake_late_join_at_a_later_layer(tokens, model):
     """They sleep between batches, and find a batch at another layer each time."""

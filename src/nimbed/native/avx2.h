@@ -59,20 +59,14 @@ struct Avx2 {
     constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     return {_mm256_round_ps(x.low, kNearest), _mm256_round_ps(x.high, kNearest)};
   }
-  // `power` is a whole number from -126 to 127.
+  // x * 2^power for whole numbers up to 127; 0 where they are below -126.
   static F times_power_of_two(F x, F power) {
-    const I whole = to_int(power);
-    return {mul_by_power(x.low, whole.low), mul_by_power(x.high, whole.high)};
+    return {times_power_of_two(x.low, power.low), times_power_of_two(x.high, power.high)};
   }
-  static __m256 mul_by_power(__m256 x, __m256i power) {
-    const __m256i exponent = _mm256_add_epi32(power, _mm256_set1_epi32(127));
-    return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
-  }
-  // y, but 0 where x < limit.
-  static F zero_below(F x, float limit, F y) {
-    const __m256 from = _mm256_set1_ps(limit);
-    return {_mm256_and_ps(_mm256_cmp_ps(x.low, from, _CMP_NLT_UQ), y.low),
-            _mm256_and_ps(_mm256_cmp_ps(x.high, from, _CMP_NLT_UQ), y.high)};
+  static __m256 times_power_of_two(__m256 x, __m256 power) {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(power), _mm256_set1_epi32(127));
+    const __m256 there = _mm256_cmp_ps(power, _mm256_set1_ps(-126.0f), _CMP_NLT_UQ);
+    return _mm256_and_ps(there, _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23))));
   }
   // a where x has a sign, else b.
   static F where_negative(F x, F a, F b) {
@@ -112,15 +106,13 @@ struct Avx2 {
     const auto* from = reinterpret_cast<const __m256i*>(p);
     return {_mm256_loadu_si256(from), _mm256_loadu_si256(from + 1)};
   }
-  // x as int16, which must be whole or is rounded.
-  static void store_int16(uint32_t* p, F x) {
-    const I whole = to_int(x);
-    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(whole.low, whole.high), 0xd8);
+  static I add(I a, I b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
+  static void store_int16(uint32_t* p, I x) {
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.low, x.high), 0xd8);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), words);
   }
-  // Pairs (a, b) of numbers that fit int16, rounded.
-  static void store_pairs(uint32_t* p, F a, F b) {
-    const I first = to_int(a), second = to_int(b);
+  // Pairs of numbers that fit int16.
+  static void store_pairs(uint32_t* p, I first, I second) {
     auto* to = reinterpret_cast<__m256i*>(p);
     _mm256_storeu_si256(to, _mm256_blend_epi16(first.low, _mm256_slli_epi32(second.low, 16), 0xaa));
     _mm256_storeu_si256(to + 1, _mm256_blend_epi16(first.high, _mm256_slli_epi32(second.high, 16), 0xaa));
@@ -144,15 +136,17 @@ struct Avx2 {
   static constexpr int kDepth = 384;  // inputs that pass at once: a panel's weights of them stay in the L1 cache
 
   template <int R>
-  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, Stream<int8_t> stream, int32_t* out) {
+  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, const Stream<int8_t>& from,
+                                             int32_t* out) {
+    const int8_t* panel = from.weights;
     constexpr int kVectors = R > 2 ? 2 : R == 2 ? 4 : 8;  // of sums in each row of a block
     alignas(64) uint16_t wide[R * kDepth];
     for (int i = 0; i < R * kPanel; i += 8) _mm256_store_si256(reinterpret_cast<__m256i*>(out + i), __m256i{});
-    for (; k > 0; k -= kDepth, a += kDepth, stream.weights += kDepth * kPanel) {
+    for (; k > 0; k -= kDepth, a += kDepth, panel += kDepth * kPanel) {
       const int depth = std::min(k, kDepth);
       for (int r = 0; r < R; ++r) widen(a + r * stride, depth, wide + r * kDepth);
       for (int c = 0; c < kPanel; c += 4 * kVectors) {
-        block<R, kVectors>(wide, depth, stream.weights + 4 * c, out + c);
+        block<R, kVectors>(wide, depth, panel + 4 * c, out + c);
       }
     }
   }

@@ -37,9 +37,8 @@ struct Avx512Vnni {
   static F abs(F x) { return _mm512_abs_ps(x); }
   static F negative_abs(F x) { return _mm512_or_ps(x, splat(-0.0f)); }
   static F round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  static F times_power_of_two(F x, F power) { return _mm512_scalef_ps(x, power); }
-  static F zero_below(F x, float limit, F y) {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, splat(limit), _CMP_NLT_UQ), y);
+  static F times_power_of_two(F x, F power) {
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(power, splat(-126.0f), _CMP_NLT_UQ), x, power);
   }
   static F where_negative(F x, F a, F b) {
     return _mm512_mask_mov_ps(b, _mm512_movepi32_mask(_mm512_castps_si512(x)), a);
@@ -56,12 +55,13 @@ struct Avx512Vnni {
   static I zero_int() { return _mm512_setzero_si512(); }
   static F to_float(I x) { return _mm512_cvtepi32_ps(x); }
   static I load_pairs(const uint32_t* p) { return _mm512_loadu_si512(p); }
-  static void store_int16(uint32_t* p, F x) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
+  static I to_int(F x) { return _mm512_cvtps_epi32(x); }
+  static I add(I a, I b) { return _mm512_add_epi32(a, b); }
+  static void store_int16(uint32_t* p, I x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(x));
   }
-  static void store_pairs(uint32_t* p, F a, F b) {
-    const I upper = _mm512_slli_epi32(_mm512_cvtps_epi32(b), 16);
-    _mm512_storeu_si512(p, _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_cvtps_epi32(a), upper));
+  static void store_pairs(uint32_t* p, I first, I second) {
+    _mm512_storeu_si512(p, _mm512_mask_blend_epi16(0xaaaaaaaa, first, _mm512_slli_epi32(second, 16)));
   }
   static I add_products(I sum, uint32_t x, I column) {
     asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(_mm512_set1_epi32(int(x))), "v"(column));
@@ -71,7 +71,9 @@ struct Avx512Vnni {
 
   // A function of its own: inlined into a larger one, the compiler would spill the sums.
   template <int R>
-  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, Stream<int8_t> stream, int32_t* out) {
+  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, const Stream<int8_t>& from,
+                                             int32_t* out) {
+    Stream<int8_t> stream = from;
     __m512i sums[R * 4];
     unroll<R * 4>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
     for (int i = 0; i < k; i += 4, a += 4, stream.weights += 4 * kPanel, stream.next += stream.step) {

@@ -38,8 +38,8 @@ struct QuantizedRows {
   int rows;
 };
 
-// Weights of 64 output channels: int8 [inputs / 4][64][4], and float[64] each: weight = scale * int8, sum = scale * (sum
-// of the channel's int8). `next`: the weights of the panel that comes after, for the cache to fetch meanwhile.
+// Weights of 64 output channels: int8 [inputs / 4][64][4], and float[64] each: weight = scale * int8, sum = scale *
+// (sum of the channel's int8). `next`: the weights of the panel that comes after, for the cache to fetch meanwhile.
 struct Panel {
   const int8_t *weights, *next;
   const float *scale, *sum;
@@ -54,8 +54,8 @@ struct FloatPanel {
 
 enum class Activation : int { none, gelu, gelu_tanh, relu, silu, tanh, sigmoid };
 
-// What becomes of a product: out[r, 0:64] = activation(product + addend[r]) * gate[r]. Row r of each lies `stride` floats
-// behind row r - 1; a bias is an addend with the stride 0. The addend and the gate may be `out` itself.
+// What becomes of a product: out[r, 0:64] = activation(product + addend[r]) * gate[r]. Row r of each lies `stride`
+// floats behind row r - 1; a bias is an addend with the stride 0. The addend and the gate may be `out` itself.
 struct Epilogue {
   const float* addend;
   ptrdiff_t addend_stride;
@@ -77,9 +77,9 @@ struct Norm {
 };
 
 // Attention of some heads that share their keys and values (Ainslie et al. 2023) over one text. Queries are scaled
-// already; query i of head h is at queries + i * query_stride + h * dim, its result at the same place of out. Query i is
-// the text's token first_query + i, and reads the keys from `back` tokens before itself to `ahead` behind: zeros where
-// there are none.
+// already; query i of head h is at queries + i * query_stride + h * dim, its result at the same place of out. Query i
+// is the text's token first_query + i, and reads the keys from `back` tokens before itself to `ahead` behind: zeros
+// where there are none.
 struct Attention {
   const float* queries;
   ptrdiff_t query_stride;
@@ -118,8 +118,8 @@ struct Kernels {
   // floats are real; and x = LayerNorm(x) unless the norm keeps it.
   void (*add_norm)(const float* branch, float* x, const Norm& norm, int size, int width, float* normed);
 
-  // Rotary positions (Su et al. 2021) for one token: each of `heads` neighbours of `dim` floats (a, b) by halves becomes
-  // (a cos - b sin, b cos + a sin); rotation: dim / 2 cosines, dim / 2 sines. dim: a multiple of 32.
+  // Rotary positions (Su et al. 2021) for one token: each of `heads` neighbours of `dim` floats (a, b) by halves
+  // becomes (a cos - b sin, b cos + a sin); rotation: dim / 2 cosines, dim / 2 sines. dim: a multiple of 32.
   void (*rotate)(float* x, int heads, int dim, const float* rotation);
 
   // out = softmax(q k^T) v: with queries, keys, weights and values rounded to 16 bits, or all in fp32. Sums of 16 bits

@@ -21,7 +21,7 @@ float polynomial(const float* terms, int degree, float x) {
 float exp(float x) {
   constexpr float kTerms[] = {1.0f, 0.69314694f, 0.24022232f, 0.055507794f, 0.0096719991f, 0.0013254603f};
   const float power = x * 1.44269504f, whole = std::nearbyint(power);
-  return power < -126.0f ? 0.0f : std::ldexp(polynomial(kTerms, 5, power - whole), int(whole));
+  return whole < -126.0f ? 0.0f : std::ldexp(polynomial(kTerms, 5, power - whole), int(whole));
 }
 
 float gelu(float x) {

@@ -1,5 +1,5 @@
-// What is written once over an instruction set's vectors is written with these. `Isa`, the instruction set, gives `F`, a
-// vector of 16 floats whatever its registers hold, so that sums have the same lanes everywhere, and operations on it.
+// What is written once over an instruction set's vectors is written with these. `Isa`, the instruction set, gives `F`,
+// a vector of 16 floats whatever its registers hold, so that sums have the same lanes everywhere, and operations on it.
 #pragma once
 
 #include <type_traits>

@@ -93,8 +93,8 @@ struct VectorAttention {
     for (int r = 0; r < R; ++r, ++token, scores += head.padded) {
       if (distances != nullptr) add_distances(distances + first - token, keys.columns, scores);
       const Reach own = reach(a, token);
-      std::fill(scores, scores + std::min(own.begin - first, keys.columns), -INFINITY);
-      std::fill(scores + std::max(own.end - first, 0), scores + keys.columns, -INFINITY);
+      for (int j = 0; j < std::min(own.begin - first, keys.columns); ++j) scores[j] = -INFINITY;
+      for (int j = std::max(own.end - first, 0); j < keys.columns; ++j) scores[j] = -INFINITY;
     }
   }
 

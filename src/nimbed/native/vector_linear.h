@@ -13,20 +13,22 @@ struct VectorLinear {
   using F = typename Isa::F;
   static constexpr int kTogether = Isa::kTogether;
 
-  // The epilogue of some rows; product(r, c, addend) is a vector of row r's product, from column c on, with the addend.
-  template <Activation kActivation, class Product>
-  __attribute__((noinline)) static void finish_by(const Epilogue& then, int rows, Product product) {
+  // The epilogue of some rows from `first` on, a constant number of them where they are a tile; product(r, c, x) adds
+  // row r of the product to the addend x, vectors from column c on. What is read is handed on by reference: copies of
+  // what was just written would wait for the writes.
+  template <Activation kActivation, class Rows, class Product>
+  __attribute__((noinline)) static void finish_by(const Epilogue& then, int first, Rows rows, const Product& product) {
     for (int r = 0; r < rows; ++r) {
-      const float *addend = then.addend + r * then.addend_stride, *gate = then.gate + r * then.gate_stride;
-      float* out = then.out + r * then.out_stride;
+      const ptrdiff_t at = first + r;
+      const float* addend = then.addend + at * then.addend_stride;
+      float* out = then.out + at * then.out_stride;
       for (int c = 0; c < kPanel; c += kTogether * kLanes) {
         F x[kTogether];
-        unroll<kTogether>([&](auto i) {
-          const int at = c + i * kLanes;
-          x[i] = product(r, at, Isa::load(addend + at));
-        });
+        unroll<kTogether>([&](auto i) { x[i] = Isa::load(addend + c + i * kLanes); });
+        product(r, c, x);
         VectorFunctions<Isa>::template activate<kActivation>(x);
         if (then.gate != nullptr) {
+          const float* gate = then.gate + at * then.gate_stride;
           unroll<kTogether>([&](auto i) { x[i] = Isa::mul(x[i], Isa::load(gate + c + i * kLanes)); });
         }
         unroll<kTogether>([&](auto i) { Isa::store(out + c + i * kLanes, x[i]); });
@@ -34,25 +36,23 @@ struct VectorLinear {
     }
   }
 
-  template <class Product>
-  static void finish(Epilogue then, int first, int rows, Product product) {
-    then.addend += first * then.addend_stride, then.out += first * then.out_stride;
-    if (then.gate != nullptr) then.gate += first * then.gate_stride;
+  template <class Rows, class Product>
+  static void finish(const Epilogue& then, int first, Rows rows, const Product& product) {
     switch (then.activation) {
       case Activation::none:
-        return finish_by<Activation::none>(then, rows, product);
+        return finish_by<Activation::none>(then, first, rows, product);
       case Activation::gelu:
-        return finish_by<Activation::gelu>(then, rows, product);
+        return finish_by<Activation::gelu>(then, first, rows, product);
       case Activation::gelu_tanh:
-        return finish_by<Activation::gelu_tanh>(then, rows, product);
+        return finish_by<Activation::gelu_tanh>(then, first, rows, product);
       case Activation::relu:
-        return finish_by<Activation::relu>(then, rows, product);
+        return finish_by<Activation::relu>(then, first, rows, product);
       case Activation::silu:
-        return finish_by<Activation::silu>(then, rows, product);
+        return finish_by<Activation::silu>(then, first, rows, product);
       case Activation::tanh:
-        return finish_by<Activation::tanh>(then, rows, product);
+        return finish_by<Activation::tanh>(then, first, rows, product);
       case Activation::sigmoid:
-        return finish_by<Activation::sigmoid>(then, rows, product);
+        return finish_by<Activation::sigmoid>(then, first, rows, product);
     }
   }
 
@@ -62,12 +62,16 @@ struct VectorLinear {
     Stream<int8_t> stream{panel.weights, reinterpret_cast<const char*>(panel.next), 4 * kPanel / tiles};
     for_tiles(x.rows, [&](auto height, int first) {
       Isa::template tile<height>(x.values + first * x.stride, x.stride, panel.inputs, stream, sums);
-      const RowScale* scales = x.scales + first;
-      finish(then, first, height, [&](int r, int c, F addend) {
-        const F scaled = Isa::mul(Isa::load_int(sums + r * kPanel + c), Isa::load(panel.scale + c));
-        const F offset = Isa::fma(Isa::splat(scales[r].low), Isa::load(panel.sum + c), addend);
-        return Isa::fma(scaled, Isa::splat(scales[r].step), offset);
-      });
+      const auto dequantize = [sums = sums, scales = x.scales + first, scale = panel.scale, sum = panel.sum](
+                                  int r, int c, F(&out)[kTogether]) {
+        const F step = Isa::splat(scales[r].step), low = Isa::splat(scales[r].low);
+        unroll<kTogether>([&](auto i) {
+          const int at = c + i * kLanes;
+          const F scaled = Isa::mul(Isa::load_int(sums + r * kPanel + at), Isa::load(scale + at));
+          out[i] = Isa::fma(scaled, step, Isa::fma(low, Isa::load(sum + at), out[i]));
+        });
+      };
+      finish(then, first, height, dequantize);
       stream.next += panel.inputs / 4 * stream.step;
     });
   }
@@ -77,8 +81,9 @@ struct VectorLinear {
 
   // sums[R, 64] += x[R, depth] times weights[depth, 64], for kColumns vectors of columns.
   template <int R, int kColumns>
-  __attribute__((noinline)) static void accumulate(const float* x, ptrdiff_t stride, int depth, Stream<float> stream,
-                                                   float* sums) {
+  __attribute__((noinline)) static void accumulate(const float* x, ptrdiff_t stride, int depth,
+                                                   const Stream<float>& from, float* sums) {
+    Stream<float> stream = from;
     F sum[R * kColumns];
     unroll<R * kColumns>([&](auto i) { sum[i] = Isa::load(sums + i / kColumns * kPanel + i % kColumns * kLanes); });
     for (int d = 0; d < depth; ++d, stream.weights += kPanel, stream.next += stream.step) {
@@ -107,8 +112,11 @@ struct VectorLinear {
         stream.next += depth * stream.step;
       });
     }
-    finish(then, first, x.rows, [&](int r, int c, F addend) {
-      return Isa::add(Isa::load(sums + r * kPanel + c), addend);
+    const float* products = sums;
+    finish(then, first, x.rows, [products](int r, int c, F(&out)[kTogether]) {
+      unroll<kTogether>([&](auto i) {
+        out[i] = Isa::add(Isa::load(products + r * kPanel + c + i * kLanes), out[i]);
+      });
     });
   }
 

@@ -35,8 +35,8 @@ struct PairProducts {
   // keys [dim / 2, padded], values [padded / 2, dim].
   PairProducts(const Attention& a, int first, int count, int padded, Number* keys, Number* values)
       : dim(a.dim), levels(key_levels(a.dim)), keys(keys), values{values, a.dim} {
-    const Scale key(max_abs(a.keys, a.key_stride, a.keys_count, dim), levels);
-    const Scale value(max_abs(a.values, a.key_stride, a.keys_count, dim), kValueLevels);
+    const Scale key(max_abs<4>(a.keys, a.key_stride, a.keys_count, dim), levels);
+    const Scale value(max_abs<4>(a.values, a.key_stride, a.keys_count, dim), kValueLevels);
     key_step = key.step, value_step = value.step;
     pair_keys(a.keys + first * a.key_stride, a.key_stride, count, key.factor, keys, padded);
     pair_rows(a.values + first * a.key_stride, a.key_stride, count, value.factor, values);
@@ -46,7 +46,7 @@ struct PairProducts {
   template <int R>
   Rows<Number> queries(const float* from, ptrdiff_t stride, Number* to, float* steps) const {
     for (int r = 0; r < R; ++r, from += stride) {
-      const Scale scale(max_abs(from, stride, 1, dim), levels);
+      const Scale scale(max_abs<1>(from, stride, 1, dim), levels);
       pair_up(from, dim, scale.factor, to + r * dim / 2);
       steps[r] = scale.step * key_step;
     }
@@ -59,38 +59,40 @@ struct PairProducts {
     Number* to = reinterpret_cast<Number*>(from);
     for (int r = 0; r < R; ++r) {
       const float factor = std::min(kMaxWeight, kTotalWeight / totals[r]);
-      const float sum = pair_up(from + r * stride, count, factor, to + r * stride);
+      const Vector rounded = pair_up(from + r * stride, count, factor, to + r * stride);
+      const float sum = Isa::reduce_add(Isa::to_float(rounded));  // exact: it is less than 2^24
       steps[r] = sum == 0 ? 0.0f : value_step / sum;  // of the rounded ones: equal ones stay a mean
     }
     return {to, stride};
   }
 
-  // The largest |from[length, dim]|.
+  // The largest |from[length, dim]|, of N rows in turn.
+  template <int N>
   static float max_abs(const float* from, ptrdiff_t stride, int length, int dim) {
-    F largest[4];
-    unroll<4>([&](auto i) { largest[i] = Isa::splat(0.0f); });
-    for (int j = 0; j < length; j += 4) {
+    F largest[N];
+    unroll<N>([&](auto i) { largest[i] = Isa::splat(0.0f); });
+    for (int j = 0; j < length; j += N) {
       for (int d = 0; d < dim; d += kLanes) {
-        unroll<4>([&](auto i) {
+        unroll<N>([&](auto i) {
           const float* row = from + std::min(j + i, length - 1) * stride;
           largest[i] = Isa::max(largest[i], Isa::abs(Isa::load(row + d)));
         });
       }
     }
-    const F first = Isa::max(largest[0], largest[1]), second = Isa::max(largest[2], largest[3]);
-    return Isa::reduce_max(Isa::max(first, second));
+    unroll<N - 1>([&](auto i) { largest[0] = Isa::max(largest[0], largest[i + 1]); });
+    return Isa::reduce_max(largest[0]);
   }
 
   // A row of floats as pairs of neighbours, and their sum; `to` may begin where `from` does. `count`: a multiple of 16.
-  static float pair_up(const float* from, int count, float factor, Number* to) {
+  static Vector pair_up(const float* from, int count, float factor, Number* to) {
     const F all = Isa::splat(factor);
-    F sum = Isa::splat(0.0f);  // of whole numbers below 2^24
+    Vector sum = Isa::zero_int();
     for (int i = 0; i < count; i += kLanes) {
-      const F x = Isa::round(Isa::mul(Isa::load(from + i), all));
+      const Vector x = Isa::to_int(Isa::mul(Isa::load(from + i), all));
       sum = Isa::add(sum, x);
       Isa::store_int16(to + i / 2, x);
     }
-    return Isa::reduce_add(sum);
+    return sum;
   }
 
   void pair_keys(const float* from, ptrdiff_t stride, int count, float factor, Number* to, int padded) const {
@@ -116,7 +118,7 @@ struct PairProducts {
     for (int j = 0; j < count; j += 2, from += 2 * stride, to += dim) {
       for (int d = 0; d < dim; d += kLanes) {
         const F next = j + 1 < count ? Isa::mul(Isa::load(from + stride + d), all) : zero;
-        Isa::store_pairs(to + d, Isa::mul(Isa::load(from + d), all), next);
+        Isa::store_pairs(to + d, Isa::to_int(Isa::mul(Isa::load(from + d), all)), Isa::to_int(next));
       }
     }
   }
