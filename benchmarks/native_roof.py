@@ -17,11 +17,13 @@ import numpy as np
 from _peer_models import SHAPES
 
 from nimbed._machine import thread_plan
-from nimbed._model_folder.network import EncoderShape
-from nimbed._native import GROUP, Model, Session, kernels, testing
+from nimbed._model_folder.networks.description import Network, NormStep
+from nimbed._native import Model, Session, kernels, testing
+from nimbed._types import ModelSpec
+from nimbed.backends.native_layout import Widths
+from nimbed.backends.native_packed import GROUP, settings_of
 from nimbed.bench.roof import Roof
 from nimbed.evaluate.markdown import table
-from nimbed.quantization.native.packed import Widths, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,11 +86,14 @@ def report(by: Measure, parts: list[Part], whole: dict[str, float], roof: float,
     print("\n" + table([f"{BATCH} texts of {TOKENS} tokens", "GOPS", "of the roof"], rows))
 
 
-def shape_of(name: str) -> EncoderShape:
+def shape_of(name: str) -> Network:
     hidden, layers, heads, intermediate = NETWORKS[name]
-    return EncoderShape(
-        architecture="bert", hidden=hidden, heads=heads, layers=layers, intermediate=intermediate, activation="gelu",
-        epsilon=1e-12, padding=-1,
+    norm = NormStep(epsilon=1e-12)
+    return Network(
+        family="bert", hidden=hidden, heads=heads, key_value_heads=heads, head_dim=hidden // heads, layers=layers,
+        intermediate=intermediate, activation="gelu", vocabulary=_VOCABULARY, positions=512, types=2, max_length=512,
+        attention_of=(0,) * layers, embedding_norm=norm, attention_norms=(norm,) * layers,
+        output_norms=(norm,) * layers, pooling="mean",
     )  # fmt: skip
 
 
@@ -121,37 +126,37 @@ class Measure:
         took = min(_common.seconds(all_threads) for _ in range(self.rounds))
         return 2.0 * ROWS * 384 * 64 * calls * threads / took / 1e9
 
-    def parts(self, shape: EncoderShape) -> list[Part]:
+    def parts(self, shape: Network) -> list[Part]:
         """Each kernel alone on one thread, as often as a token needs it in one layer."""
         hidden, wide = shape.hidden, shape.intermediate
         return [
-            self._product("queries, keys, values", hidden, 3 * hidden, 0),
+            self._product("queries, keys, values", hidden, 3 * hidden, 0, group=GROUP),
             self._attention(shape),
-            self._rounding("rounding what attention gives", hidden),
-            self._product("output", hidden, hidden, 0),
+            self._rounding("rounding what attention gives", hidden, group=GROUP),
+            self._product("output", hidden, hidden, 0, group=GROUP),
             self._norm(hidden),
-            self._rounding("rounding what LayerNorm gives", hidden),
-            self._product("up, with GELU", hidden, wide, 1),
+            self._rounding("rounding what LayerNorm gives", hidden, group=GROUP),
+            self._product("up, with GELU", hidden, wide, 1, group=GROUP),
             self._rounding("rounding what GELU gives", wide, group=GROUP),
             self._product("down", wide, hidden, 0, group=GROUP),
             self._norm(hidden),
-            self._rounding("rounding what LayerNorm gives", hidden),
+            self._rounding("rounding what LayerNorm gives", hidden, group=GROUP),
         ]
 
     def _product(self, name: str, inputs: int, outputs: int, activation: int, group: int | None = None) -> Part:
-        group = group or inputs
+        group = min(group or inputs, inputs)
         arrays = _linear_inputs(group)
         took = self._best(lambda times: testing.linear(self.kernels, *arrays, activation, times))
         return Part(name, 2.0 * inputs * outputs, took / ROWS * inputs / group * outputs / 64)
 
-    def _attention(self, shape: EncoderShape) -> Part:
+    def _attention(self, shape: Network) -> Part:
         dim = shape.hidden // shape.heads
         q, k, v = (_random(TOKENS, 64) for _ in range(3))
         took = self._best(lambda times: testing.attend(self.kernels, q, k, v, dim, None, times))
         return Part(f"attention, {TOKENS} tokens", 4.0 * TOKENS * shape.hidden, took / TOKENS * shape.heads)
 
     def _rounding(self, name: str, width: int, group: int | None = None) -> Part:
-        group = group or width
+        group = min(group or width, width)
         x = _random(group)
         return Part(name, 0, self._best(lambda times: testing.quantize(self.kernels, x, times)) * width / group)
 
@@ -165,7 +170,7 @@ class Measure:
         call(times)
         return min(_common.seconds(lambda: call(times)) for _ in range(3 * self.rounds)) / times * 1e9
 
-    def network_gops(self, shape: EncoderShape, threads: int) -> float:
+    def network_gops(self, shape: Network, threads: int) -> float:
         """10^9 operations a second in the products of 32 texts of 256 tokens; the median of the rounds."""
         session = Session(Model(*seeded(shape)), threads, bulk=False, kernels=self.kernels)
         ids = np.random.default_rng(0).integers(0, _VOCABULARY, BATCH * TOKENS, np.int32)
@@ -189,7 +194,7 @@ def _linear_inputs(inputs: int) -> tuple[Any, ...]:
     return a, np.ones(ROWS, np.float32), np.ones(ROWS, np.float32), weights, ones, ones, ones[None]
 
 
-def seeded(shape: EncoderShape) -> tuple[dict[str, Any], dict[str, Any]]:
+def seeded(shape: Network) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings and arrays of a network with random weights."""
     rng, widths = np.random.default_rng(0), Widths.of(shape)
 
@@ -203,7 +208,7 @@ def seeded(shape: EncoderShape) -> tuple[dict[str, Any], dict[str, Any]]:
 
     def linear(name: str, inputs: int, outputs: int) -> dict[str, Any]:
         weights = rng.integers(-127, 128, (outputs // 64, inputs // 4, 64, 4), np.int8)
-        groups = 1 if name.endswith(("projection", "up")) else -(-inputs // GROUP)
+        groups = -(-inputs // GROUP)
         return {
             f"{name}.weights": weights,
             f"{name}.scale": np.full((outputs // 64, groups, 64), 0.02 / 74, np.float32),
@@ -216,14 +221,17 @@ def seeded(shape: EncoderShape) -> tuple[dict[str, Any], dict[str, Any]]:
         "positions": real(512, widths.hidden),
         "types": real(2, widths.hidden),
     }
-    settings = settings_of(shape, pooling="mean", normalize=True, tables={name: len(arrays[name]) for name in arrays})
-    arrays |= norm("norm")
+    spec = ModelSpec(
+        architecture="bert", hidden_size=shape.hidden, dim=shape.hidden, pooling="mean", normalize=True, max_length=512
+    )
+    settings = settings_of(shape, spec, precision="int8")
+    arrays |= norm("embedding_norm")
     for i in range(shape.layers):
         name = f"layers.{i}."
         arrays |= linear(name + "projection", widths.hidden, 3 * widths.context)
         arrays |= linear(name + "output", widths.context, widths.hidden)
-        arrays |= linear(name + "up", widths.hidden, widths.intermediate)
-        arrays |= linear(name + "down", widths.intermediate, widths.hidden)
+        arrays |= linear(name + "up", widths.hidden, widths.inner)
+        arrays |= linear(name + "down", widths.inner, widths.hidden)
         arrays |= norm(name + "attention_norm") | norm(name + "output_norm")
     return settings, arrays
 

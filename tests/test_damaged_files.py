@@ -17,7 +17,7 @@ from nimbed._loading.build import make_request
 from nimbed._loading.hub import Source
 from nimbed._loading.manifest import _CHECKSUM, _checksum, read_manifest, write_manifest
 from nimbed._loading.profile import Profile, profile_path, read_profile, write_profile
-from nimbed._model_folder.network import read_shape
+from nimbed._model_folder.networks.table import read_description
 from nimbed._text.text_files import read_lines
 from nimbed.backends.shapes import Tuning
 from nimbed.cli import main
@@ -99,7 +99,7 @@ def fake_vectors(folder: Path) -> np.ndarray:
 
 def shape_and_vectors(folder: Path) -> np.ndarray:
     """The same, and what the native engine reads."""
-    read_shape(folder, read_spec(folder))
+    read_description(folder, read_spec(folder))
     return vectors_of(folder, "fake")
 
 

@@ -14,7 +14,8 @@ import tokenizers
 
 from nimbed import Calibration, Encoder
 from nimbed._model_folder.families import OFFSET_POSITIONS
-from nimbed._model_folder.network import ARCHITECTURES, check_one_encoder, read_shape
+from nimbed._model_folder.networks.table import FAMILIES, read_description
+from nimbed._model_folder.weights import check_one_encoder
 from nimbed._text.tokenizer import TextTokenizer, load_tokenizer
 from nimbed.errors import SpecError
 from nimbed.quantization import QualityGate
@@ -26,6 +27,7 @@ from tests.support.model_folders import BERT, refused, write
 from tests.support.tiny_models import MODELS, write_model, write_tokenizer
 
 QWEN = "Qwen3-Embedding-0.6B"
+NATIVE = {kind for family in FAMILIES for kind in family.types}
 MODEL_TYPES = {"bert", "distilbert", "modernbert", "mpnet", "qwen3", "roberta", "xlm-roberta"}
 
 
@@ -111,7 +113,7 @@ def test_int8_keeps_what_tells_texts_apart(folder, name, oracle, texts, peps):
 
 def test_the_native_engine_keeps_what_tells_texts_apart(folder, native, oracle, texts, peps):
     wanted = {"calibration": Calibration(texts=peps[:80], count=16), "gate": LENIENT}
-    if json.loads((folder / "config.json").read_text())["model_type"] not in ARCHITECTURES:
+    if json.loads((folder / "config.json").read_text())["model_type"] not in NATIVE:
         with pytest.raises(SpecError, match="the native engine runs bert"):
             build_here(folder, backend="native", **wanted)
         return
@@ -219,17 +221,17 @@ def test_a_padding_that_no_file_names_is_that_of_transformers(kind, tmp_path):
     padding = AutoConfig.for_model(kind).pad_token_id
     spec = read_spec(folder)
     assert spec.max_length == 514 - padding - 1
-    if kind in ARCHITECTURES:
-        sizes = {"num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
+    if kind in NATIVE:
+        sizes = {"num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64, "vocab_size": 99}
         (folder / "config.json").write_text(json.dumps({**config, **sizes}))
-        assert read_shape(folder, spec).padding == padding
+        assert read_description(folder, spec).padding == padding
 
 
 def test_the_padding_of_mpnet_is_its_networks_own(tmp_path):
-    sizes = {"num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
+    sizes = {"num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64, "vocab_size": 99}
     config = {**BERT, **sizes, "model_type": "mpnet", "pad_token_id": 5}
     folder = write(tmp_path, files={"config.json": config})
-    assert (read_spec(folder).max_length, read_shape(folder, read_spec(folder)).padding) == (62, 1)
+    assert (read_spec(folder).max_length, read_description(folder, read_spec(folder)).padding) == (62, 1)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,6 @@ import numpy.typing as npt
 from nimbed._types import Float32Array, Int32Array
 
 REVISION: int
-GROUP: int
-"""Inputs that share a scale behind attention."""
 
 class Model:
     """A network, with the arrays that it reads."""
@@ -27,11 +25,32 @@ class Session:
     def expect(self) -> None:
         """Wake the threads for a batch that is about to come, from any thread."""
 
-    def run(self, ids: Int32Array, offsets: Int32Array, types: Int32Array | None) -> Float32Array:
-        """Sentence vectors ``[texts, hidden]``. RuntimeError where another thread is using the session."""
+    def run(
+        self, ids: Int32Array, offsets: Int32Array, types: Int32Array | None = None, keys: Int32Array | None = None
+    ) -> Float32Array:
+        """Vectors or scores ``[texts, dim]``, or where nothing is pooled the tokens' ``[tokens, hidden]``.
+
+        ``keys``: of each text, how many of its first tokens are read by the others. RuntimeError where another thread
+        is using the session.
+        """
 
     def hidden(self, ids: Int32Array, offsets: Int32Array, types: Int32Array | None, layers: int) -> Float32Array:
         """Token vectors ``[tokens, hidden]`` after so many layers, for tests."""
+
+class Trace:
+    """Texts through a network in fp32, a layer at a time."""
+
+    def __init__(
+        self,
+        model: Model,
+        ids: Int32Array,
+        offsets: Int32Array,
+        types: Int32Array | None,
+        threads: int,
+        kernels: str = "auto",
+    ) -> None: ...
+    def next(self) -> dict[str, Float32Array]:
+        """What the next layer's products read, by product, ``[tokens, inputs]``."""
 
 def kernels(name: str = "auto") -> str | None:
     """The name of the best kernels here, or of those asked for; None where this CPU cannot run them."""

@@ -31,14 +31,16 @@ class TokenBatch:
         ids: int32 ``[T]``, the texts' token ids one after another.
         offsets: int32 ``[B + 1]``; text ``i`` is ``ids[offsets[i]:offsets[i + 1]]``.
         type_ids: int32 ``[T]`` segment ids, or None where all are 0.
+        role: of the texts; models with adapters for tasks may have one for each role.
     """
 
     ids: Int32Array
     offsets: Int32Array
     type_ids: Int32Array | None = None
+    role: Role = "document"
 
     @classmethod
-    def from_sequences(cls, sequences: Sequence[Int32Array]) -> TokenBatch:
+    def from_sequences(cls, sequences: Sequence[Int32Array], role: Role = "document") -> TokenBatch:
         """Join the sequences of several texts, in the order given.
 
         Each is int32 ``[tokens]`` of ids, or for all of them ``[tokens, 2]``: ids with their segments' ids beside them.
@@ -49,8 +51,8 @@ class TokenBatch:
         else:
             tokens = np.concatenate(sequences) if sequences else np.zeros(0, np.int32)
         if tokens.ndim == 1:
-            return cls(ids=tokens, offsets=offsets)
-        return cls(ids=tokens[:, 0], offsets=offsets, type_ids=tokens[:, 1])
+            return cls(ids=tokens, offsets=offsets, role=role)
+        return cls(ids=tokens[:, 0], offsets=offsets, type_ids=tokens[:, 1], role=role)
 
     @property
     def lengths(self) -> Int32Array:
@@ -170,3 +172,8 @@ class ModelSpec:
     def adapter(self, role: Role) -> str:
         """The adapter for a role, or an empty string."""
         return self.adapters.get(role, "")
+
+    @property
+    def networks(self) -> dict[Role, Role]:
+        """The role whose network each role's texts go through: its own, unless both have the same adapter or none."""
+        return {"document": "document", "query": "document" if len(set(self.adapters.values())) < 2 else "query"}

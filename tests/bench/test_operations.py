@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from nimbed._model_folder.network import ENCODER_FILE
 from nimbed._model_folder.safetensors import write_tensors
+from nimbed.backends.table import ENCODER_FILE
 from nimbed.bench.operations import Operations, count_operations
 
 
@@ -30,12 +30,14 @@ def test_texts_add_up_linearly_and_their_attention_by_the_square():
     assert counted.of([100_000]) == 2e5 + 1e10  # beyond 32 bits
 
 
-def test_the_native_engines_settings_are_enough(tmp_path):
-    known = {"hidden_size": 32, "layers": 3, "intermediate_width": 64}
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_native_engines_settings_are_enough(gated, tmp_path):
+    known = {"size": 32, "inner": 64, "gated": gated, "layers": [{}] * 3}
+    known |= {"head_dim": 16, "group_heads": 2, "queries": 1, "head_groups": 1}
     write_tensors(tmp_path / ENCODER_FILE, {"none": np.zeros(16, np.float32)}, {"nimbed": json.dumps(known)})
     hidden, width, layers = 32, 64, 3
     assert count_operations(tmp_path) == Operations(
-        linear=layers * 2 * (4 * hidden**2 + 2 * hidden * width), quadratic=layers * 2 * 2 * hidden
+        linear=layers * 2 * (4 * hidden**2 + (2 + gated) * hidden * width), quadratic=layers * 2 * 2 * hidden
     )
 
 

@@ -40,9 +40,12 @@ def test_the_users_word_goes_before_the_cpu(features, monkeypatch):
         assert auto.choose_precision(precision, BACKENDS["openvino"]) == (precision, "set by the user")
 
 
-def test_an_engine_with_one_precision_has_no_choice(monkeypatch):
+def test_the_native_engine_takes_int8_on_every_cpu_and_fp32_where_it_was_refused(monkeypatch):
     on_a_cpu(monkeypatch)
-    assert auto.choose_precision("auto", BACKENDS["native"]) == ("int8", "the native engine's one")
+    chosen, reason = auto.choose_precision("auto", BACKENDS["native"])
+    assert chosen == "int8"
+    assert "exact on every CPU" in reason
+    assert auto.choose_precision("auto", BACKENDS["native"], "too far") == ("fp32", "too far")
 
 
 def test_an_engine_that_is_built_for_asks_the_cpu_and_another_takes_fp32(monkeypatch):
@@ -52,8 +55,8 @@ def test_an_engine_that_is_built_for_asks_the_cpu_and_another_takes_fp32(monkeyp
 
 
 def test_what_an_engine_has_not_is_refused_with_what_it_has():
-    with pytest.raises(InputError, match=r'precision=\'fp32\': backend="native" has int8$'):
-        auto.choose_precision("fp32", BACKENDS["native"])
+    with pytest.raises(InputError, match=r'precision=\'bf16\': backend="native" has int8 and fp32$'):
+        auto.choose_precision("bf16", BACKENDS["native"])
 
 
 @pytest.fixture

@@ -16,13 +16,12 @@ from tests.support.model_folders import candidate_of
 
 from nimbed import Encoder, Source
 from nimbed._loading.build import make_request
-from nimbed._model_folder.network import read_shape
 from nimbed._model_folder.network_file import graph_file
 from nimbed._model_folder.weights import named_files, read_network, weight_files
 from nimbed.backends import BACKENDS
 from nimbed.backends import torch as torch_engine
+from nimbed.backends.native import read_packed
 from nimbed.errors import InputError, NimbedError, SpecError
-from nimbed.quantization.native.bert import read_weights
 from nimbed.quantization.openvino.graph import load_network
 from nimbed.spec import read_spec
 
@@ -62,7 +61,7 @@ def split(folder: Path, *names: str) -> None:
 
 
 def read_natively(folder: Path, source: Source = USUAL) -> object:
-    return read_weights(graph_file(folder, source.file, BACKENDS["native"]), read_shape(folder, read_spec(folder)))
+    return read_packed(folder, graph_file(folder, source.file, BACKENDS["native"]), read_spec(folder))
 
 
 def read_by_torch(folder: Path, source: Source = USUAL) -> object:

@@ -22,5 +22,5 @@ def test_kernels_are_found_by_name():
 
 
 def test_a_model_without_settings_is_refused():
-    with pytest.raises(ValueError, match="hidden_size"):
+    with pytest.raises(ValueError, match="precision is missing"):
         native.Model({}, {})

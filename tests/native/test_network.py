@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbed._loading.artefact import open_artefact
-from nimbed._model_folder.network import ENCODER_FILE
 from nimbed._model_folder.safetensors import read_tensors
 from nimbed._types import TokenBatch
 from nimbed.backends import open_backend
 from nimbed.backends.protocol import OpenRequest
+from nimbed.backends.table import ENCODER_FILE
 from nimbed.errors import BackendError
 
 _native = pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")
@@ -82,7 +82,7 @@ def test_every_layer_is_near_torch(kernels, tokens, model, oracle):
     for layer, expected in enumerate(oracle(text)):
         found = session.hidden(*batch(text), layer)
         off = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-        assert off < (1e-6 if layer == 0 else 0.09), f"layer {layer}"
+        assert off < (2e-3 if layer == 0 else 0.09), f"layer {layer}"
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
@@ -90,8 +90,7 @@ def test_all_kernels_agree(kernels, model):
     texts = [sequence(np.random.default_rng(i), n) for i, n in enumerate((3, 7, 16, 17, 90))]
     expected = _native.Session(model, 1, bulk=False, kernels="reference").run(*batch(*texts))
     found = _native.Session(model, 2, bulk=False, kernels=kernels).run(*batch(*texts))
-    # An input on the border between two rounded values may fall to either side.
-    assert (expected * found).sum(axis=1).min() > 0.9985
+    np.testing.assert_array_equal(found, expected)
 
 
 @settings(max_examples=25, deadline=None)
@@ -200,9 +199,9 @@ def test_a_child_of_fork_lets_go_of_it(engine):
 def test_a_network_that_does_not_fit_itself_is_refused(change, network):
     changed, arrays = dict(network.settings), dict(network.arrays)
     if change == "missing setting":
-        del changed["groups"]
+        del changed["head_groups"]
     elif change == "setting":
-        changed["groups"] = 7
+        changed["head_groups"] = 7
     elif change == "missing array":
         del arrays["layers.3.down.weights"]
     elif change == "dtype":
@@ -216,7 +215,8 @@ def test_a_network_that_does_not_fit_itself_is_refused(change, network):
 
 
 @settings(max_examples=200, deadline=None)
-@given(name=st.sampled_from(["hidden_size", "head_dim", "group_heads", "groups", "layers", "positions", "vocab_size"]),
+@given(name=st.sampled_from(["size", "inner", "head_dim", "group_heads", "queries", "head_groups", "layers", "types",
+       "positions", "max_length", "vocabulary", "attention", "head", "gated", "precision", "words"]),
        value=st.one_of(st.integers(-(2**70), 2**70), st.text(), st.none(), st.floats()))  # fmt: skip
 def test_no_setting_makes_it_read_beyond_its_arrays(name, value, network):
     changed = {**network.settings, name: value}
@@ -226,4 +226,4 @@ def test_no_setting_makes_it_read_beyond_its_arrays(name, value, network):
         return
     # What fits the same padded arrays is another network, within their bounds (as a sanitizer sees).
     vectors = _native.Session(model, 1, bulk=False).run(*batch(np.int32([101, 102])))
-    assert vectors.shape == (1, changed["hidden_size"])
+    assert vectors.shape == (1, changed["size"])

@@ -16,11 +16,11 @@ import pytest
 
 from nimbed._files.json import parse_json
 from nimbed._loading.artefact import open_artefact
-from nimbed._model_folder.network import ENCODER_FILE
 from nimbed._model_folder.safetensors import read_tensors
 from nimbed._types import TokenBatch
 from nimbed.backends import native, open_backend
 from nimbed.backends.protocol import OpenRequest
+from nimbed.backends.table import ENCODER_FILE
 from nimbed.errors import BackendError
 
 _native = pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")
@@ -128,11 +128,11 @@ def test_two_threads_in_one_session_are_refused(model):
     np.testing.assert_array_equal(found[0], alone)
 
 
-@pytest.mark.parametrize("positions", [0, (1 << 18) + 1, 1 << 20])
-def test_no_more_positions_than_attentions_sums_have_room_for(positions, parts):
+@pytest.mark.parametrize("length", [0, (1 << 18) + 1, 1 << 20])
+def test_no_longer_texts_than_attentions_sums_have_room_for(length, parts):
     settings, arrays = parts
-    with pytest.raises(ValueError, match="positions is no number from 1 to 262144"):
-        _native.Model({**settings, "positions": positions}, arrays)
+    with pytest.raises(ValueError, match="max_length is no number from 1 to 262144"):
+        _native.Model({**settings, "max_length": length}, arrays)
 
 
 @pytest.mark.parametrize("settings", ["[]", "[" * 100_000, "null", "3", '"text"', "{", ""])

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from nimbed import _machine
 from nimbed._loading.hub import fetch_network
-from nimbed._model_folder.network import read_shape
 from nimbed._model_folder.network_file import graph_file
+from nimbed._model_folder.networks.table import read_description
 from nimbed._model_folder.weights import weight_files
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError, ModelNotFoundError, QualityError, SpecError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nimbed._loading.candidate import Candidate
     from nimbed._loading.settings import Settings
-    from nimbed._model_folder.network import EncoderShape
+    from nimbed._model_folder.networks.description import Network
     from nimbed._types import Precision
     from nimbed.backends import BackendRecord
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SLOW = "reference"
 _FIRST = "native"
-# Runs what the first does not, and its build can put layers back to fp32 where int8 misses the quality gate.
+# Runs what the first does not.
 _SPARE = "openvino"
 
 
@@ -52,16 +52,16 @@ def native_missing() -> str | None:
 def with_its_engine(found: Candidate, settings: Settings, attempt: Callable[[Candidate], T]) -> T:
     """What an attempt makes of a model with the user's engine, or with the one that suits the model.
 
-    Where the user chose none and the native engine does not run the network, or misses its quality gate in the attempt,
-    OpenVINO has its turn.
+    Where the user chose none and the native engine does not run the network, OpenVINO has its turn; where its int8
+    misses the quality gate and the user did not ask for int8, the native engine runs the network in fp32.
 
     Raises:
         ModelNotFoundError: no file holds the network.
         NimbedError: the attempt's own.
     """
     if settings.backend != "auto":
-        shape = _described(found, BACKENDS[settings.backend])
-        return attempt(replace(found, engine=settings.backend, reason="set by the user", shape=shape))
+        network = _described(found, BACKENDS[settings.backend])
+        return attempt(replace(found, engine=settings.backend, reason="set by the user", network=network))
     if found.manifest is not None:
         return attempt(replace(found, engine=found.manifest.engine, reason="the artefact's own"))
     engine, reason = choose_backend()
@@ -71,34 +71,40 @@ def with_its_engine(found: Candidate, settings: Settings, attempt: Callable[[Can
         except (ModelNotFoundError, SpecError) as err:
             reason = f"the native engine does not fit: {err}"
         else:
-            try:
-                return attempt(candidate)
-            except QualityError as err:
-                reason = f"the native engine's int8 failed its quality gate ({err})"
+            return _attempted(candidate, settings, attempt)
     _refuse_adapters(found, BACKENDS[_SPARE])
     fetch_network(found.source, settings.source, _SPARE)
     return attempt(replace(found, engine=_SPARE, reason=reason))
+
+
+def _attempted(candidate: Candidate, settings: Settings, attempt: Callable[[Candidate], T]) -> T:
+    try:
+        return attempt(candidate)
+    except QualityError as err:
+        if settings.precision != "auto":
+            raise
+        return attempt(replace(candidate, refused=f"int8 failed its quality gate: {err}"))
 
 
 def _for_native(found: Candidate, settings: Settings, reason: str) -> Candidate:
     """Raises SpecError also where files of it are missing: another form of the network may be whole."""
     record, file = BACKENDS[_FIRST], settings.source.file
     if settings.precision not in {"auto", *record.precisions}:
-        raise SpecError(f"it has int8, and precision={settings.precision!r} was asked for")
-    shape = _described(found, record)
+        raise SpecError(f"it has {' and '.join(record.precisions)}, and precision={settings.precision!r} was asked for")
+    network = _described(found, record)
     if file is not None and not record.networks.has(file):
         raise SpecError(f"{file} was asked for, and it reads weights")
     fetch_network(found.source, settings.source, _FIRST)
     weight_files(graph_file(found.source.folder, file, record))
-    return replace(found, engine=_FIRST, reason=reason, shape=shape)
+    return replace(found, engine=_FIRST, reason=reason, network=network)
 
 
-def _described(found: Candidate, backend: BackendRecord) -> EncoderShape | None:
+def _described(found: Candidate, backend: BackendRecord) -> Network | None:
     """The network's description, where the engine runs only what has one."""
     _refuse_adapters(found, backend)
     if not backend.described or found.manifest is not None:
         return None
-    return read_shape(found.source.folder, found.spec)
+    return read_description(found.source.folder, found.spec)
 
 
 def _refuse_adapters(found: Candidate, backend: BackendRecord) -> None:
@@ -115,8 +121,15 @@ def no_such_precision(requested: str, backend: BackendRecord) -> InputError:
     return InputError(f'precision={requested!r}: backend="{backend.name}" has {" and ".join(backend.precisions)}')
 
 
-def choose_precision(requested: Precision | Literal["auto"], backend: BackendRecord) -> tuple[Precision, str]:
-    """The user's word goes before; else it is what this CPU is good at, of an engine that has a choice.
+def choose_precision(
+    requested: Precision | Literal["auto"], backend: BackendRecord, refused: str = ""
+) -> tuple[Precision, str]:
+    """The user's word goes before; else it is the engine's own, or what this CPU is good at.
+
+    Args:
+        requested: by the user.
+        backend: the engine.
+        refused: why int8 was refused, if it was.
 
     Raises:
         InputError: the engine does not have what the user asked for.
@@ -125,8 +138,10 @@ def choose_precision(requested: Precision | Literal["auto"], backend: BackendRec
         if requested not in backend.precisions:
             raise no_such_precision(requested, backend)
         return requested, "set by the user"
-    if len(backend.precisions) == 1:
-        return backend.precisions[0], f"the {backend.name} engine's one"
+    if refused:
+        return "fp32", refused
+    if backend.compiled:
+        return "int8", "the native engine's sums of 8 bits are exact on every CPU"
     return for_this_cpu() if backend.built else ("fp32", "this engine's default")
 
 

@@ -24,8 +24,8 @@ from nimbed._loading.artefact import MANIFEST, Artefact, home, is_artefact, open
 from nimbed._loading.manifest import FORMAT, RECIPE, read_outline
 from nimbed._loading.progress import shown
 from nimbed._model_folder.files import model_files
-from nimbed._model_folder.network import check_one_encoder
 from nimbed._model_folder.network_file import graph_file
+from nimbed._model_folder.weights import check_one_encoder
 from nimbed.backends import BACKENDS
 from nimbed.errors import BuildError, InputError, QualityError
 

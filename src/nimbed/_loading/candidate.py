@@ -16,7 +16,7 @@ from nimbed.spec import read_spec
 if TYPE_CHECKING:
     from nimbed._loading.manifest import Manifest
     from nimbed._loading.settings import Settings
-    from nimbed._model_folder.network import EncoderShape
+    from nimbed._model_folder.networks.description import Network
     from nimbed._types import ModelSpec
 
 
@@ -30,7 +30,8 @@ class Candidate:
         manifest: of an artefact; None for a model folder.
         engine: that shall run it, once it is chosen.
         reason: for that choice.
-        shape: the network's description, where the engine runs only what it describes.
+        refused: why int8 was refused, where it was.
+        network: the network's description, where the engine runs only what it describes.
     """
 
     source: ModelSource
@@ -38,7 +39,8 @@ class Candidate:
     manifest: Manifest | None = None
     engine: str = ""
     reason: str = ""
-    shape: EncoderShape | None = None
+    refused: str = ""
+    network: Network | None = None
 
 
 def find(settings: Settings) -> Candidate:

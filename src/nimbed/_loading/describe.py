@@ -25,7 +25,7 @@ def describe(artefact: Artefact) -> str:
     lines.append(
         f"  {manifest.spec.pooling} pooling, normalize={manifest.spec.normalize}, {manifest.spec.dim} dimensions"
     )
-    return "\n".join([*lines, *_quality_lines(manifest), *_repair_lines(manifest)])
+    return "\n".join([*lines, *_quality_lines(manifest), *_second_pass_lines(manifest), *_repair_lines(manifest)])
 
 
 def _quality_lines(manifest: Manifest) -> list[str]:
@@ -40,6 +40,18 @@ def _quality_lines(manifest: Manifest) -> list[str]:
     if manifest.forced:
         lines.append("  FORCED: it failed its quality gate; Encoder warns whenever it opens it")
     return lines
+
+
+def _second_pass_lines(manifest: Manifest) -> list[str]:
+    """Which products round their inputs twice, and what that costs."""
+    second = manifest.second_pass
+    if second is None:
+        return []
+    errors = f"error {second['error_before']:.2g}, now {second['error_after']:.2g}"
+    return [
+        f"  rounded twice ({second['multiplications']:.2f} times the multiplications; {errors}):",
+        *(f"    {name}" for name in second["products"]),
+    ]
 
 
 def _repair_lines(manifest: Manifest) -> list[str]:

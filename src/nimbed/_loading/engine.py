@@ -15,7 +15,7 @@ from nimbed._loading.resolve import Located, locate
 from nimbed._loading.settings import EncoderInfo, Settings
 from nimbed._text.pair_tokenizer import PairTokenizer
 from nimbed._text.tokenizer import TextTokenizer
-from nimbed.backends import open_backend
+from nimbed.backends import BACKENDS, open_backend
 from nimbed.backends.protocol import OpenRequest
 from nimbed.errors import InputError
 
@@ -67,7 +67,7 @@ def open_engine(settings: Settings, found: Candidate | None = None) -> Engine:
         backend=located.backend,
         backend_version=opened.version,
         precision=located.precision,
-        instruction_set=_machine.cpu().instruction_set,
+        instruction_set="any" if BACKENDS[located.backend].portable else _machine.cpu().instruction_set,
         dim=dim,
         max_length=max_length,
         windows=settings.truncate == "chunk",

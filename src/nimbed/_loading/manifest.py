@@ -23,7 +23,7 @@ from nimbed.errors import ArtefactError
 
 FORMAT = 3
 # Raised when the same inputs give another artefact, so that those in the cache are not found any more.
-RECIPE = 10
+RECIPE = 11
 MANIFEST = "nimbed.json"
 REMEDY = "copy or build the artefact again"
 _CHECKSUM = "checksum"
@@ -78,6 +78,7 @@ class Manifest:
         calibration: origin, sha256 of the texts, count and seed; None where nothing was calibrated.
         quality: how close its outputs are to the fp32 ones, as measured when it was built, and the thresholds.
         repair: what was done because they were not close enough: layers in fp32 and what they cost; None where nothing.
+        second_pass: which products round their inputs twice, and what that costs; None where none does.
         forced: it failed its quality gate and was published all the same.
         versions: of the libraries that built it.
         files: every other file of the folder; ``ranges.npy`` is there where int8 vectors can be had.
@@ -93,6 +94,7 @@ class Manifest:
     calibration: Mapping[str, Any] | None = None
     quality: Mapping[str, Any] | None = None
     repair: Mapping[str, Any] | None = None
+    second_pass: Mapping[str, Any] | None = None
     forced: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -125,6 +127,15 @@ class _Repair(TypedDict):
     fp32_layers: tuple[str, ...]
     latency_ratio: float | None
     latency: str
+
+
+class _SecondPass(TypedDict):
+    """What is said of second passes."""
+
+    products: tuple[str, ...]
+    error_before: float
+    error_after: float
+    multiplications: float
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -228,5 +239,7 @@ def _check_reports(manifest: Manifest) -> None:
             raise ValueError(f"quality.missed: {min(unknown)} is none of its thresholds")
         if unknown := {n for n in report["thresholds"] if type(manifest.quality.get(n)) not in {int, float}}:
             raise ValueError(f"quality.{min(unknown)} is no number")
+    if manifest.second_pass is not None:
+        record_of(_SecondPass, manifest.second_pass, _NAMES, "second_pass")
     if manifest.repair is not None:
         record_of(_Repair, manifest.repair, _NAMES, "repair")

@@ -14,9 +14,9 @@ from nimbed._loading.build import find_or_build, make_request
 from nimbed._loading.candidate import Candidate, check_task, is_built_in
 from nimbed._loading.torchscript import check_allowed, is_torchscript
 from nimbed._model_folder.files import model_files
-from nimbed._model_folder.network import check_one_encoder
 from nimbed._model_folder.network_file import graph_file
 from nimbed._model_folder.task_adapters import task_of
+from nimbed._model_folder.weights import check_one_encoder
 from nimbed._text.tokenizer import load_tokenizer
 from nimbed.backends import BACKENDS
 from nimbed.backends.table import SCRIPT
@@ -78,7 +78,7 @@ def _locate(settings: Settings, candidate: Candidate) -> Located:
     network = graph_file(candidate.source.folder, settings.source.file, backend)
     if backend.scripts and is_torchscript(network):
         return _from_script(settings, candidate, network)
-    precision, reason = choose_precision(settings.precision, backend)
+    precision, reason = choose_precision(settings.precision, backend, candidate.refused)
     if precision in backend.built:
         return _from_build(settings, candidate, precision, reason)
     check_one_encoder(network)
@@ -193,6 +193,7 @@ def _from_model_folder(candidate: Candidate, network: Path, precision: Precision
         weights=inputs.weights_sha256,
         digest=inputs.digest,
         files=files,
+        mapped=tuple(path.name for path in inputs.weights) if BACKENDS[candidate.engine].compiled else (),
         network=network,
         tokenizer=load_tokenizer(folder),
         reasons={"precision": reason, "backend": candidate.reason},

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _SUFFIX = "ForSequenceClassification"
 # Decoders read their last token, which these networks find by the padding's id: not held against torch here.
-_ENCODERS = ("bert", "camembert", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
+_ENCODERS = ("bert", "camembert", "distilbert", "electra", "gte", "modernbert", "mpnet", "new", "roberta",
+             "xlm-roberta")  # fmt: skip
 
 
 def scores_pairs(folder: Path, config: Mapping[str, Any]) -> bool:

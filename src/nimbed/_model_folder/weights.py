@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PICKLES = (".bin", ".bin.index.json")
 INDEXES = (".safetensors.index.json", _PICKLES[1])
+# The table of words of BERT's kin and of ModernBERT.
+_TABLES = ("embeddings.word_embeddings.weight", "embeddings.tok_embeddings.weight")
 _LONGEST_POINTER = 1024  # bytes: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 
 
@@ -179,3 +181,21 @@ def read_dense(folder: Path, dense: DenseSpec) -> dict[str, Float32Array]:
         if there != shape:
             raise SpecError(f"{path}: {name} has shape {there}, config.json says {shape}")
     return {name: found[name].astype(np.float32) for name in wanted}
+
+
+def check_one_encoder(network: Path) -> None:
+    """Refuse weights of two encoders: engines would choose between them by rules of their own.
+
+    Args:
+        network: weights, or the ``.index.json`` of their parts; graphs are passed over.
+
+    Raises:
+        SpecError: there are two tables of words, or the file is damaged.
+    """
+    if network.suffix in {".onnx", ".xml"}:
+        return
+    if len(tables := sorted(name for name in tensor_names(network) if name.endswith(_TABLES))) > 1:
+        raise SpecError(
+            f"{network} holds two encoders: {tables[0]} and {tables[1]}; "
+            "save the one that is meant with transformers (model.save_pretrained) in a folder of its own"
+        )

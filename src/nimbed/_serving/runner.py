@@ -66,7 +66,7 @@ class Runner:
     def attempt(self, batch: Batch, session: Session, *, split: bool = False) -> Results:
         """The batch's vectors; where it fails, those of its parts that do not."""
         try:
-            vectors = session.run(TokenBatch.from_sequences(batch.sequences))
+            vectors = session.run(TokenBatch.from_sequences(batch.sequences, batch.role))
             if vectors.shape != (len(batch.rows), self._dim):
                 raise BackendError(f"the engine gave vectors of shape {vectors.shape} for {len(batch.rows)} texts")  # noqa: TRY301
         except Exception as err:

@@ -1,22 +1,30 @@
-"""nimbed's own int8 engine for BERT and its kin: no padding, no cost of a new shape. See ``docs/native.md``."""
+"""nimbed's own engine: int8 and fp32, no padding, no cost of a new shape. See ``docs/native.md``."""
 
 from __future__ import annotations
 
 import errno
+import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nimbed._files.json import parse_json
-from nimbed._model_folder.network import ENCODER_FILE
+from nimbed._model_folder.networks.reading import read_weights
+from nimbed._model_folder.networks.table import read_description
 from nimbed._model_folder.safetensors import read_tensors
 from nimbed._native import REVISION, Model, Session, kernels
+from nimbed.backends.native_packed import pack, settings_of
 from nimbed.backends.protocol import Bulk
 from nimbed.backends.shapes import ShapePolicy
-from nimbed.errors import BackendError, InputError, OutOfMemoryError
+from nimbed.backends.table import ENCODER_FILE
+from nimbed.errors import BackendError, OutOfMemoryError, SpecError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from nimbed._types import Float32Array, TokenBatch
+    from nimbed._types import Float32Array, ModelSpec, Role, TokenBatch
     from nimbed.backends.protocol import OpenRequest
 
 # Tokens in a batch for one thread: several groups of those that pass through the layers together.
@@ -24,68 +32,72 @@ _TOKENS_PER_THREAD = 1024
 
 
 def open_backend(request: OpenRequest) -> NativeBackend:
-    """Map an artefact's weights into memory."""
+    """Map an artefact's weights into memory, or read a model folder's in fp32."""
     return NativeBackend(request)
 
 
 class NativeBackend:
-    """Weights in int8, activations rounded token by token while they are computed."""
+    """Weights in int8, activations rounded token by token while they are computed; or all in fp32."""
 
     def __init__(self, request: OpenRequest) -> None:
-        if request.precision != "int8":
-            raise InputError(f'precision={request.precision!r}: backend="native" has int8')
-        self._kernels = str(kernels())
-        self._model = _open(request.folder / ENCODER_FILE)
-        first = Session(self._model, request.threads, bulk=False)
-        self._first_session: Session | None = first
+        self._models = _open(request)
+        first = self._sessions(request.threads, bulk=False)
+        self._first_session: NativeSession | None = first
         self._threads = first.threads
         self.shapes = _shapes(request, self._threads)
         self._bulk_shapes = _shapes(request, 1)
-        self.reasons = {"arithmetic": f"int8 by {self._kernels} kernels"}
+        self.reasons = {"arithmetic": f"{request.precision} by {kernels()} kernels"}
         if self._threads < request.threads:
             self.reasons["threads"] = f"{self._threads} of {request.threads}: the system gives no more threads"
 
     @property
     def version(self) -> str:
-        """The kernels' own number, and the instruction set that they use."""
-        return f"native {REVISION}, {self._kernels}"
+        """The kernels' own number; all instruction sets give the same bits."""
+        return f"native {REVISION}"
 
     def session(self) -> NativeSession:
         """A session that shares each text among all threads, and goes before those in bulk."""
         session, self._first_session = self._first_session, None
-        return NativeSession(session or Session(self._model, self._threads, bulk=False))
+        return session or self._sessions(self._threads, bulk=False)
 
     def bulk(self) -> Bulk:
         """A session for each thread, which takes whole texts through all layers."""
-        sessions = [NativeSession(Session(self._model, 1, bulk=True)) for _ in range(self._threads)]
-        return Bulk(sessions=sessions, shapes=self._bulk_shapes)
+        return Bulk(sessions=[self._sessions(1, bulk=True) for _ in range(self._threads)], shapes=self._bulk_shapes)
 
     def close(self) -> None:
         """Drop the weights."""
-        del self._first_session, self._model
+        del self._first_session, self._models
+
+    def _sessions(self, threads: int, *, bulk: bool) -> NativeSession:
+        return NativeSession({role: Session(model, threads, bulk=bulk) for role, model in self._models.items()})
 
 
 class NativeSession:
-    """One session of the extension, with memory of its own."""
+    """One session of the extension, with memory of its own; or one for the network of each role."""
 
     any_thread = True
 
-    def __init__(self, session: Any) -> None:  # noqa: ANN401 (the extension's class)
-        self._session = session
+    def __init__(self, sessions: Mapping[Role, Session]) -> None:
+        self._sessions = sessions
+        self._document = sessions["document"]
+
+    @property
+    def threads(self) -> int:
+        """How many it has."""
+        return self._document.threads
 
     def expect(self) -> None:
         """Wake the other threads, which fetch the first weights meanwhile."""
-        self._session.expect()
+        self._sessions.get("query", self._document).expect()
 
     def run(self, batch: TokenBatch) -> Float32Array:
-        """Sentence vectors, float32 ``[B, dim]``."""
+        """Sentence vectors or scores, float32 ``[B, dim]``."""
         try:
-            vectors: Float32Array = self._session.run(batch.ids, batch.offsets, batch.type_ids)
+            return self._sessions.get(batch.role, self._document).run(batch.ids, batch.offsets, batch.type_ids)
         except MemoryError as err:
             raise OutOfMemoryError(f"no memory for {len(batch)} texts of {len(batch.ids)} tokens") from err
         except (ValueError, RuntimeError) as err:
             raise BackendError(f"the native engine refused {len(batch)} texts: {err}") from err
-        return vectors
 
 
 def _shapes(request: OpenRequest, threads: int) -> ShapePolicy:
@@ -93,14 +105,71 @@ def _shapes(request: OpenRequest, threads: int) -> ShapePolicy:
     return ShapePolicy(token_budget=max(_TOKENS_PER_THREAD * threads, request.spec.max_length))
 
 
-def _open(path: Path) -> Any:  # noqa: ANN401 (the extension's class)
+def read_packed(
+    folder: Path, file: Path, spec: ModelSpec, role: Role = "document"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A model folder's network as the engine reads it in fp32: its arrays by name, and its settings.
+
+    Args:
+        folder: the model folder.
+        file: the network's weights in it.
+        spec: what stands behind the network.
+        role: whose adapter is merged into the weights, where it has one.
+
+    Raises:
+        SpecError: the folder says what the engine does not honour, or its weights don't fit what it says.
+    """
+    network = read_description(folder, spec)
+    weights = read_weights(file, folder, network, spec, adapter=spec.adapter(role))
+    return pack(weights, network), settings_of(network, spec)
+
+
+def joined(networks: Mapping[Role, tuple[Mapping[str, Any], dict[str, Any]]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arrays and the metadata of an engine file, of each role's arrays and settings.
+
+    What the query's network has in common with the document's is kept once.
+    """
+    arrays = dict(networks["document"][0])
+    for role, (own, _) in networks.items():
+        arrays |= {f"{role}/{name}": values for name, values in own.items() if not _equal(arrays.get(name), values)}
+    return arrays, {_setting_of(role): json.dumps(settings) for role, (_, settings) in networks.items()}
+
+
+def _equal(one: Any, other: Any) -> bool:  # noqa: ANN401 (arrays)
+    return one is not None and np.array_equal(one, other)
+
+
+def _setting_of(role: Role) -> str:
+    """The name of a role's settings in the file's metadata."""
+    return "nimbed" if role == "document" else f"nimbed.{role}"
+
+
+def _open(request: OpenRequest) -> dict[Role, Model]:
+    """The model of each role that has one of its own."""
     try:
-        arrays, metadata = read_tensors(path)
-        settings = parse_json(metadata["nimbed"])
+        roles, read = set(request.spec.networks.values()), _reader(request)
+        return {role: Model(settings, arrays) for role in sorted(roles) for arrays, settings in [read(role)]}
+    except (KeyError, ValueError, OSError, MemoryError) as err:
+        if isinstance(err, SpecError):
+            raise
+        if isinstance(err, MemoryError) or getattr(err, "errno", None) == errno.ENOMEM:
+            raise OutOfMemoryError(f"no memory to open {request.folder}: {err}") from err
+        file = request.folder / ENCODER_FILE
+        raise BackendError(f"the native engine cannot open {file}: {err}; build the artefact again") from err
+
+
+def _reader(request: OpenRequest) -> Callable[[Role], tuple[dict[str, Any], dict[str, Any]]]:
+    """Gives a role's arrays and settings."""
+    if request.precision == "fp32":
+        file = request.network or request.folder / "model.safetensors"
+        return partial(read_packed, request.folder, file, request.spec)
+    arrays, metadata = read_tensors(request.folder / ENCODER_FILE)
+
+    def read(role: Role) -> tuple[dict[str, Any], dict[str, Any]]:
+        settings = parse_json(metadata[_setting_of(role)])
         if not isinstance(settings, dict):
-            raise ValueError("its settings are no object")  # noqa: TRY301, TRY004 (reported with the other faults)
-        return Model(settings, arrays)
-    except (KeyError, ValueError, OSError) as err:
-        if isinstance(err, OSError) and err.errno == errno.ENOMEM:
-            raise OutOfMemoryError(f"no memory to open {path}: {err}") from err
-        raise BackendError(f"the native engine cannot open {path}: {err}; build the artefact again") from err
+            raise ValueError("its settings are no object")  # noqa: TRY004 (reported with the other faults)
+        own = {name.removeprefix(f"{role}/"): values for name, values in arrays.items() if name.startswith(f"{role}/")}
+        return arrays | own, settings
+
+    return read

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
 PANEL = 64
+# The products of a layer in order of execution.
+PRODUCTS = ("projection", "output", "up", "down")
 LINE = 16  # float32 in a cache line
 
 

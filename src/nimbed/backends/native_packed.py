@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbed.backends.native_layout import LINE, Layout, Widths, padded, panels, placed
+from nimbed.backends.native_layout import LINE, PRODUCTS, Layout, Widths, padded, panels, placed
 from nimbed.backends.native_positions import by_alibi, by_bucket, rotation
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
     Weights = Mapping[str, Float32Array]
 
-# Inputs that are rounded together, in 8 bits: behind attention and behind an activation some are much larger than the
-# others, and no norm is there to be smoothed. The other products' inputs are one group.
-GROUPS = {"projection": 0, "output": 384, "up": 0, "down": 384}
+# Inputs that are rounded together, in 8 bits, since some are much larger than the others: those behind attention and
+# behind an activation, and where a network is wider than MiniLM a few of its norms' channels, smoothed or not.
+GROUP = 384
 _UNLIMITED = -1
 
 
@@ -61,7 +61,7 @@ def settings_of(
         "gated": network.gated,
         "embedding_norm": asdict(network.embedding_norm),
         "attention": [_attention_settings(kind) for kind in network.attention],
-        "layers": [_layer_settings(network, number, widths, passes or {}) for number in range(network.layers)],
+        "layers": [_layer_settings(network, number, passes or {}) for number in range(network.layers)],
         "pooling": network.pooling,
         "normalize": spec.normalize,
         "head": _head_settings(network),
@@ -77,15 +77,12 @@ def _attention_settings(kind: AttentionKind) -> dict[str, Any]:
     }
 
 
-def _layer_settings(network: Network, number: int, widths: Widths, passes: Mapping[str, int]) -> dict[str, Any]:
+def _layer_settings(network: Network, number: int, passes: Mapping[str, int]) -> dict[str, Any]:
     return {
         "attention": network.attention_of[number],
         "attention_norm": asdict(network.attention_norms[number]),
         "output_norm": asdict(network.output_norms[number]),
-        **{
-            product: {"group": group or widths.hidden, "passes": passes.get(f"layers.{number}.{product}", 1)}
-            for product, group in GROUPS.items()
-        },
+        **{product: {"group": GROUP, "passes": passes.get(f"layers.{number}.{product}", 1)} for product in PRODUCTS},
     }
 
 

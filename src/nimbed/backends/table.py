@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from nimbed._model_folder.network import ENCODER_FILE
 from nimbed._model_folder.network_file import GRAPHS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 # IPEX's network.
 SCRIPT = "model.pt"
+# The native engine's part of an artefact.
+ENCODER_FILE = "encoder.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,8 @@ class BackendRecord:
         files: what it reads of an artefact besides the tokenizer; the first of them as long as it is open.
         compared: the precisions in which ``nimbed bench MODEL`` runs it.
         compiled: whether it is nimbed's own extension.
-        described: whether it runs only networks that :func:`nimbed._model_folder.network.read_shape` describes.
+        portable: whether its vectors have the same bits on every CPU.
+        described: whether it runs only networks that :mod:`nimbed._model_folder.networks` describes.
         scripts: whether it runs TorchScript as it stands.
         adapters: whether it adds a model's adapters for tasks to its weights.
     """
@@ -53,6 +55,7 @@ class BackendRecord:
     files: tuple[str, ...] = ()
     compared: tuple[Precision, ...] = ()
     compiled: bool = False
+    portable: bool = False
     described: bool = False
     scripts: bool = False
     adapters: bool = False
@@ -85,7 +88,7 @@ _RECORDS = (
     BackendRecord(
         name="native",
         module="nimbed.backends.native",
-        precisions=("int8",),
+        precisions=("int8", "fp32"),
         networks=WEIGHTS,
         remedy=(
             "it is compiled when nimbed is installed from source where a C++ compiler is: "
@@ -94,8 +97,10 @@ _RECORDS = (
         built=("int8",),
         builder="nimbed.quantization.native.build",
         files=(ENCODER_FILE,),
-        compared=("int8",),
+        compared=("int8", "fp32"),
         compiled=True,
+        portable=True,
+        adapters=True,
         described=True,
     ),
     BackendRecord(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nimbed._model_folder.network import ENCODER_FILE
 from nimbed._model_folder.safetensors import read_tensors
+from nimbed.backends.table import ENCODER_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +45,11 @@ def count_operations(folder: Path) -> Operations | None:
 def _of_settings(file: Path) -> Operations:
     """From the native engine's settings."""
     known = json.loads(read_tensors(file)[1]["nimbed"])
-    hidden, layers, wide = known["hidden_size"], known["layers"], known["intermediate_width"]
-    return Operations(linear=layers * (8.0 * hidden**2 + 4.0 * hidden * wide), quadratic=4.0 * layers * hidden)
+    size, inner, layers = known["size"], known["inner"], len(known["layers"])
+    keys = known["head_groups"] * known["group_heads"] * known["head_dim"]
+    queries = keys * known["queries"]
+    weights = size * (2 * queries + 2 * keys + (3 if known["gated"] else 2) * inner)
+    return Operations(linear=2.0 * layers * weights, quadratic=4.0 * layers * queries)
 
 
 def _of_graph(folder: Path) -> Operations:

@@ -1,8 +1,9 @@
 #include "forward.h"
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
+#include <cstring>
+
+#include "pooling.h"
 
 namespace nimbed {
 namespace {
@@ -13,29 +14,22 @@ struct Share {
   Share(int count, int rank, int threads) : begin(count * rank / threads), end(count * (rank + 1) / threads) {}
 };
 
-// A text's vector, out [size], from those of its tokens, hidden [tokens, width].
-void pool_text(const Network& net, const float* hidden, int tokens, float* out) {
-  const ptrdiff_t width = net.width;
-  std::copy_n(net.pooling == Pooling::last ? hidden + (tokens - 1) * width : hidden, net.size, out);
-  if (net.pooling == Pooling::mean || net.pooling == Pooling::max) {
-    const bool largest = net.pooling == Pooling::max;
-    for (int t = 1; t < tokens; ++t) {
-      const float* row = hidden + t * width;
-      for (int i = 0; i < net.size; ++i) out[i] = largest ? std::max(out[i], row[i]) : out[i] + row[i];
-    }
-    if (!largest)
-      for (int i = 0; i < net.size; ++i) out[i] /= float(tokens);
-  }
-  if (!net.normalize) return;
-  const float norm = std::sqrt(std::inner_product(out, out + net.size, out, 0.0f));
-  for (int i = 0; i < net.size; ++i) out[i] /= std::max(norm, 1e-12f);
+float from_bf16(uint16_t bits) {
+  const uint32_t wide = uint32_t(bits) << 16;
+  float x;
+  std::memcpy(&x, &wide, sizeof x);
+  return x;
+}
+
+void copy_rows(const float* from, int count, int width, float* to) {
+  if (to != nullptr) std::copy_n(from, ptrdiff_t(count) * width, to);
 }
 
 }  // namespace
 
 void ForwardPass::run(int layers, int first_step) {
   if (rank_ == 0) embed();
-  for (int i = 0; (i = enter_layer(i, first_step)) < layers; ++i) transformer_layer(net_.layers[i]);
+  for (int i = 0; (i = enter_layer(i, first_step)) < layers; ++i) transformer_layer(i);
 }
 
 // hidden = LayerNorm(word + segment + position).
@@ -44,129 +38,245 @@ void ForwardPass::embed() {
   for (int text = 0, row = 0; text < texts_.count; ++text) {
     int next_position = net_.padding + 1;
     for (int at = texts_.offsets[text]; at < texts_.offsets[text + 1]; ++at, ++row) {
-      const int position = texts_.ids[at] == net_.padding ? net_.padding : next_position++;
-      const float* word = net_.words + texts_.ids[at] * width;
-      const float* type = net_.type_table + (texts_.types ? texts_.types[at] : 0) * width;
       float* x = own_.hidden.get() + row * width;
-      for (int i = 0; i < width; ++i) x[i] = word[i] + type[i];
-      add_norm(row, 1, net_.position_table + position * width, net_.embedding_norm);
+      add_words(texts_.ids[at], x);
+      const int type = texts_.types ? texts_.types[at] : 0;
+      for (int i = 0; net_.types > 0 && i < width; ++i) x[i] += net_.type_table[type * width + i];
+      const int position = texts_.ids[at] == net_.padding ? net_.padding : next_position++;
+      const float* branch = net_.positions > 0 ? net_.position_table + position * width : nullptr;
+      add_norm(row, 1, branch, net_.embedding_norm, net_.layers.empty() ? nullptr : &net_.layers[0].projection);
     }
   }
 }
 
-// The encoder layer of Vaswani et al. 2017 (figure 1), every product with inputs and weights in 8 bits. `add_norm` is
-// hidden = LayerNorm(hidden + branch).
-void ForwardPass::transformer_layer(const Layer& layer) {
-  attention(layer);
+void ForwardPass::add_words(int id, float* x) const {
+  const ptrdiff_t at = ptrdiff_t(id) * net_.width;
+  if (net_.words.type == TableType::fp32) {
+    std::copy_n(static_cast<const float*>(net_.words.rows) + at, net_.width, x);
+  } else if (net_.words.type == TableType::bf16) {
+    const auto* row = static_cast<const uint16_t*>(net_.words.rows) + at;
+    for (int i = 0; i < net_.width; ++i) x[i] = from_bf16(row[i]);
+  } else {
+    const auto* row = static_cast<const int8_t*>(net_.words.rows) + at;
+    for (int i = 0; i < net_.width; ++i) x[i] = net_.words.scale[id] * float(row[i]);
+  }
+}
+
+// The encoder layer of Vaswani et al. 2017 (figure 1). `add_norm` is hidden += branch, then the norm, which is what the
+// next product reads, and which the residual stream becomes too or not: post-norm as in the figure, or pre-norm (Xiong
+// et al. 2020).
+void ForwardPass::transformer_layer(int number, const Inputs* inputs) {
+  const Layer& layer = net_.layers[number];
+  const bool last = number + 1 == int(net_.layers.size()), narrow = last && only_pooled_;
+  if (inputs != nullptr) copy_rows(own_.normed.exact.get(), tokens_, net_.width, inputs->projection);
+  attention(layer, narrow);
+  if (narrow) keep_pooled_rows();
+  if (inputs != nullptr) copy_rows(shared_.context.get(), rows_, net_.context_width(), inputs->output);
+
   // What follows looks at each row by itself: a block of rows stays in the L2 cache from one product to the next.
-  for (int first = 0; first < tokens_; first += block_rows_) {
-    const int rows = std::min(block_rows_, tokens_ - first);
+  for (int first = 0; first < rows_; first += block_rows_) {
+    const int rows = std::min(block_rows_, rows_ - first);
     const float* context = shared_.context.get() + ptrdiff_t(first) * net_.context_width();
     float *attention_out = shared_.attention_out.get(), *inner = shared_.inner.get();
     float* feed_forward_out = shared_.feed_forward_out.get();
     yield_to_queries();
 
-    linear(quantize(context, rows, layer.output), layer.output, attention_out);
-    add_norm(first, rows, attention_out, layer.attention_norm);
+    linear(activations(context, rows, layer.output), layer.output, attention_out);
+    add_norm(first, rows, attention_out, layer.attention_norm, &layer.up);
 
-    linear(normed(first, rows), layer.up, inner, net_.activation);
-    linear(quantize(inner, rows, layer.down), layer.down, feed_forward_out);
-    add_norm(first, rows, feed_forward_out, layer.output_norm);
+    const Activations normed = own_.normed.view(rows_).from(first, rows, net_.width);
+    feed_forward_up(normed, layer.up, inner);
+    linear(activations(inner, rows, layer.down), layer.down, feed_forward_out);
+    if (inputs != nullptr) {
+      copy_rows(normed.exact, rows, net_.width, inputs->up + ptrdiff_t(first) * net_.width);
+      copy_rows(inner, rows, net_.inner, inputs->down + ptrdiff_t(first) * net_.inner);
+    }
+    add_norm(first, rows, feed_forward_out, layer.output_norm, last ? nullptr : &(&layer)[1].projection);
   }
 }
 
 // context = softmax(q k^T) v of every head over every text. Threads share the groups of heads, and wait for each other;
-// a group's queries, keys and values are used from the cache.
-void ForwardPass::attention(const Layer& layer) {
+// a group's queries, keys and values are used from the cache. `narrow`: for the pooled tokens' queries alone.
+void ForwardPass::attention(const Layer& layer, bool narrow) {
   const Share share(net_.head_groups, rank_, threads_);
   for (int group = share.begin; group < share.end; ++group) {
     yield_to_queries();
-    project_heads(layer.projection, group);
-    for (int text = 0; text < texts_.count; ++text) {
-      for (int head = 0; head < net_.group_heads; ++head) attend(group, head, text);
-    }
+    project_heads(layer, group, narrow);
+    for (int text = 0; text < texts_.count; ++text) attend(layer, group, text, narrow);
   }
   barrier();
 }
 
-// heads[0, 1, 2] = queries, keys and values of a group of heads, each [tokens, group_width].
-void ForwardPass::project_heads(const Linear& projection, int group) {
-  const int panels = net_.group_width / kPanel;  // of the queries; the keys have as many, and so do the values
-  for (int i = 0; i < 3 * panels; ++i) {
-    float* out = own_.heads.get() + i / panels * ptrdiff_t(tokens_) * net_.group_width + i % panels * kPanel;
-    linear_panel(normed(0, tokens_), projection, group * 3 * panels + i, out, net_.group_width);
+// The queries, keys and values of a group of heads, with their positions.
+void ForwardPass::project_heads(const Layer& layer, int group, bool narrow) {
+  const Linear& projection = layer.projection;
+  const Activations normed = own_.normed.view(tokens_);
+  const Activations queries = narrow ? pooled_rows(projection) : normed;
+  const int query_panels = net_.query_width() / kPanel, key_panels = net_.key_width() / kPanel;
+  const int first = group * net_.group_panels();
+  project(queries, projection, first, query_panels, own_.queries.get());
+  project(normed, projection, first + query_panels, key_panels, own_.keys.get());
+  project(normed, projection, first + query_panels + key_panels, key_panels, own_.values.get());
+  if (layer.kind->rotation == nullptr) return;
+  rotate(layer, own_.queries.get(), net_.group_heads * net_.queries, net_.query_width(), narrow);
+  rotate(layer, own_.keys.get(), net_.group_heads, net_.key_width(), false);
+}
+
+// out [x.rows, panels * 64] = some panels of a product.
+void ForwardPass::project(const Activations& x, const Linear& projection, int first_panel, int panels, float* out) {
+  for (int i = 0; i < panels; ++i) {
+    const float* bias = projection.bias + ptrdiff_t(first_panel + i) * kPanel;
+    const ptrdiff_t stride = ptrdiff_t(panels) * kPanel;
+    linear_panel(x, projection, first_panel + i,
+                 {bias, 0, Activation::none, nullptr, 0, out + ptrdiff_t(i) * kPanel, stride});
   }
 }
 
-// The head's columns of context, for the text's rows.
-void ForwardPass::attend(int group, int head, int text) {
-  const ptrdiff_t width = net_.group_width, context_width = net_.context_width(), first = texts_.row(text);
-  const ptrdiff_t matrix = tokens_ * width, column = ptrdiff_t(head) * net_.head_dim;
-  const float* queries = own_.heads.get() + first * width + column;
-  const ptrdiff_t table_row = (ptrdiff_t(group) * net_.group_heads + head) * net_.distances();
-  const float* distances = net_.relative ? net_.relative + table_row + net_.max_length() : nullptr;
-  float* out = shared_.context.get() + first * context_width + group * width + column;
-  const int length = texts_.length(text);
-  kernels_.attend({queries, width, queries + matrix, queries + 2 * matrix, width, 1, net_.head_dim, 0, length, length,
-                   kUnlimited, kUnlimited, distances, 0, out, context_width, own_.scratch.get()});
-}
-
-// hidden = LayerNorm(hidden + branch) for some rows from `first` on, branch [rows, width]; and the same in 8 bits, for
-// the product that comes next. Every thread does it for all rows, in memory of its own.
-void ForwardPass::add_norm(int first, int rows, const float* branch, const Norm& norm) {
-  alignas(64) float normed[kMaxWidth];
-  for (int r = 0; r < rows; ++r) {
-    const ptrdiff_t at = ptrdiff_t(first + r) * net_.width;
-    kernels_.add_norm(branch + ptrdiff_t(r) * net_.width, own_.hidden.get() + at, norm, net_.size, net_.width, normed);
-    own_.normed.scales.get()[first + r] = kernels_.quantize(normed, net_.width, own_.normed.values.get() + at);
-  }
-}
-
-// What `add_norm` gave for some rows: one group, since the norm's factors make its channels alike.
-ForwardPass::Quantized ForwardPass::normed(int first, int rows) const {
-  return {rows, own_.normed.values.get() + ptrdiff_t(first) * net_.width, own_.normed.scales.get() + first};
-}
-
-// x [rows, reader.inputs] in 8 bits, in the groups of the product that reads it.
-ForwardPass::Quantized ForwardPass::quantize(const float* x, int rows, const Linear& reader) {
-  uint8_t* values = own_.quantized.values.get();
-  RowScale* scales = own_.quantized.scales.get();
-  for (int r = 0; r < rows; ++r) {
-    for (int g = 0; g < reader.groups(); ++g) {
-      const ptrdiff_t at = ptrdiff_t(r) * reader.inputs + g * reader.group;
-      scales[g * rows + r] = kernels_.quantize(x + at, reader.group_size(g), values + at);
+// Heads [rows, width], each row by its token's place in its text.
+void ForwardPass::rotate(const Layer& layer, float* heads, int count, int width, bool narrow) {
+  for (int text = 0; text < texts_.count; ++text) {
+    const int tokens = narrow ? 1 : texts_.length(text), token = narrow ? pooled_token(text) : 0;
+    float* row = heads + ptrdiff_t(narrow ? text : texts_.row(text)) * width;
+    for (int i = 0; i < tokens; ++i, row += width) {
+      kernels_.rotate(row, count, net_.head_dim, layer.kind->rotation + ptrdiff_t(token + i) * net_.head_dim);
     }
   }
-  return {rows, values, scales};
 }
 
-// out [x.rows, weights.outputs()] = activation(x W^T + b). Threads share the panels, and wait for each other.
-void ForwardPass::linear(const Quantized& x, const Linear& weights, float* out, Activation activation) {
+// The columns of context that belong to a group of heads, for the text's rows.
+void ForwardPass::attend(const Layer& layer, int group, int text, bool narrow) {
+  const AttentionKind& kind = *layer.kind;
+  const ptrdiff_t query_row = narrow ? text : texts_.row(text), key_row = texts_.row(text);
+  for (int head = 0; head < net_.group_heads; ++head) {
+    const ptrdiff_t query = ptrdiff_t(head) * net_.queries * net_.head_dim, key = ptrdiff_t(head) * net_.head_dim;
+    const ptrdiff_t number = (ptrdiff_t(group) * net_.group_heads + head) * net_.queries;
+    Attention a{};
+    a.queries = own_.queries.get() + query_row * net_.query_width() + query, a.query_stride = net_.query_width();
+    a.keys = own_.keys.get() + key_row * net_.key_width() + key;
+    a.values = own_.values.get() + key_row * net_.key_width() + key, a.key_stride = net_.key_width();
+    a.heads = net_.queries, a.dim = net_.head_dim;
+    a.first_query = narrow ? pooled_token(text) : 0, a.queries_count = narrow ? 1 : texts_.length(text);
+    a.keys_count = texts_.keys_of(text), a.back = kind.back, a.ahead = kind.ahead;
+    a.distances = kind.distances ? kind.distances + number * net_.distances() + net_.max_length : nullptr;
+    a.distances_stride = net_.distances();
+    a.out = shared_.context.get() + query_row * net_.context_width() + group * ptrdiff_t(net_.query_width()) + query;
+    a.out_stride = net_.context_width(), a.scratch = own_.scratch.get();
+    (net_.exact ? kernels_.attend_fp32 : kernels_.attend)(a);
+  }
+}
+
+int ForwardPass::pooled_token(int text) const { return net_.pooling == Pooling::cls ? 0 : texts_.length(text) - 1; }
+
+// The residual stream becomes that of the pooled tokens, a row a text.
+void ForwardPass::keep_pooled_rows() {
+  float* hidden = own_.hidden.get();
+  for (int text = 0; text < texts_.count; ++text) {
+    const ptrdiff_t from = texts_.row(text) + pooled_token(text);
+    std::copy_n(hidden + from * net_.width, net_.width, hidden + ptrdiff_t(text) * net_.width);
+  }
+  rows_ = texts_.count;
+}
+
+// hidden += branch, and its norm, for some rows from `first` on, branch [rows, width]; and the norm as the product reads
+// it that comes next, if one does. Every thread does it for all rows, in memory of its own.
+void ForwardPass::add_norm(int first, int rows, const float* branch, const Norm& norm, const Linear* reader) {
+  for (int r = 0; r < rows; ++r) {
+    const ptrdiff_t at = ptrdiff_t(first + r) * net_.width, from = ptrdiff_t(r) * net_.width;
+    float* normed = net_.exact ? own_.normed.exact.get() + at : own_.row.get();
+    kernels_.add_norm(branch ? branch + from : nullptr, own_.hidden.get() + at, norm, net_.size, net_.width, normed);
+    if (!net_.exact && reader != nullptr) round_row(normed, first + r, *reader, own_.normed);
+  }
+}
+
+// The rows of `normed` that pooling takes.
+Activations ForwardPass::pooled_rows(const Linear& reader) {
+  const ActivationBuffer &all = own_.normed, &some = own_.pooled;
+  const ptrdiff_t width = net_.width;
+  for (int text = 0; text < texts_.count; ++text) {
+    const ptrdiff_t from = texts_.row(text) + pooled_token(text);
+    if (net_.exact) std::copy_n(all.exact.get() + from * width, width, some.exact.get() + text * width);
+    for (int pass = 0; !net_.exact && pass < reader.passes; ++pass) {
+      std::copy_n(all.values.get() + (pass * ptrdiff_t(all.rows) + from) * width, width,
+                  some.values.get() + (pass * ptrdiff_t(some.rows) + text) * width);
+      for (ptrdiff_t g = ptrdiff_t(pass) * reader.groups(); g < ptrdiff_t(pass + 1) * reader.groups(); ++g) {
+        some.scales.get()[g * some.rows + text] = all.scales.get()[g * all.rows + from];
+      }
+    }
+  }
+  return some.view(texts_.count);
+}
+
+// x [rows, reader.inputs] as the product reads it.
+Activations ForwardPass::activations(const float* x, int rows, const Linear& reader) {
+  if (net_.exact) return {rows, x, nullptr, nullptr, 0, 0};
+  for (int r = 0; r < rows; ++r) round_row(x + ptrdiff_t(r) * reader.inputs, r, reader, own_.rounded);
+  return own_.rounded.view(rows);
+}
+
+// A row in 8 bits, in the groups and passes of the product that reads it.
+void ForwardPass::round_row(const float* x, int row, const Linear& reader, const ActivationBuffer& to) {
+  for (int pass = 0; pass < reader.passes; ++pass) {
+    uint8_t* values = to.values.get() + (pass * to.rows * to.width) + size_t(row) * reader.inputs;
+    float* rest = own_.rest.get();
+    for (int g = 0; g < reader.groups(); ++g) {
+      const int at = g * reader.group, size = reader.group_size(g);
+      const RowScale scale = kernels_.quantize(x + at, size, values + at);
+      to.scales.get()[(size_t(pass) * reader.groups() + g) * to.rows + row] = scale;
+      if (pass + 1 < reader.passes) kernels_.remainder(x + at, values + at, scale, size, rest + at);
+    }
+    x = rest;
+  }
+}
+
+// out [x.rows, weights.outputs()] = x W^T + b. Threads share the panels, and wait for each other.
+void ForwardPass::linear(const Activations& x, const Linear& weights, float* out) {
   const Share share(weights.panels, rank_, threads_);
   for (int panel = share.begin; panel < share.end; ++panel) {
-    linear_panel(x, weights, panel, out + ptrdiff_t(panel) * kPanel, weights.outputs(), activation);
+    const ptrdiff_t column = ptrdiff_t(panel) * kPanel;
+    linear_panel(x, weights, panel,
+                 {weights.bias + column, 0, Activation::none, nullptr, 0, out + column, weights.outputs()});
   }
   barrier();
 }
 
-// 64 columns of a product: group after group of inputs is added to the bias.
-void ForwardPass::linear_panel(const Quantized& x, const Linear& weights, int panel, float* out, ptrdiff_t out_stride,
-                               Activation activation) {
-  const int last = weights.groups() - 1;
-  Epilogue then{weights.bias + ptrdiff_t(panel) * kPanel, 0, Activation::none, nullptr, 0, out, out_stride};
-  for (int g = 0; g <= last; ++g) {
-    if (g == last) then.activation = activation;
-    kernels_.linear({x.values + g * weights.group, weights.inputs, x.scales + g * x.rows, x.rows},
-                    weights.panel(panel, g), then);
-    then.addend = out, then.addend_stride = out_stride;
+// out [x.rows, inner] = activation(x W^T + b), or activation(x G^T + c) * (x W^T + b) where it is gated (Shazeer 2020).
+void ForwardPass::feed_forward_up(const Activations& x, const Linear& weights, float* out) {
+  const int width = net_.inner;
+  const Share share(width / kPanel, rank_, threads_);
+  for (int i = share.begin; i < share.end; ++i) {
+    const int panel = net_.gated ? 2 * i : i;
+    const float* bias = weights.bias + ptrdiff_t(panel) * kPanel;
+    float *column = out + ptrdiff_t(i) * kPanel, *gate = own_.gate.get();
+    if (net_.gated) {
+      linear_panel(x, weights, panel, {bias, 0, net_.activation, nullptr, 0, gate, kPanel});
+      linear_panel(x, weights, panel + 1, {bias + kPanel, 0, Activation::none, gate, kPanel, column, width});
+    } else {
+      linear_panel(x, weights, panel, {bias, 0, net_.activation, nullptr, 0, column, width});
+    }
+  }
+  barrier();
+}
+
+// 64 columns of a product: pass after pass and group after group of inputs is added to the bias; `last` is what becomes
+// of the sum.
+void ForwardPass::linear_panel(const Activations& x, const Linear& weights, int panel, const Epilogue& last) {
+  if (weights.exact != nullptr) {
+    return kernels_.linear_fp32({x.exact, weights.inputs, x.rows}, weights.exact_panel(panel), last);
+  }
+  const float* addend = last.addend;
+  ptrdiff_t stride = last.addend_stride;
+  const int groups = weights.groups(), count = weights.passes * groups;
+  for (int i = 0; i < count; ++i) {
+    const Epilogue sum{addend, stride, Activation::none, nullptr, 0, last.out, last.out_stride};
+    const Epilogue end{addend, stride, last.activation, last.gate, last.gate_stride, last.out, last.out_stride};
+    kernels_.linear(x.pass(i / groups, i % groups, weights), weights.panel(panel, i % groups),
+                    i + 1 == count ? end : sum);
+    addend = last.out, stride = last.out_stride;
   }
 }
 
 void ForwardPass::pool(float* out) const {
-  for (int text = 0; text < texts_.count; ++text) {
-    pool_text(net_, hidden() + ptrdiff_t(texts_.row(text)) * net_.width, texts_.length(text),
-              out + ptrdiff_t(text) * net_.size);
-  }
+  nimbed::pool(net_, kernels_, texts_, hidden(), rows_ == texts_.count, own_, out);
 }
 
 // The layer that this thread takes part in next: `layer`, or a later one where it woke too late for that.
@@ -183,8 +293,7 @@ int ForwardPass::enter_layer(int layer, int first_step) {
 void ForwardPass::copy_hidden() {
   const size_t count = size_t(tokens_) * net_.width;
   std::copy_n(shared_.hidden.get(), count, own_.hidden.get());
-  std::copy_n(shared_.normed.values.get(), count, own_.normed.values.get());
-  std::copy_n(shared_.normed.scales.get(), tokens_, own_.normed.scales.get());
+  own_.normed.copy(shared_.normed, net_, tokens_);
   has_hidden_ = true;
 }
 

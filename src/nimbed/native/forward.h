@@ -16,47 +16,56 @@ struct Worker {
   int rank;
 };
 
+// Where the inputs of a layer's products are copied to, [tokens, inputs] each, of a network in fp32.
+struct Inputs {
+  float *projection, *output, *up, *down;
+};
+
 class ForwardPass {
  public:
   // `block_rows`: how many rows pass together through what follows attention in a layer. `yield_to`: nullptr in a
-  // session for queries.
+  // session for queries. `only_pooled`: of the last layer, the rows that pooling takes are enough.
   ForwardPass(const Network& net, const Kernels& kernels, const Batch& texts, int block_rows, const Worker& worker,
-              QueryPriority* yield_to)
+              QueryPriority* yield_to, bool only_pooled)
       : net_(net), kernels_(kernels), texts_(texts), tokens_(texts.tokens()), block_rows_(block_rows), own_(worker.own),
-        shared_(worker.shared), pool_(worker.pool), rank_(worker.rank), yield_to_(yield_to) {}
+        shared_(worker.shared), pool_(worker.pool), rank_(worker.rank), yield_to_(yield_to),
+        only_pooled_(only_pooled && net.pools_one_token()), rows_(tokens_) {}
 
   // The embeddings and so many layers. Each layer is a step of the thread pool's batch, and so is the end;
   // `first_step`: how many steps the batch has behind it.
   void run(int layers, int first_step);
 
-  // What rank 0 has after `run`: the residual stream [tokens, width], and from it the texts' vectors [texts, size].
+  // The parts of a run, for who looks at what is between: `inputs` or nullptr.
+  void embed();
+  void transformer_layer(int number, const Inputs* inputs = nullptr);
+
+  // What rank 0 has after `run`: the residual stream [rows, width], a row a token or, of pooled ones alone, a text.
   const float* hidden() const { return own_.hidden.get(); }
+
+  // From it the texts' vectors [texts, dim], or where nothing is pooled the tokens' [tokens, size].
   void pool(float* out) const;
 
  private:
-  // Rows of activations in 8 bits, as a product reads them.
-  struct Quantized {
-    int rows;
-    const uint8_t* values;   // [rows, inputs]
-    const RowScale* scales;  // [groups, rows]
-  };
-
   int enter_layer(int layer, int first_step);
   void copy_hidden();
   void barrier();
   void yield_to_queries();
 
-  void embed();
-  void transformer_layer(const Layer& layer);
-  void attention(const Layer& layer);
-  void project_heads(const Linear& projection, int group);
-  void attend(int group, int head, int text);
-  void add_norm(int first, int rows, const float* branch, const Norm& norm);
-  Quantized normed(int first, int rows) const;
-  Quantized quantize(const float* x, int rows, const Linear& reader);
-  void linear(const Quantized& x, const Linear& weights, float* out, Activation activation = Activation::none);
-  void linear_panel(const Quantized& x, const Linear& weights, int panel, float* out, ptrdiff_t out_stride,
-                    Activation activation = Activation::none);
+  void add_words(int id, float* x) const;
+  int pooled_token(int text) const;
+  void attention(const Layer& layer, bool narrow);
+  void project_heads(const Layer& layer, int group, bool narrow);
+  void project(const Activations& x, const Linear& projection, int first_panel, int panels, float* out);
+  void rotate(const Layer& layer, float* heads, int count, int width, bool narrow);
+  void attend(const Layer& layer, int group, int text, bool narrow);
+  void keep_pooled_rows();
+  void add_norm(int first, int rows, const float* branch, const Norm& norm, const Linear* reader);
+  Activations pooled_rows(const Linear& reader);
+  Activations activations(const float* x, int rows, const Linear& reader);
+  void round_row(const float* x, int row, const Linear& reader, const ActivationBuffer& to);
+  void linear(const Activations& x, const Linear& weights, float* out);
+  void feed_forward_up(const Activations& x, const Linear& weights, float* out);
+  void linear_panel(const Activations& x, const Linear& weights, int panel, const Epilogue& last);
 
   const Network& net_;
   const Kernels& kernels_;
@@ -66,6 +75,8 @@ class ForwardPass {
   ThreadPool* pool_;
   const int rank_;
   QueryPriority* yield_to_;
+  const bool only_pooled_;
+  int rows_;         // of the residual stream
   int threads_ = 1;  // that take part in this layer
   bool has_hidden_ = false;
 };

@@ -16,7 +16,6 @@ namespace nimbed {
 
 constexpr int kMaxWidth = 8192;  // of a row of activations that a norm makes
 constexpr int kPanel = 64;       // columns of weights that are packed together
-constexpr int kGroup = 384;      // inputs of a product that are rounded together, behind attention
 constexpr int kTile = 6;         // rows that pass over a panel together: 6 x 64 int32 sums fill 24 of 32 registers
 
 // A row of activations in 8 bits: x = low + step * q, q from 0 to 255.

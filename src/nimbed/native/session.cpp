@@ -20,30 +20,13 @@ constexpr int64_t kWakeMultiplications = 40'000'000;
 constexpr ptrdiff_t kPageBytes = 4096;
 constexpr size_t kMaxPages = (32 << 20) / kPageBytes;
 
-int block_rows(const Network& net) {
-  const int rows = int(kBlockBytes / (size_t(net.inner) * sizeof(float))) / kTile * kTile;
-  return std::clamp(rows, 2 * kTile, kMaxBlockRows);
-}
-
-// Whole texts, of `max_tokens` together or one that is longer.
-std::vector<Batch> pieces_of(const Batch& batch, int max_tokens) {
-  std::vector<Batch> pieces;
-  for (int text = 0; text < batch.count; ++text) {
-    if (pieces.empty() || pieces.back().tokens() + batch.length(text) > max_tokens) {
-      pieces.push_back({batch.ids, batch.offsets + text, batch.types, 0});
-    }
-    ++pieces.back().count;
-  }
-  return pieces;
-}
-
 // The weights' pages that a pass reads first.
-std::vector<const int8_t*> first_pages(const Network& net) {
-  std::vector<const int8_t*> pages;
+std::vector<const char*> first_pages(const Network& net) {
+  std::vector<const char*> pages;
   for (const Layer& layer : net.layers) {
     for (const Linear* linear : {&layer.projection, &layer.output, &layer.up, &layer.down}) {
       for (ptrdiff_t at = 0; at < linear->bytes() && pages.size() < kMaxPages; at += kPageBytes) {
-        pages.push_back(linear->weights + at);
+        pages.push_back(linear->first() + at);
       }
     }
   }
@@ -51,12 +34,29 @@ std::vector<const int8_t*> first_pages(const Network& net) {
 }
 
 // Into the caches; a page beyond the last weights is only a page that nobody needs.
-bool prefetch(const int8_t* page) {
+bool prefetch(const char* page) {
   for (int i = 0; i < kPageBytes; i += 64) __builtin_prefetch(page + i, 0, 2);
   return true;
 }
 
 }  // namespace
+
+int block_rows(const Network& net) {
+  const int rows = int(kBlockBytes / (size_t(net.inner) * sizeof(float))) / kTile * kTile;
+  return std::clamp(rows, 2 * kTile, kMaxBlockRows);
+}
+
+std::vector<Batch> pieces_of(const Batch& batch, int max_tokens) {
+  std::vector<Batch> pieces;
+  for (int text = 0; text < batch.count; ++text) {
+    if (pieces.empty() || pieces.back().tokens() + batch.length(text) > max_tokens) {
+      const int32_t* keys = batch.keys ? batch.keys + text : nullptr;
+      pieces.push_back({batch.ids, batch.offsets + text, batch.types, keys, 0});
+    }
+    ++pieces.back().count;
+  }
+  return pieces;
+}
 
 Session::Session(const Network& network, const Kernels& kernels, QueryPriority& priority, int threads, bool bulk)
     : network_(network), kernels_(kernels), priority_(priority), bulk_(bulk), pages_(first_pages(network)),
@@ -80,15 +80,20 @@ Session::Plan Session::plan(const Batch& batch) const {
     plan.pieces = std::move(pieces);
   } else {
     plan.share_pieces = true;
-    plan.wait_for_threads = tokens * network_.layers[0].weight_bytes() > kWakeMultiplications;
+    plan.wait_for_threads = tokens * network_.layer_multiplications() > kWakeMultiplications;
   }
   return plan;
 }
 
 void Session::reserve(const Plan& plan, const Batch& batch) {
-  int tokens = 0;
-  for (const Batch& piece : plan.pieces) tokens = std::max(tokens, piece.tokens());
-  for (auto& workspace : workspaces_) workspace->reserve(network_, tokens, batch.longest(), plan.block_rows);
+  int tokens = 0, texts = 0;
+  for (const Batch& piece : plan.pieces) {
+    tokens = std::max(tokens, piece.tokens());
+    texts = std::max(texts, piece.count);
+  }
+  for (auto& workspace : workspaces_) {
+    workspace->reserve(network_, tokens, texts, batch.longest(), plan.block_rows);
+  }
 }
 
 void Session::run(const Batch& batch, float* out) {
@@ -109,23 +114,25 @@ void Session::work(const Plan& plan, const Batch& batch, int rank, std::atomic<s
   const int layers = int(network_.layers.size());
   const bool shared = plan.share_pieces;
   for (size_t i = shared ? 0 : next_piece++; i < plan.pieces.size(); i = shared ? i + 1 : next_piece++) {
-    ForwardPass pass = forward(plan, plan.pieces[i], rank);
+    const Batch& piece = plan.pieces[i];
+    ForwardPass pass = forward(plan, piece, rank, true);
     pass.run(layers, int(i) * (layers + 1));
-    if (!shared || rank == 0) pass.pool(out + (plan.pieces[i].offsets - batch.offsets) * network_.size);
+    const ptrdiff_t row = network_.pooling == Pooling::none ? piece.offsets[0] : piece.offsets - batch.offsets;
+    if (!shared || rank == 0) pass.pool(out + row * network_.dim());
   }
 }
 
-ForwardPass Session::forward(const Plan& plan, const Batch& piece, int rank) {
+ForwardPass Session::forward(const Plan& plan, const Batch& piece, int rank, bool only_pooled) {
   Workspace& own = *workspaces_[rank];
   const Worker worker = plan.share_pieces ? Worker{own, *workspaces_[0], &*pool_, rank} : Worker{own, own, nullptr, 0};
-  return {network_, kernels_, piece, plan.block_rows, worker, bulk_ ? &priority_ : nullptr};
+  return {network_, kernels_, piece, plan.block_rows, worker, bulk_ ? &priority_ : nullptr, only_pooled};
 }
 
 void Session::hidden(const Batch& batch, int layers, float* out) {
   const Plan plan{1, pieces_of(batch, kMaxTokens), block_rows(network_)};
   reserve(plan, batch);
   for (const Batch& piece : plan.pieces) {
-    ForwardPass pass = forward(plan, piece, 0);
+    ForwardPass pass = forward(plan, piece, 0, false);
     pass.run(layers, 0);
     for (int t = 0; t < piece.tokens(); ++t, out += network_.size) {
       std::copy_n(pass.hidden() + ptrdiff_t(t) * network_.width, network_.size, out);

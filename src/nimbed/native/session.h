@@ -8,6 +8,12 @@
 
 namespace nimbed {
 
+// Whole texts, of `max_tokens` together or one that is longer.
+std::vector<Batch> pieces_of(const Batch& batch, int max_tokens);
+
+// How many rows of a piece pass together through what follows attention in a layer.
+int block_rows(const Network& net);
+
 // Used by one caller at a time.
 class Session {
  public:
@@ -19,7 +25,8 @@ class Session {
   // A batch is about to come: the threads wake, and fetch the first weights. From any thread.
   void expect();
 
-  // The texts' vectors, out [texts, size]. The batch must be valid.
+  // The texts' vectors, out [texts, dim], or where nothing is pooled the tokens', [tokens, size]. The batch must be
+  // valid.
   void run(const Batch& batch, float* out);
 
   // Token vectors after so many layers (0: the embeddings), out [tokens, size]; for tests.
@@ -38,13 +45,13 @@ class Session {
   Plan plan(const Batch& batch) const;
   void reserve(const Plan& plan, const Batch& batch);
   void work(const Plan& plan, const Batch& batch, int rank, std::atomic<size_t>& next_piece, float* out);
-  ForwardPass forward(const Plan& plan, const Batch& piece, int rank);
+  ForwardPass forward(const Plan& plan, const Batch& piece, int rank, bool only_pooled);
 
   const Network& network_;
   const Kernels& kernels_;
   QueryPriority& priority_;
   const bool bulk_;
-  std::vector<const int8_t*> pages_;  // of weights, in the order in which they are read
+  std::vector<const char*> pages_;  // of weights, in the order in which they are read
   ForkSafe<ThreadPool> pool_;
   std::vector<std::unique_ptr<Workspace>> workspaces_;  // one a thread
 };

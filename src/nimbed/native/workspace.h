@@ -33,43 +33,91 @@ class Buffer {
   size_t size_ = 0;
 };
 
-// Rows of activations in 8 bits.
-struct QuantizedBuffer {
-  Buffer<uint8_t> values;   // [rows, width]
-  Buffer<RowScale> scales;  // [groups, rows]
+// Rows of activations as a product reads them: in fp32, or in 8 bits, rounded once or twice.
+struct Activations {
+  int rows;
+  const float* exact;      // [rows, inputs], or nullptr
+  const uint8_t* values;   // [passes][rows, inputs], `value_pass` from one pass to the next
+  const RowScale* scales;  // [passes][groups][rows], `scale_group` from one group to the next
+  ptrdiff_t value_pass, scale_group;
 
-  void reserve(size_t rows, size_t width) {
-    values.reserve(rows * width);
-    scales.reserve(rows * groups_of(int(width), kGroup));
+  // Some of the rows, where a row has `inputs` numbers.
+  Activations from(int first, int count, int inputs) const {
+    const ptrdiff_t at = ptrdiff_t(first) * inputs;
+    if (exact != nullptr) return {count, exact + at, nullptr, nullptr, 0, 0};
+    return {count, nullptr, values + at, scales + first, value_pass, scale_group};
+  }
+  QuantizedRows pass(int number, int group, const Linear& reader) const {
+    return {values + number * value_pass + ptrdiff_t(group) * reader.group, reader.inputs,
+            scales + (ptrdiff_t(number) * reader.groups() + group) * scale_group, rows};
+  }
+};
+
+// Room for them.
+struct ActivationBuffer {
+  Buffer<float> exact;
+  Buffer<uint8_t> values;
+  Buffer<RowScale> scales;
+  size_t rows = 0, width = 0;
+
+  void reserve(const Network& net, size_t new_rows, size_t new_width) {
+    rows = new_rows, width = new_width;
+    if (net.exact) return exact.reserve(rows * width);
+    values.reserve(net.passes * rows * width);
+    scales.reserve(net.passes * rows * net.groups);
+  }
+  // The first rows of another, of the same size.
+  void copy(const ActivationBuffer& other, const Network& net, size_t count) {
+    if (net.exact) std::copy_n(other.exact.get(), count * width, exact.get());
+    for (int pass = 0; !net.exact && pass < net.passes; ++pass) {
+      std::copy_n(other.values.get() + pass * rows * width, count * width, values.get() + pass * rows * width);
+    }
+    if (!net.exact) std::copy_n(other.scales.get(), net.passes * net.groups * rows, scales.get());
+  }
+  Activations view(int count) const {
+    return {count, exact.get(), values.get(), scales.get(), ptrdiff_t(rows * width), ptrdiff_t(rows)};
   }
 };
 
 // What threads read of each other lies in the workspace of rank 0.
 struct Workspace {
   // Of all tokens of a piece.
-  Buffer<float> hidden;    // [tokens, width]: the residual stream
-  QuantizedBuffer normed;  // [tokens, width]: the same, multiplied by the norm's factors, in 8 bits
-  Buffer<float> heads;     // [3, tokens, group_width]: queries, keys and values of a group of heads
-  Buffer<float> scratch;   // of one head's attention
-  Buffer<float> context;   // [tokens, context_width]: what attention gives
+  Buffer<float> hidden;           // [tokens, width]: the residual stream
+  ActivationBuffer normed;        // [tokens, width]: what its norms give the next products
+  Buffer<float> queries;          // [tokens, query_width], of a group of heads
+  Buffer<float> keys, values;     // [tokens, key_width]
+  Buffer<float> scratch;          // of attention
+  Buffer<float> context;          // [tokens, context_width]: what attention gives
+  ActivationBuffer pooled;        // [texts, width]: the rows of `normed` that pooling takes
   // Of a block of rows.
-  QuantizedBuffer quantized;       // [rows, context_width or inner]
+  ActivationBuffer rounded;        // [rows, context_width or inner], in 8 bits
   Buffer<float> attention_out;     // [rows, width]
+  Buffer<float> gate;              // [rows, 64]
   Buffer<float> inner;             // [rows, inner]: within the feed-forward network
   Buffer<float> feed_forward_out;  // [rows, width]
+  // Of a row.
+  Buffer<float> row, rest;  // what is rounded, and what rounding left
+  // Of texts.
+  Buffer<float> vectors[2];  // [texts, padded outputs]: what a dense layer reads and gives
 
-  void reserve(const Network& net, int tokens, int longest, int block_rows) {
-    const size_t all = size_t(tokens), rows = size_t(std::min(tokens, block_rows));
-    const size_t width = size_t(net.width), context_width = size_t(net.context_width()), wide = size_t(net.inner);
+  void reserve(const Network& net, int tokens, int texts, int longest, int block_rows) {
+    const size_t all = size_t(tokens), rows = size_t(std::min(tokens, block_rows)), width = size_t(net.width);
     hidden.reserve(all * width);
-    normed.reserve(all, width);
-    heads.reserve(3 * all * net.group_width);
+    normed.reserve(net, all, width);
+    queries.reserve(all * net.query_width());
+    keys.reserve(all * net.key_width());
+    values.reserve(all * net.key_width());
     scratch.reserve(attention_scratch(longest, net.head_dim));
-    context.reserve(all * context_width);
-    quantized.reserve(rows, std::max(context_width, wide));
+    context.reserve(all * net.context_width());
+    if (net.pools_one_token()) pooled.reserve(net, texts, width);
+    if (!net.exact) rounded.reserve(net, rows, net.widest());
     attention_out.reserve(rows * width);
-    inner.reserve(rows * wide);
+    if (net.gated) gate.reserve(rows * kPanel);
+    inner.reserve(rows * net.inner);
     feed_forward_out.reserve(rows * width);
+    row.reserve(width);
+    rest.reserve(std::max({width, size_t(net.widest()), size_t(net.widest_vector())}));
+    for (Buffer<float>& some : vectors) some.reserve(size_t(texts) * net.widest_vector());
   }
 };
 

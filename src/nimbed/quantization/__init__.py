@@ -81,12 +81,13 @@ def quantize(
             nimbed ships. An fp32 artefact has ranges (for ``dtype="int8"``) only where texts are given.
         spec: pooling, prompts and normalize in place of what the model folder says.
         source: revision, file, download cache and offline settings.
-        gate: how close int8 must be to fp32; layers return to fp32 until it is. None takes the default thresholds.
+        gate: how close int8 must be to fp32. None takes the default thresholds.
         force: publish the artefact even if it fails its gate; its manifest says so for good, and Encoder warns.
         progress: show a progress bar on standard error.
-        backend: the engine that the artefact is for; "auto" takes the one that :class:`nimbed.Encoder` would take.
-            "native" and "ipex" have int8 only. Artefacts for "ipex" are code: they run where they were built, and
-            elsewhere with ``Source(allow_code=True)``.
+        backend: the engine that the artefact is for; "auto" takes the one that :class:`nimbed.Encoder` would take, and
+            for fp32 "openvino": "native" has none in fp32, since it reads the model folder itself. "ipex" has int8
+            only, and its artefacts are code: they run where they were built, and elsewhere with
+            ``Source(allow_code=True)``.
 
     Returns:
         The artefact, with its manifest; give it to ``Encoder``. An artefact that exists already is returned as it is.
@@ -97,12 +98,13 @@ def quantize(
         MissingExtraError: a package is missing; the message has the command.
         ArtefactError: the artefact cannot be stored.
         BuildError: the build failed.
-        QualityError: int8 is too far from fp32, even after repair; nothing was published.
+        QualityError: int8 is too far from fp32; nothing was published.
     """
     _check_kind(precision, backend)
     settings = Settings(
         model=check_model(model),
-        backend=backend,
+        # The native engine needs no artefact for fp32: it reads the model folder.
+        backend="openvino" if backend == "auto" and precision == "fp32" else backend,
         precision=precision,
         spec=spec or SpecOverrides(),
         source=source or Source(),

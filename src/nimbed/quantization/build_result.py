@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class Built:
     """A network with its head, saved in the artefact's folder, and its entries in the manifest.
 
-    ``outputs`` computes vectors ``[n, dim]`` or scores ``[n, 1]`` from token ids.
+    ``second_pass`` says which products round their inputs twice. ``outputs`` computes vectors ``[n, dim]`` or scores
+    ``[n, 1]`` from token ids.
     """
 
     outputs: Callable[[Sequence[Int32Array]], Float32Array]
     calibration: Mapping[str, Any] | None = None
     quality: Mapping[str, Any] | None = None
     repair: Mapping[str, Any] | None = None
+    second_pass: Mapping[str, Any] | None = None
     forced: bool = False
 
 

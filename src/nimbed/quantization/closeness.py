@@ -13,7 +13,7 @@ from nimbed.errors import BuildError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nimbed._types import Float32Array, Int32Array
+    from nimbed._types import Float32Array, Int32Array, Role
 
     Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -21,11 +21,13 @@ _NEIGHBOURS = 10
 _ROWS = 16
 
 
-def in_batches(sequences: Sequence[Int32Array], outputs: Callable[[TokenBatch], Float32Array]) -> Float32Array:
+def in_batches(
+    sequences: Sequence[Int32Array], outputs: Callable[[TokenBatch], Float32Array], role: Role = "document"
+) -> Float32Array:
     """Outputs ``[n, dim]`` in order, of batches of like length."""
     order = np.argsort([len(sequence) for sequence in sequences], kind="stable")
     batches = (order[start : start + _ROWS] for start in range(0, len(order), _ROWS))
-    rows = [outputs(TokenBatch.from_sequences([sequences[at] for at in batch])) for batch in batches]
+    rows = [outputs(TokenBatch.from_sequences([sequences[at] for at in batch], role)) for batch in batches]
     return np.concatenate(rows)[np.argsort(order)]
 
 

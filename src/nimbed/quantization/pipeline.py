@@ -78,6 +78,7 @@ def _write_manifest(folder: Path, request: BuildRequest, built: Built) -> None:
             calibration=built.calibration,
             quality=built.quality,
             repair=built.repair,
+            second_pass=built.second_pass,
             forced=built.forced,
             versions=versions_of(_LIBRARIES),
             files=file_records(folder),

@@ -5,54 +5,64 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nimbed._model_folder.network import EncoderShape
-from nimbed.quantization.native.bert import _names, embedded, through_layer
-from nimbed.quantization.native.observed import Seen, layer_by_layer
+from nimbed._types import TokenBatch
+from nimbed.backends.native import read_packed
+from nimbed.quantization.native.observed import layer_by_layer
+from nimbed.spec import read_spec
 
-pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")
-SHAPE = EncoderShape(
-    architecture="bert", hidden=8, heads=2, layers=2, intermediate=16, activation="gelu", epsilon=1e-12, padding=-1
-)
-SEQUENCES = [np.arange(start, start + length, dtype=np.int32) for start, length in ((0, 3), (5, 9), (2, 1))]
+_native = pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")
+SEQUENCES = [np.arange(start, start + length, dtype=np.int32) for start, length in ((5, 3), (9, 9), (7, 1))]
 
 
 @pytest.fixture(scope="module")
-def weights():
-    rng = np.random.default_rng(0)
-    sizes = {"up.weight": (16, 8), "up.bias": (16,), "down.weight": (8, 16)}
-    made = {}
-    for name in _names(SHAPE):
-        square = (8, 8) if name.endswith("weight") and "norm" not in name else (8,)
-        table = {"words": (20, 8), "positions": (20, 8), "types": (1, 8)}.get(name)
-        made[name] = rng.standard_normal(table or sizes.get(".".join(name.split(".")[-2:]), square)).astype(np.float32)
-    return made
+def model(tiny_folder):
+    arrays, settings = read_packed(tiny_folder, tiny_folder / "model.safetensors", read_spec(tiny_folder))
+    return _native.Model(settings, arrays)
 
 
-def observe(weights, sequences, threads=2):
-    return list(layer_by_layer(weights, SHAPE, sequences, threads))
+@pytest.fixture(scope="module")
+def inputs_of_torch(tiny_folder):
+    """By layer and product what torch's modules read of these texts, ``[tokens, inputs]``."""
+    import torch
+    import transformers
+
+    network, found = transformers.AutoModel.from_pretrained(tiny_folder).eval(), []
+    for layer in network.encoder.layer:
+        places = {
+            "projection": layer.attention.self.value, "output": layer.attention.output.dense,
+            "up": layer.intermediate.dense, "down": layer.output.dense,
+        }  # fmt: skip
+        found.append({name: [] for name in places})
+        for name, module in places.items():
+            seen = found[-1][name]
+            module.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0][0].numpy()))
+    with torch.inference_mode():
+        for sequence in SEQUENCES:
+            network(torch.from_numpy(sequence[None].astype(np.int64)))
+    return [{name: np.concatenate(rows) for name, rows in layer.items()} for layer in found]
 
 
-def test_moments_and_maxima_are_those_of_all_texts(weights):
-    found = observe(weights, SEQUENCES)
-    hidden = [embedded(weights, SHAPE, sequence) for sequence in SEQUENCES]
-    for number in range(SHAPE.layers):
-        rows = np.concatenate(hidden)
-        assert found[number].keys() == {"query", "output", "up", "down"}
-        np.testing.assert_allclose(found[number]["query"].moments, np.tril(rows.T @ rows), rtol=1e-4, atol=1e-4)
-        np.testing.assert_array_equal(found[number]["query"].largest, np.abs(rows).max(axis=0))
-        hidden = [through_layer(weights, SHAPE, number, x) for x in hidden]
-    assert [seen["down"].moments.shape for seen in found] == [(16, 16)] * 2
+def test_moments_and_maxima_are_those_of_torch(model, inputs_of_torch):
+    for seen, expected in zip(layer_by_layer(model, 2, SEQUENCES, 2), inputs_of_torch, strict=True):
+        assert seen.keys() == expected.keys()
+        for name, x in expected.items():
+            size = x.shape[1]  # without the padding; the heads' order is the network's, since one group has them all
+            np.testing.assert_allclose(
+                seen[name].moments[:size, :size], np.tril(x.astype(np.float64).T @ x), rtol=1e-3, atol=1e-3
+            )
+            np.testing.assert_allclose(seen[name].largest[:size], np.abs(x).max(axis=0), rtol=1e-3, atol=1e-4)
 
 
-def test_threads_change_no_bit(weights):
-    one, three = observe(weights, SEQUENCES * 5, threads=1), observe(weights, SEQUENCES * 5, threads=3)
+def test_threads_change_no_bit(model):
+    one, three = (list(layer_by_layer(model, 2, SEQUENCES * 90, threads)) for threads in (1, 3))
     for a, b in zip(one, three, strict=True):
         assert all(np.array_equal(a[name].moments, b[name].moments) for name in a)
 
 
-def test_more_is_added_to_what_was_seen():
-    seen = Seen.nothing(2)
-    seen.add(np.float32([[1, -5], [0, 1]]), threads=1)
-    seen.add(np.float32([[3, 4]]), threads=1)
-    np.testing.assert_array_equal(seen.moments, [[10, 0], [7, 42]])
-    np.testing.assert_array_equal(seen.largest, [3, 5])
+def test_a_trace_ends_with_the_layers_and_is_of_fp32(model, tiny_folder):
+    batch = TokenBatch.from_sequences(SEQUENCES)
+    trace = _native.Trace(model, batch.ids, batch.offsets, None, 1)
+    for _ in range(2):
+        trace.next()
+    with pytest.raises(ValueError, match="no more layers"):
+        trace.next()

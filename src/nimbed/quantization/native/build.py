@@ -1,61 +1,110 @@
-"""The native engine's side of the build: numpy and the engine itself, no torch, no OpenVINO, no NNCF."""
+"""The native engine's side of the build: numpy and the engine itself, no torch, no OpenVINO, no NNCF.
+
+The network in fp32, as the engine runs it, is the reference; what its products read on the calibration texts says how
+their weights are rounded.
+"""
 
 from __future__ import annotations
 
-import json
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nimbed import _machine
-from nimbed._loading.progress import counted
-from nimbed._model_folder.network import ENCODER_FILE, read_shape
 from nimbed._model_folder.safetensors import write_tensors
+from nimbed._native import Model, Session
 from nimbed.backends import open_backend
+from nimbed.backends.native import joined, read_packed
 from nimbed.backends.protocol import OpenRequest
+from nimbed.backends.table import ENCODER_FILE
 from nimbed.quantization.build_result import Built, judged, measured_by
-from nimbed.quantization.closeness import finite, in_batches
-from nimbed.quantization.native.bert import forward, pooled, read_weights
-from nimbed.quantization.native.packed import pack, settings_of
+from nimbed.quantization.closeness import closeness, finite, in_batches
+from nimbed.quantization.native.observed import layer_by_layer
+from nimbed.quantization.native.products import LayerRounder
+from nimbed.quantization.native.second_pass import choose, sizes_of
+from nimbed.quantization.native.words import in_bf16, in_int8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from nimbed._loading.build import BuildRequest
     from nimbed._loading.progress import Progress
-    from nimbed._model_folder.network import EncoderShape
-    from nimbed._types import Float32Array, Int32Array, ModelSpec
+    from nimbed._types import Float32Array, Int32Array, Role, TokenBatch
     from nimbed.quantization.calibration import CalibrationSet
+    from nimbed.quantization.native.second_pass import SecondPass
+
+    Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
+    Settings = dict[str, Any]
+    # Computes vectors [n, dim] or scores [n, 1], and tells how many of how many tokens are done.
+    Outputs = Callable[[Sequence[Int32Array], Callable[[int, int], None]], Float32Array]
 
 # Second moments settle long before all texts are seen, and cost more than the forward pass.
 _SEEN_TOKENS = 8192
+# What the table of words may add to 1 - cosine where it is kept in fewer bytes.
+_TABLE_ERROR = 1.5e-5
+# An error that second passes do not try to better, of vectors and of scores; and the multiplications that they may add.
+_TARGETS = {"embedding": 3e-4, "scoring": 1e-2}
+_BUDGET = 0.25
 
 
 def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progress: Progress) -> Built:
     """Round the weights for what the calibration texts show, and measure against fp32."""
-    source = Path(request.folder)
-    shape = read_shape(source, request.spec)
-    weights = read_weights(source / request.graph, shape)
-    progress("quantizing", 0, shape.layers)
-    arrays = pack(weights, shape, sample(calibration.calibrate), partial(progress, "quantizing"))
-    settings = settings_of(
-        shape,
-        pooling=request.spec.pooling,
-        normalize=request.spec.normalize,
-        tables={name: len(weights[name]) for name in ("words", "positions", "types")},
-    )
-    write_tensors(folder / ENCODER_FILE, arrays, {"nimbed": json.dumps(settings)})
+    threads = _machine.thread_plan().threads
+    made: dict[Role, _Rounded] = {}
+    for number, role in enumerate(roles := sorted(set(request.spec.networks.values()))):
+        made[role] = _round(request, role, calibration, _part(progress, number, len(roles)), threads)
+    arrays, metadata = joined({role: (one.arrays, one.second_pass.settings) for role, one in made.items()})
+    write_tensors(folder / ENCODER_FILE, arrays, metadata)
     progress("measuring against fp32")
     outputs = _outputs(folder, request)
-    measuring = partial(progress, "measuring against fp32")
-    reference = exact(weights, shape, request.spec, calibration.held_out, measuring)
-    measured = measured_by(request, reference, outputs(calibration.held_out))
-    record = judged(request, measured)
+    exact = _by_role({role: one.exact for role, one in made.items()})
+    reference = exact(calibration.held_out, partial(progress, "measuring against fp32"))
+    record = judged(request, measured_by(request, reference, outputs(calibration.held_out, _unheard)))
     progress("saving")
-    return Built(outputs=outputs, calibration=calibration.record, quality=record, forced=bool(record["missed"]))
+    return Built(
+        outputs=lambda sequences: outputs(sequences, _unheard),
+        calibration=calibration.record,
+        quality=record,
+        second_pass=_record(made),
+        forced=bool(record["missed"]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rounded:
+    """A role's network: in 8 bits, which products round their inputs twice, and what computes it in fp32."""
+
+    arrays: Arrays
+    second_pass: SecondPass
+    exact: _Runner
+
+
+def _round(
+    request: BuildRequest, role: Role, calibration: CalibrationSet, progress: Callable[[int, int], None], threads: int
+) -> _Rounded:
+    source = Path(request.folder)
+    arrays, settings = read_packed(source, source / request.graph, request.spec, role)
+    progress(0, len(settings["layers"]))
+    exact = _Runner(arrays, settings, threads)
+    error = partial(_error, exact(calibration.ranking), calibration.ranking, threads)
+    smaller, settings = _with_smaller_words(arrays, settings, error)
+    rounded = _in_8_bits(smaller, settings, sample(calibration.calibrate), threads, progress)
+    chosen = choose(
+        {**settings, "precision": "int8"},
+        sizes_of(settings, {name: values.shape for name, values in rounded.items()}),
+        partial(error, rounded),
+        target=_TARGETS[request.spec.task],
+        budget=_BUDGET,
+    )
+    return _Rounded(arrays=rounded, second_pass=chosen, exact=exact)
+
+
+def _part(progress: Progress, number: int, parts: int) -> Callable[[int, int], None]:
+    """Progress of one network among several: layers, of which each has as many."""
+    return lambda done, layers: progress("quantizing", number * layers + done, parts * layers)
 
 
 def sample(sequences: Sequence[Int32Array]) -> Sequence[Int32Array]:
@@ -63,26 +112,97 @@ def sample(sequences: Sequence[Int32Array]) -> Sequence[Int32Array]:
     return sequences[:: max(1, sum(map(len, sequences)) // _SEEN_TOKENS)]
 
 
-def exact(
-    weights: Mapping[str, Float32Array],
-    shape: EncoderShape,
-    spec: ModelSpec,
+def _unheard(_done: int, _total: int) -> None:
+    """Progress that nobody hears of."""
+
+
+class _Runner:
+    """Computes outputs of a network that is in memory."""
+
+    def __init__(self, arrays: Arrays, settings: Settings, threads: int) -> None:
+        self._session = Session(Model(settings, arrays), threads, bulk=True)
+
+    def __call__(
+        self, sequences: Sequence[Int32Array], progress: Callable[[int, int], None] = _unheard
+    ) -> Float32Array:
+        """Vectors ``[n, dim]`` or scores ``[n, 1]``. ``progress`` is told how many of how many tokens are done."""
+        done, total = 0, sum(map(len, sequences))
+
+        def run(batch: TokenBatch) -> Float32Array:
+            nonlocal done
+            outputs = self._session.run(batch.ids, batch.offsets, batch.type_ids)
+            progress(done := done + len(batch.ids), total)
+            return outputs
+
+        return finite(in_batches(sequences, run))
+
+
+def _error(
+    reference: Float32Array, sequences: Sequence[Int32Array], threads: int, arrays: Arrays, settings: Settings
+) -> float:
+    """The mean of ``1 - closeness`` of a network's outputs."""
+    return float(1 - closeness(reference, _Runner(arrays, settings, threads)(sequences)).mean())
+
+
+def _with_smaller_words(
+    arrays: Arrays, settings: Settings, error: Callable[[Arrays, Settings], float]
+) -> tuple[Arrays, Settings]:
+    """The network with its table of words in the fewest bytes that the outputs hardly show: never those of bf16."""
+    smallest = ({**arrays, **in_int8(arrays["words"])}, {**settings, "words": "int8"})
+    if error(*smallest) <= _TABLE_ERROR:
+        return smallest
+    return {**arrays, **in_bf16(arrays["words"])}, {**settings, "words": "bf16"}
+
+
+def _in_8_bits(
+    arrays: Arrays,
+    settings: Settings,
     sequences: Sequence[Int32Array],
+    threads: int,
     progress: Callable[[int, int], None],
-) -> Float32Array:
-    """fp32 vectors ``[n, hidden]``. ``progress`` is told how many of how many tokens are done."""
+) -> Arrays:
+    """The network's arrays in 8 bits."""
+    model, made, layers = Model(settings, arrays), dict(arrays), len(settings["layers"])
+    for number, seen in enumerate(layer_by_layer(model, layers, sequences, threads)):
+        made.update(LayerRounder(arrays, settings, number, seen).arrays(threads))
+        progress(number + 1, layers)
+    return made
 
-    def vector(sequence: Int32Array) -> Float32Array:
-        return pooled(forward(weights, shape, sequence), spec.pooling, normalize=spec.normalize)
 
-    with ThreadPoolExecutor(_machine.thread_plan().threads) as pool:
-        return finite(np.stack(list(counted(pool.map(vector, sequences), list(map(len, sequences)), progress))))
+def _record(made: Mapping[Role, _Rounded]) -> dict[str, Any] | None:
+    """What the manifest says of second passes, the worst of all networks; None where nothing was done."""
+    chosen = [one.second_pass for one in made.values() if one.second_pass.products]
+    if not chosen:
+        return None
+    return {
+        "products": list(dict.fromkeys(name for one in chosen for name in one.products)),
+        "error_before": round(max(one.error[0] for one in chosen), 7),
+        "error_after": round(max(one.error[1] for one in chosen), 7),
+        "multiplications": round(max(one.multiplications for one in chosen), 4),
+    }
 
 
-def _outputs(folder: Path, request: BuildRequest) -> Callable[[Sequence[Int32Array]], Float32Array]:
+def _by_role(runners: Mapping[Role, Outputs]) -> Outputs:
+    """Computes whole texts as documents, and their excerpts, which are the second half, as queries."""
+    if len(runners) == 1:
+        return runners["document"]
+
+    def run(sequences: Sequence[Int32Array], progress: Callable[[int, int], None]) -> Float32Array:
+        half = len(sequences) // 2
+        documents = runners["document"](sequences[:half], progress)
+        return np.concatenate([documents, runners["query"](sequences[half:], progress)])
+
+    return run
+
+
+def _outputs(folder: Path, request: BuildRequest) -> Outputs:
     threads = _machine.thread_plan().threads
     opened = open_backend(
         "native", OpenRequest(folder=folder, spec=request.spec, precision=request.precision, threads=threads)
     )
     session = opened.session()
-    return lambda sequences: finite(in_batches(sequences, session.run))
+
+    def of(role: Role) -> Outputs:
+        return lambda sequences, _: finite(in_batches(sequences, session.run, role))
+
+    return _by_role({role: of(role) for role in set(request.spec.networks.values())})

@@ -1,0 +1,62 @@
+"""Which products round their inputs twice."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nimbed.backends.native_layout import PRODUCTS
+from nimbed.quantization.native.second_pass import choose, sizes_of, with_passes
+
+SETTINGS = {"layers": [{product: {"group": 64, "passes": 1} for product in PRODUCTS} for _ in range(3)]}
+SHAPES = {
+    f"layers.{n}.{product}.weights": (2, 16, 64, 4) if product != "up" else (8, 16, 64, 4)
+    for n in range(3)
+    for product in PRODUCTS
+}
+SIZES = sizes_of(SETTINGS, SHAPES)
+
+
+def errors(by_product, common=0.0):
+    """An error of which each product has its part until it rounds twice."""
+
+    def error(settings):
+        return common + sum(
+            by_product.get(f"layers.{n}.{product}", 0.0)
+            for n, layer in enumerate(settings["layers"])
+            for product in PRODUCTS
+            if layer[product]["passes"] == 1
+        )
+
+    return error
+
+
+def test_sizes_are_the_numbers_of_weights():
+    assert SIZES["layers.0.down"] == 2 * 16 * 64 * 4
+    assert SIZES["layers.2.up"] == 8 * 16 * 64 * 4
+    assert len(SIZES) == 12
+
+
+def test_nothing_is_done_where_the_error_is_small():
+    made = choose(SETTINGS, SIZES, errors({"layers.0.up": 1e-4}), target=2e-4, budget=1)
+    assert (made.products, made.multiplications, made.settings) == ((), 1.0, SETTINGS)
+
+
+def test_the_product_that_hurts_is_found_and_costs_what_it_has():
+    made = choose(SETTINGS, SIZES, errors({"layers.1.down": 9e-4, "layers.0.up": 1e-4}), target=2e-4, budget=1)
+    assert made.products == ("layers.1.down",)
+    assert made.error == pytest.approx((1e-3, 1e-4))
+    assert made.multiplications == pytest.approx(1 + SIZES["layers.1.down"] / sum(SIZES.values()))
+    assert made.settings["layers"][1]["down"]["passes"] == 2
+    assert SETTINGS["layers"][1]["down"]["passes"] == 1
+
+
+@given(st.dictionaries(st.sampled_from(sorted(SIZES)), st.floats(-1e-4, 1e-3)), st.floats(0, 1), st.floats(0, 1e-3))
+def test_the_budget_is_kept_and_the_error_is_as_measured(by_product, budget, target):
+    error = errors(by_product, common=1e-5)
+    made = choose(SETTINGS, SIZES, error, target=target, budget=budget)
+    assert made.multiplications <= 1 + budget + 1e-9
+    assert made.error[1] == pytest.approx(error(made.settings))
+    assert made.error[1] <= made.error[0] + 1e-12
+    assert made.settings == with_passes(SETTINGS, list(made.products))
