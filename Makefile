@@ -89,7 +89,7 @@ peers: $(VENV)/.native  ## nimbed beside what people use in its place, and what 
 		$(BIN)/python benchmarks/$$script --data $(DATA) || failed=1; done; exit $$failed
 
 quality: $(VENV)/.native  ## retrieval, similarity and rerank sets: int8 against fp32, fp32 against torch (long)
-	@failed=0; for script in quality.py quality_table.py; do \
+	@failed=0; for script in quality.py quality_table.py families.py; do \
 		$(BIN)/python benchmarks/$$script --data $(DATA) || failed=1; done; exit $$failed
 
 ipex-env: $(IPEX_READY)  ## the environment of backend="ipex", in the user's cache folder (7.5 GB; see docs/ipex.md)

@@ -69,7 +69,7 @@ class Family:
     prefix: str = ""
     unused: tuple[str, ...] = ()
     pooling: str = "mean"
-    tokenizer: str = "wordpiece"
+    tokenizer: str = "counted wordpiece"
     frame: tuple[str, str] = ("[CLS]", "[SEP]")
     transformers: bool = True
     adapters: tuple[str, ...] = ()
@@ -143,7 +143,7 @@ _XLM_ROBERTA = Family(
     tiny={"max_position_embeddings": 66},
     unused=("pooler.dense",),
     pooling="cls",
-    tokenizer="unigram",
+    tokenizer="counted unigram",
     frame=("<s>", "</s>"),
 )
 _MPNET_LAYER = "encoder.layer.{n}."

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Size = Literal["tiny", "real"]
 Variant = Literal["drawn", "plain", "planted"]
 _TINY = {"width": 96, "layers": 3, "heads": 6, "inner": 160}
-SPECTRUM, QUERY_GAIN = 32.0, 1.5
+SPECTRUM, QUERY_GAIN, ALIGNED = 32.0, 1.0, 0.2
 _VOCABULARY = {"tiny": 1200, "real": 8192}
 _MEASURED = {"tiny": (12, 48), "real": (12, 128)}  # texts that scale the branches, and tokens of each
 
@@ -113,7 +113,20 @@ def draw(anatomy: Anatomy, seed: int) -> Tensors:
         # Attention that looks at all tokens alike would leave every text the same.
         return values.mul_((QUERY_GAIN if ".query." in name else 1.0) / shape[1] ** 0.5) @ reading
 
-    return {name: drawn(name, shape) for name, shape in shapes(anatomy).items()}
+    tensors = {name: drawn(name, shape) for name, shape in shapes(anatomy).items()}
+    for layer in range(anatomy.layers):
+        _align(tensors, f"layers.{layer}.")
+    return tensors
+
+
+def _align(tensors: Tensors, layer: str) -> None:
+    """Half of what a layer writes lies where it read."""
+    for written, read in (("output", "value"), ("down", "up"), ("gate", "up")):
+        if f"{layer}{written}.weight" in tensors:
+            own, other = tensors[f"{layer}{written}.weight"], tensors[f"{layer}{read}.weight"]
+            other = other if written == "gate" else other.T
+            shared = other * (own.norm() / other.norm())
+            own.mul_((1 - ALIGNED) ** 0.5).add_(shared, alpha=ALIGNED**0.5)
 
 
 @torch.no_grad()

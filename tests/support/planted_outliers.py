@@ -5,7 +5,7 @@
   in decoders), and the rows of the products that write the stream are large there.
 - A few channels behind the activation are far larger than the others, which rounding by token feels (SmoothQuant,
   Xiao et al. 2023; for gated feed-forwards Fishman et al. 2024).
-- The first token, or a delimiter, carries activations hundreds of times the usual size in two channels, which the
+- The first token, or a delimiter, carries activations many times the usual size in two channels, which the
   feed-forward of some middle layer writes once and later layers keep (Sun et al. 2024, "Massive Activations");
   attention sinks there (Xiao et al. 2023).
 """
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 RESIDUAL_CHANNELS, RESIDUAL_FACTOR = 3, 8.0
 # What the products that read those channels make of that: trained ones have small columns there.
-READ_FACTOR = 2.0
+READ_FACTOR = {"post-norm": 2.0, "pre-norm": 1.0}
 INNER_CHANNELS, INNER_FACTOR = 4, 12.0
 _READING = ("query.weight", "key.weight", "value.weight", "up.weight", "gate.weight")
 MASSIVE_CHANNELS = 2  # of those
 # Times the usual size: a norm behind every branch keeps a token's vector at one length, and more would be all of it.
-MASSIVE_FACTOR = {"post-norm": 15.0, "pre-norm": 100.0}
+MASSIVE_FACTOR = {"post-norm": 15.0, "pre-norm": 30.0}
 
 
 def residual_channels(width: int) -> list[int]:
@@ -38,13 +38,15 @@ def residual_channels(width: int) -> list[int]:
 def plant_channels(anatomy: Anatomy, tensors: dict[str, torch.Tensor]) -> None:
     """Large channels of the residual stream, the same in all layers, and large channels behind the activation."""
     channels = residual_channels(anatomy.width)
+    # A pre-norm stream is large there by itself; a post-norm one is what its norms make it.
+    norms, rows = (1.0, RESIDUAL_FACTOR) if anatomy.pre_norm else (RESIDUAL_FACTOR, RESIDUAL_FACTOR / 2)
     for name, one in tensors.items():
         if "norm." in name and not name.startswith("head"):
-            one[channels] *= RESIDUAL_FACTOR
+            one[channels] *= RESIDUAL_FACTOR if name.startswith("embedding") else norms
         elif name.endswith(("output.weight", "down.weight")):
-            one[channels] *= RESIDUAL_FACTOR / 2
+            one[channels] *= rows
         elif name.endswith(_READING):
-            one[:, channels] *= READ_FACTOR / RESIDUAL_FACTOR
+            one[:, channels] *= READ_FACTOR["pre-norm" if anatomy.pre_norm else "post-norm"] / RESIDUAL_FACTOR
     for layer in range(anatomy.layers):
         inner = [(anatomy.inner * at // INNER_CHANNELS + 7 * layer) % anatomy.inner for at in range(INNER_CHANNELS)]
         tensors[f"layers.{layer}.up.weight"][inner] *= INNER_FACTOR

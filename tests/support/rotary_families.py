@@ -118,7 +118,7 @@ _GTE = Family(
     positions=_theta("rope_theta"),
     tiny={"max_position_embeddings": 64},
     pooling="cls",
-    tokenizer="unigram",
+    tokenizer="counted unigram",
     frame=("<s>", "</s>"),
     transformers=False,
 )
@@ -193,7 +193,7 @@ _JINA_V3 = Family(
     positions=_theta("rope_parameters"),
     tiny={"max_position_embeddings": 66},
     unused=("pooler.dense",),
-    tokenizer="unigram",
+    tokenizer="counted unigram",
     frame=("<s>", "</s>"),
 )
 _JINA_V3_REMOTE = replace(

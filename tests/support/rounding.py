@@ -62,6 +62,12 @@ def error_over_spread(exact: Array, rounded: Array) -> float:
     return float(error / (1 - (alike.sum() - np.trace(alike)) / (count * (count - 1))))
 
 
+def score_error_over_spread(exact: Array, rounded: Array) -> float:
+    """The like of scores ``[n]``, since 1 - cosine is half a squared difference: its mean over that between pairs."""
+    exact, rounded = exact.astype(np.float64), rounded.astype(np.float64)
+    return float(((exact - rounded) ** 2).mean() / (2 * exact.var(ddof=1)))
+
+
 def with_rounded_weights(tensors: Mapping[str, torch.Tensor], bits: int) -> dict[str, torch.Tensor]:
     """The plain encoder's tensors with the weights of all linear layers rounded to nearest, a scale for each output."""
     return {

@@ -16,6 +16,7 @@ def scoring(family: Family, architecture: str, head: Head, names: tuple[str, str
     """The family's cross-encoder of one label; ``names`` are those of the dense and of the last layer."""
     config = {
         **family.config,
+        "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},
         "architectures": [architecture],
         "id2label": {"0": "LABEL_0"},
         "label2id": {"LABEL_0": 0},

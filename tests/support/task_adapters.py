@@ -19,7 +19,7 @@ _LOW_RANK = ".parametrizations.weight.0.lora_"
 
 
 def with_adapters(stored: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The file's tensors with seeded adapters, each of which changes a weight by a tenth of its size."""
+    """The file's tensors with seeded adapters, each of which changes a weight by a third of its size."""
     generator = torch.Generator().manual_seed(2)
     tasks, rank = len(config["lora_adaptations"]), config["lora_rank"]
     scaling = config["lora_alpha"] / rank
@@ -31,7 +31,7 @@ def with_adapters(stored: Mapping[str, torch.Tensor], config: Mapping[str, Any])
         base, (rows, columns) = name.removesuffix(".weight"), weight.shape
         table = "embeddings" in name
         first, second = ((rows, rank), (rank, columns)) if table else ((rank, columns), (rows, rank))
-        size = 0.1 * float(weight.std()) / (scaling * rank**0.5)
+        size = 0.3 * float(weight.std()) / (scaling * rank**0.5)
         made[base + _ORIGINAL] = weight
         made[base + _LOW_RANK + "A"] = torch.empty(tasks, *first).normal_(generator=generator)
         made[base + _LOW_RANK + "B"] = torch.empty(tasks, *second).normal_(generator=generator).mul_(size)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import tokenizers
 from tests.conftest import write_modules
+from tests.support.counted_vocabularies import counted_unigram, counted_wordpiece
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 VOCABULARY = 1200
@@ -34,7 +35,7 @@ class TinyModel:
     Attributes:
         architecture: prefix of transformers' classes.
         config: of the network.
-        tokenizer: "wordpiece", "bpe" or "unigram".
+        tokenizer: "wordpiece", "bpe" or "unigram"; the first and the last also "counted".
         frame: special tokens before and after a text.
         pooling: as the folder names it.
         normalize: whether the folder lists the module.
@@ -251,4 +252,10 @@ def _unigram(model: TinyModel, texts: Sequence[str]) -> tokenizers.Tokenizer:
     return made
 
 
-_KINDS = {"bpe": _bpe, "unigram": _unigram, "wordpiece": _wordpiece}
+_KINDS: dict[str, Callable[[TinyModel, Sequence[str]], tokenizers.Tokenizer]] = {
+    "bpe": _bpe,
+    "unigram": _unigram,
+    "wordpiece": _wordpiece,
+    "counted unigram": lambda model, texts: counted_unigram(_special(model), texts, model.vocabulary),
+    "counted wordpiece": lambda model, texts: counted_wordpiece(_special(model), texts, model.vocabulary),
+}

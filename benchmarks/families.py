@@ -1,0 +1,149 @@
+"""Every family of networks at its real width and depth, seeded: fp32 against torch, int8 judged where it can fail.
+
+Networks have branches as large as the residual that they join ("plain"), and outliers where trained ones have them
+("planted"): tests/support/networks.py. Exits with 1 where a gate fails; what the engine does not open is reported so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import _common
+import numpy as np
+
+from nimbed import Encoder, NimbedError, Reranker, quantize
+from nimbed.spec import SpecOverrides
+
+sys.path.insert(0, str(_common.ROOT))
+from tests.support import networks, oracles, rounding
+from tests.support.plain_encoder import PlainEncoder
+from tests.support.rotary_families import FAMILIES
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from tests.support.network_families import Family
+
+    Vectors = npt.NDArray[np.float32]
+
+TEXTS, QUICK_TEXTS = 64, 24
+MAX_LENGTH = 256
+MIN_COSINE = 0.999999
+MAX_SCORE_ERROR = 1e-4  # in standard deviations of all scores
+TASK = "retrieval.passage"  # whose adapters a document's vector comes from
+PLAIN = SpecOverrides(prompts={"query": "", "document": ""})
+
+
+def main() -> int:
+    parser = _common.parser(__doc__)
+    _common.add_data(parser)
+    parser.add_argument("--family", action="append", choices=list(FAMILIES), help="only this one; may be repeated")
+    parser.add_argument("--layers", type=int, help="another depth than the real one")
+    options = parser.parse_args()
+    texts = _common.passages(options.data, QUICK_TEXTS if options.quick else TEXTS)
+    record: dict[str, Any] = {"conditions": _common.conditions(texts=len(texts), max_length=MAX_LENGTH), "families": {}}
+    for name in options.family or FAMILIES:
+        for variant in ("plain", "planted"):
+            found = measured(name, variant, texts, options)
+            record["families"].setdefault(name, {})[variant] = found
+            print(f"{name:20} {variant:8} {json.dumps(found)}", flush=True)
+    return _common.finish(options, "families", record, judge(record["families"]))
+
+
+def measured(name: str, variant: str, texts: Sequence[str], options: Namespace) -> dict[str, Any]:
+    """Figures of one network; ``refused`` says why the engine has none."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["NIMBED_HOME"] = home
+        folder = Path(home) / name
+        networks.write_folder(name, folder, size="real", layers=options.layers, variant=variant)
+        of_one = scores if FAMILIES[name].scores else vectors
+        return of_one(FAMILIES[name], folder, texts)
+
+
+def vectors(family: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+    """A bi-encoder: the texts are documents, the first words of each a query."""
+    asked = [" ".join(text.split()[:12]) for text in texts]
+    everything = [*texts, *asked]
+    ids = networks.token_ids(folder, everything, longest=MAX_LENGTH)
+    exact = oracles.oracle_vectors(folder, ids, task=TASK if family.adapters else None)
+    found: dict[str, Any] = {"4-bit weights": figures(exact, crude(family, folder, ids), len(texts))}
+    for precision in ("fp32", "int8"):
+        try:
+            model = folder if precision == "fp32" else quantize(folder, backend="native", progress=False).folder
+            with Encoder(
+                model, backend="native", precision=precision, max_length=MAX_LENGTH, truncate="silent", spec=PLAIN
+            ) as encoder:
+                got = encoder.encode(everything)
+        except NimbedError as refused:
+            found[precision] = {"refused": str(refused).replace(str(folder), folder.name)}
+        else:
+            found[precision] = figures(exact, got, len(texts))
+    return found
+
+
+def crude(family: Family, folder: Path, ids: Sequence[Sequence[int]]) -> Vectors:
+    """Vectors of the network with 4-bit weights, which must fail."""
+    exact = oracles.plain_encoder(folder, task=TASK if family.adapters else None)
+    encoder = PlainEncoder(exact.anatomy, rounding.with_rounded_weights(exact.tensors, 4))
+    return oracles.pooled(folder, [encoder.tokens(one).numpy() for one in ids])
+
+
+def figures(exact: Vectors, got: Vectors, documents: int) -> dict[str, Any]:
+    """Worst cosine, error over spread and agreement, and whether int8's bounds hold."""
+    found = rounding.verdict(exact, got, documents)
+    worst = _common.worst_and_mean_cosine(exact, got)[0]
+    return {**vars(found), "worst_cosine": worst, "holds": found.holds}
+
+
+def scores(_: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+    """A cross-encoder: the first words of each text with the text, and with the next one."""
+    pairs = [(" ".join(text.split()[:12]), texts[(at + apart) % len(texts)]) for apart in (0, 1)
+             for at, text in enumerate(texts)]  # fmt: skip
+    tokenizer = networks.read_tokenizer(folder)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_LENGTH, strategy="only_second")
+    encoded = tokenizer.encode_batch(pairs)
+    exact = oracles.oracle_scores(folder, [one.ids for one in encoded], [one.type_ids for one in encoded])[:, 0]
+    found: dict[str, Any] = {}
+    for precision in ("fp32", "int8"):
+        try:
+            model = folder if precision == "fp32" else quantize(folder, backend="native", progress=False).folder
+            with Reranker(model, backend="native", precision=precision, max_length=MAX_LENGTH) as reranker:
+                got = reranker.score_pairs(pairs)
+        except NimbedError as refused:
+            found[precision] = {"refused": str(refused).replace(str(folder), folder.name)}
+        else:
+            found[precision] = {
+                "worst_difference_in_deviations": float(np.abs(got - exact).max() / exact.std()),
+                "error_over_spread": rounding.score_error_over_spread(exact, got),
+            }
+    return found
+
+
+def judge(families: dict[str, dict[str, dict[str, Any]]]) -> dict[str, bool]:
+    """The gates, by name; a family that is refused misses its own."""
+    gates = {}
+    for name, variants in families.items():
+        for variant, found in variants.items():
+            where = f"{name}, {variant}"
+            if FAMILIES[name].scores:
+                error = found["fp32"].get("worst_difference_in_deviations", np.inf)
+                gates[f"{where}: fp32 within {MAX_SCORE_ERROR} deviations"] = error <= MAX_SCORE_ERROR
+                error = found["int8"].get("error_over_spread", np.inf)
+                gates[f"{where}: int8 error over spread"] = error <= rounding.MAX_ERROR_OVER_SPREAD
+                continue
+            gates[f"{where}: fp32 cosine >= {MIN_COSINE}"] = found["fp32"].get("worst_cosine", 0) >= MIN_COSINE
+            gates[f"{where}: int8 error over spread and agreement"] = found["int8"].get("holds", False)
+            gates[f"{where}: 4-bit weights fail"] = not found["4-bit weights"]["holds"]
+    return gates
+
+
+if __name__ == "__main__":
+    sys.exit(main())
