@@ -39,7 +39,7 @@ class NimbedTextEmbedder(Embedding):
     Args:
         model: hub id, model folder or artefact folder.
         backend, precision, max_length, truncate, dim, threads, cache: as in :class:`nimbed.Encoder`.
-        pooling, normalize: as in :class:`nimbed.SpecOverrides`.
+        task, pooling, normalize: as in :class:`nimbed.SpecOverrides`.
         query_instruction, text_instruction: the prompts, put before queries and documents; None is the model's own,
             ``""`` is none. Give both embedders the same ones: an index has one fingerprint.
         revision, local_files_only, cache_folder, file_name (its ``file``): as in :class:`nimbed.Source`.
@@ -64,6 +64,7 @@ class NimbedTextEmbedder(Embedding):
         dim: int | None = None,
         threads: int | None = None,
         cache: CacheConfig | int | str | dict[str, Any] | None = CacheConfig(),  # noqa: B008 (frozen)
+        task: str | None = None,
         pooling: Pooling | None = None,
         normalize: bool | None = None,
         query_instruction: str | None = None,
@@ -133,6 +134,7 @@ class NimbedDocumentEmbedder(Embedding):
         dim: int | None = None,
         threads: int | None = None,
         cache: CacheConfig | int | str | dict[str, Any] | None = CacheConfig(),  # noqa: B008 (frozen)
+        task: str | None = None,
         pooling: Pooling | None = None,
         normalize: bool | None = None,
         query_instruction: str | None = None,
@@ -183,7 +185,7 @@ class NimbedRanker(Opening):
         meta_fields_to_embed: names of metadata fields, put before the content if a document has them.
         embedding_separator: what separates them from the content.
         backend, precision, max_length, truncate, threads: as in ``nimbed.Reranker``.
-        pooling, normalize, query_instruction, text_instruction: of a sentence-embedding model.
+        task, pooling, normalize, query_instruction, text_instruction: of a sentence-embedding model.
         revision, local_files_only, cache_folder, file_name (its ``file``): as in :class:`nimbed.Source`.
 
     Raises:
@@ -205,6 +207,7 @@ class NimbedRanker(Opening):
         max_length: int | None = None,
         truncate: Truncate = "silent",
         threads: int | None = None,
+        task: str | None = None,
         pooling: Pooling | None = None,
         normalize: bool | None = None,
         query_instruction: str | None = None,

@@ -14,18 +14,8 @@ except ImportError as err:
 from pydantic import ConfigDict, Field
 
 from nimbed._adapters.langchain_rerank import NimbedCrossEncoder, NimbedReranker
-from nimbed._adapters.options import (
-    CPU,
-    MODEL_RULES,
-    ONE_PROCESS,
-    ModelOptions,
-    Role,
-    Rule,
-    TextPath,
-    TranslatedOption,
-    settle,
-    translate,
-)
+from nimbed._adapters.options import ModelOptions, Role, TextPath
+from nimbed._adapters.translated import CPU, MODEL_RULES, ONE_PROCESS, Rule, TranslatedOption, settle, translate
 
 __all__ = ["NimbedCrossEncoder", "NimbedEmbeddings", "NimbedReranker"]
 
@@ -99,7 +89,7 @@ class NimbedEmbeddings(ModelOptions, Embeddings):
         multi_process: must be False: nimbed uses the cores with threads.
         show_progress: show a progress bar while documents are embedded.
         backend, precision, max_length, truncate, dim, threads, cache: as in :class:`nimbed.Encoder`.
-        pooling, normalize: as in :class:`nimbed.SpecOverrides`.
+        task, pooling, normalize: as in :class:`nimbed.SpecOverrides`.
         query_instruction, text_instruction: the prompts, put before queries and documents.
         revision, local_files_only, file_name (its ``file``), allow_code: as in :class:`nimbed.Source`.
 

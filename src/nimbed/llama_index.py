@@ -14,7 +14,6 @@ from nimbed.errors import MissingExtraError
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.callbacks import CallbackManager
-    from llama_index.core.storage.kvstore.types import BaseKVStore
 except ImportError as err:
     raise MissingExtraError('nimbed.llama_index needs llama-index-core: pip install "nimbed[llama-index]"') from err
 
@@ -23,25 +22,15 @@ from typing_extensions import Self
 
 from nimbed._adapters.advice import advising_in
 from nimbed._adapters.llama_index_rerank import NimbedRerank
-from nimbed._adapters.options import (
-    MODEL_RULES,
-    ONE_PROCESS,
-    ModelOptions,
-    Pooling,
-    Precision,
-    Role,
-    Rule,
-    TextPath,
-    Truncate,
-    settle,
-    translate,
-)
+from nimbed._adapters.llama_index_store import COLLECTION, KeyedStore
+from nimbed._adapters.options import ModelOptions, Pooling, Precision, Role, TextPath, Truncate
+from nimbed._adapters.translated import MODEL_RULES, ONE_PROCESS, Rule, settle, translate
 from nimbed._machine import thread_share
 from nimbed._text.checks import check_text, check_texts
 
 __all__ = ["NimbedEmbedding", "NimbedRerank"]
 
-_COLLECTION, _VECTOR = "embeddings", "vector"
+_VECTOR = "vector"
 
 _INSTRUCTIONS = Rule(remedy="say query_instruction=... and text_instruction=...")
 _NO_OBJECTS = Rule(harmless=("deprecated",), remedy="nimbed reads the tokenizer of the model folder; remove it")
@@ -55,46 +44,6 @@ _RULES = {
     "tokenizer": _NO_OBJECTS,
     "tokenizer_name": _NO_OBJECTS,
 }
-
-
-class _KeyedStore(BaseKVStore):
-    """The user's store, wrapped so that LlamaIndex's base class can't use it by its own keys.
-
-    The base class looks vectors up by the text alone, so it must find nothing here and store nothing here;
-    :meth:`NimbedEmbedding._cached` uses ``store`` by keys that also name fingerprint and role.
-    """
-
-    def __init__(self, store: BaseKVStore) -> None:
-        self.store = store
-
-    @classmethod
-    def of(cls, store: object) -> object:
-        """Around a store; anything else is LlamaIndex's to refuse."""
-        return cls(store) if isinstance(store, BaseKVStore) and not isinstance(store, cls) else store
-
-    def get(self, *_: object, **__: object) -> None:
-        return None
-
-    async def aget(self, *_: object, **__: object) -> None:
-        return None
-
-    def put(self, *_: object, **__: object) -> None:
-        return None
-
-    async def aput(self, *_: object, **__: object) -> None:
-        return None
-
-    def get_all(self, collection: str = _COLLECTION) -> dict[str, dict[str, Any]]:
-        return self.store.get_all(collection=collection)
-
-    async def aget_all(self, collection: str = _COLLECTION) -> dict[str, dict[str, Any]]:
-        return await self.store.aget_all(collection=collection)
-
-    def delete(self, key: str, collection: str = _COLLECTION) -> bool:
-        return self.store.delete(key, collection=collection)
-
-    async def adelete(self, key: str, collection: str = _COLLECTION) -> bool:
-        return await self.store.adelete(key, collection=collection)
 
 
 class NimbedEmbedding(ModelOptions, BaseEmbedding):
@@ -123,7 +72,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         model_name: hub id, model folder or artefact folder; also ``model``.
         max_length, backend, precision, truncate, dim, threads, cache: as in :class:`nimbed.Encoder`.
         query_instruction, text_instruction: the prompts, put before queries and documents as they are.
-        pooling, normalize: as in :class:`nimbed.SpecOverrides`.
+        task, pooling, normalize: as in :class:`nimbed.SpecOverrides`.
         revision, local_files_only, cache_folder, file_name (its ``file``), allow_code: as in :class:`nimbed.Source`.
         embed_batch_size: how many texts LlamaIndex hands over at once; batches are planned over all of them.
         callback_manager, rate_limiter: LlamaIndex's own.
@@ -152,7 +101,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
     normalize: bool | None = Field(
         default=True, frozen=True, description="Whether vectors have L2 norm 1; None takes the model folder's word."
     )
-    embeddings_cache: Annotated[Any, BeforeValidator(_KeyedStore.of)] = Field(
+    embeddings_cache: Annotated[Any, BeforeValidator(KeyedStore.of)] = Field(
         default=None, frozen=True, description="A store for vectors, by fingerprint, role and text; None has none."
     )
     show_progress_bar: bool = Field(default=False, description="Show a progress bar while documents are embedded.")
@@ -178,6 +127,7 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
         dim: int | None = None,
         threads: int | None = None,
         cache: CacheConfig | int | str | None = CacheConfig(),  # noqa: B008 (frozen)
+        task: str | None = None,
         pooling: Pooling | None = None,
         revision: str | None = None,
         file_name: str | None = None,
@@ -263,10 +213,10 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
             return compute(texts)
         texts = check_texts(texts)
         store, keys = self.embeddings_cache.store, self._keys(texts, role)
-        found = {key: self._vector(store.get(key, collection=_COLLECTION)) for key in dict.fromkeys(keys)}
+        found = {key: self._vector(store.get(key, collection=COLLECTION)) for key in dict.fromkeys(keys)}
         if missing := {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}:
             for key, vector in zip(missing, compute(list(missing.values())), strict=True):
-                store.put(key, {_VECTOR: vector}, collection=_COLLECTION)
+                store.put(key, {_VECTOR: vector}, collection=COLLECTION)
                 found[key] = vector
         return [list(found[key] or ()) for key in keys]
 
@@ -277,10 +227,10 @@ class NimbedEmbedding(ModelOptions, BaseEmbedding):
             return await compute(texts)
         texts = check_texts(texts)
         store, keys = self.embeddings_cache.store, await asyncio.to_thread(self._keys, texts, role)
-        found = {key: self._vector(await store.aget(key, collection=_COLLECTION)) for key in dict.fromkeys(keys)}
+        found = {key: self._vector(await store.aget(key, collection=COLLECTION)) for key in dict.fromkeys(keys)}
         if missing := {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}:
             for key, vector in zip(missing, await compute(list(missing.values())), strict=True):
-                await store.aput(key, {_VECTOR: vector}, collection=_COLLECTION)
+                await store.aput(key, {_VECTOR: vector}, collection=COLLECTION)
                 found[key] = vector
         return [list(found[key] or ()) for key in keys]
 

@@ -132,7 +132,7 @@ def _dims(config: Fields, family: families.Family | None) -> tuple[int, ...]:
 
 def _scoring_spec(folder: Path, config: Fields, overrides: SpecOverrides) -> ModelSpec:
     if overrides != SpecOverrides():
-        raise InputError(f"{folder} is a cross-encoder: it has no pooling, no prompts and no normalize to say")
+        raise InputError(f"{folder} is a cross-encoder: it has no pooling, no prompts, no normalize and no task to say")
     activation, activation_origin = read_classifier(folder, config)
     max_length, length_origin = _max_length(folder, config)
     return ModelSpec(

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.support.model_folders import BERT, write
 
 import nimbed
 from nimbed import Encoder, NimbedError, Reranker, quantize
@@ -18,7 +19,10 @@ from nimbed.haystack import NimbedDocumentEmbedder, NimbedRanker, NimbedTextEmbe
 from nimbed.langchain import NimbedCrossEncoder, NimbedEmbeddings, NimbedReranker
 from nimbed.llama_index import NimbedEmbedding, NimbedRerank
 
-NESTED = {"spec": {"pooling", "prompts", "normalize"}, "source": {"file", "revision", "cache_folder", "allow_code"}}
+NESTED = {
+    "spec": {"pooling", "prompts", "normalize", "task"},
+    "source": {"file", "revision", "cache_folder", "allow_code"},
+}
 
 
 def parameters(interface) -> set[str]:
@@ -77,6 +81,14 @@ def test_pooling(opened, words, folder):
     check_words(message, words)
 
 
+@pytest.mark.parametrize(("opened", "words"), INTERFACES.values(), ids=INTERFACES)
+def test_a_task(opened, words, tmp_path):
+    folder = write(tmp_path, files={"config.json": {**BERT, "lora_adaptations": ["separation"]}})
+    message = told(lambda: opened(model=str(folder)))
+    assert "task=" in message
+    check_words(message, words)
+
+
 @pytest.mark.parametrize(("opened", "words"), FLAT_INTERFACES.values(), ids=FLAT_INTERFACES)
 @pytest.mark.parametrize("file", ["none.onnx", "../model.onnx", "model.pt"])
 def test_a_file(opened, words, folder, file):
@@ -108,6 +120,8 @@ MESSAGES = [
     "a copy in its cache is used with source=Source(local_files_only=True)",
     "free its place or choose another (Source(cache_folder=...), or HF_HOME)",
     "give it: spec=SpecOverrides(pooling=...) with one of cls, mean",
+    "none is for retrieval; say which is meant: spec=SpecOverrides(task=...) with one of separation, text-matching",
+    "SpecOverrides(task='search'): there is no adapter for this task; the model knows separation",
     "Source(file='x.onnx'): no such file",
     'or take precision="fp32"',
 ]
@@ -123,7 +137,7 @@ def test_remedies_in_flat_words(message, words, interface):
     with pytest.raises(InputError) as caught, advising_in(words):
         raise InputError(message)
     check_words(str(caught.value), parameters(interface))
-    assert "Source(" not in str(caught.value)
+    assert not re.search(r"Source\(|SpecOverrides\(", str(caught.value))
 
 
 @pytest.mark.parametrize("message", MESSAGES)
@@ -150,8 +164,8 @@ def test_nested_words_of_messages_are_those_that_are_translated():
         if path.name != "advice.py":
             named |= set(re.findall(r"""["' (=](SpecOverrides|Source)\((\w+)=[^\n]*["']""", path.read_text("utf-8")))
     assert named == {
-        ("SpecOverrides", "pooling"), ("Source", "file"), ("Source", "cache_folder"), ("Source", "allow_code"),
-        ("Source", "local_files_only"),
+        ("SpecOverrides", "pooling"), ("SpecOverrides", "task"), ("Source", "file"), ("Source", "cache_folder"),
+        ("Source", "allow_code"), ("Source", "local_files_only"),
     }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def test_a_task_is_said_too():
     spec = replace(
         SPEC, adapters=dict.fromkeys(("query", "document"), "separation"), origins={"task": "set by the user"}
     )
-    assert rebuilding(spec=spec).endswith("(in Python: spec=SpecOverrides(task='separation'))")
+    assert command_of(rebuilding(spec=spec)).task == "separation"
     assert "task" not in rebuilding(spec=replace(spec, origins={"task": "the model's adapters"}))
 
 

@@ -117,7 +117,7 @@ def test_roles_of_two_adapters_do_not_share_the_cache(folder):
             assert encoder.stats().cache.hits == hits
 
 
-@pytest.mark.parametrize("backend", ["auto", "native", "openvino", "torch"])
+@pytest.mark.parametrize("backend", ["auto", "openvino", "torch"])
 def test_engines_that_add_no_adapters_refuse_the_model(folder, backend):
     with pytest.raises(
         SpecError, match=r"need adapters for a task \(retrieval\.query, retrieval\.passage\), which the"

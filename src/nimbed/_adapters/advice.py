@@ -20,7 +20,7 @@ Words = dict[str, str]
 
 # The adapters' options are flat.
 FLAT: Words = {
-    r"spec=SpecOverrides\((\w+=[^()]*)\)": r"\1",
+    r"(spec=)?SpecOverrides\((\w+=[^()]*)\)": r"\2",
     r"(source=)?Source\(file=([^()]*)\)": r"file_name=\2",
     r"(source=)?Source\((\w+=[^()]*)\)": r"\2",
     r"use encode\(texts, role='query'\)": "give them one by one",
@@ -32,7 +32,7 @@ HAYSTACK: Words = {
     **FLAT,
 }
 _COMMAND: Words = {
-    r"spec=SpecOverrides\(pooling=([^()]*)\)": r"nimbed quantize MODEL --pooling \1",
+    r"(spec=)?SpecOverrides\((pooling|task)=([^()]*)\)": r"nimbed quantize MODEL --\2 \3",
     r"(source=)?Source\(file=([^()]*)\)": r"--file \2",
     r"(source=)?Source\(allow_code=True\)": "--allow-code",
     r"(source=)?Source\(local_files_only=True\)": "--offline",

@@ -10,7 +10,7 @@ from haystack import Document, default_from_dict, default_to_dict
 from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import Self
 
-from nimbed import Encoder, SpecOverrides
+from nimbed import Encoder
 from nimbed._adapters.advice import HAYSTACK, Words
 from nimbed._adapters.options import ModelOptions, Role, TextPath, Truncate
 from nimbed._adapters.rerank_options import RankOptions
@@ -105,7 +105,7 @@ class Ranking(Options, RankOptions):
     def _open(self, prompt_names: Mapping[Role, str] | None = None) -> None:  # noqa: ARG002 (the base's signature)
         instructions = {"query": self.query_instruction, "document": self.text_instruction}
         prompts = {role: text for role, text in instructions.items() if text is not None}
-        self._open_reranker(SpecOverrides(pooling=self.pooling, prompts=prompts, normalize=self.normalize))
+        self._open_reranker(self._spec(prompts))
 
     def _close(self) -> None:
         self._reranker.close()

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr
 
 from nimbed._adapters.advice import FLAT, Words, advising_in
-from nimbed._adapters.options import MODEL_RULES, OpenOptions, TextPath, Truncate, settle, translate
+from nimbed._adapters.options import OpenOptions, TextPath, Truncate
+from nimbed._adapters.translated import MODEL_RULES, settle, translate
 from nimbed.reranker import RankedDocument, Reranker
 from nimbed.spec import SpecOverrides
 
@@ -14,8 +15,8 @@ __all__ = ["RankOptions", "RerankOptions"]
 
 # These adapters have no pooling of their own.
 _WORDS: Words = {
-    r"give it: spec=SpecOverrides\(pooling=([^()]*)\) with": (
-        r"give it to nimbed.quantize(model, out, spec=SpecOverrides(pooling=\1)), and the artefact here, with"
+    r"(give it|say which is meant): spec=SpecOverrides\((\w+)=([^()]*)\) with": (
+        r"give it to nimbed.quantize(model, out, spec=SpecOverrides(\2=\3)), and the artefact here, with"
     ),
     **{pattern: word for pattern, word in FLAT.items() if "SpecOverrides" not in pattern},
 }

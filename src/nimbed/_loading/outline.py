@@ -51,7 +51,11 @@ class Outline:
             engine=_text(values, "engine"),
             precision=_text(values, "precision"),
             format=number if type(number) is int else None,
-            options=(*_pooling(values), *_calibration(values), *(["--force"] if values.get("forced") is True else [])),
+            options=(
+                *_spoken(_part(values, "spec")),
+                *_calibration(values),
+                *(["--force"] if values.get("forced") is True else []),
+            ),
             by_hand=_by_hand(_part(values, "spec")),
         )
 
@@ -95,10 +99,11 @@ def _texts(part: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name in part if (text := _text(part, name))}
 
 
-def _pooling(values: Mapping[str, Any]) -> list[str]:
-    spec = _part(values, "spec")
-    by_hand = _part(spec, "origins").get("pooling") == _BY_HAND
-    return ["--pooling", _text(spec, "pooling")] if by_hand and _text(spec, "pooling") else []
+def _spoken(spec: Mapping[str, Any]) -> list[str]:
+    """What the user had set that the command has options for."""
+    said = {"pooling": _text(spec, "pooling"), "task": task_of(_texts(_part(spec, "adapters"))) or ""}
+    by_hand = [name for name in said if _part(spec, "origins").get(name) == _BY_HAND and said[name]]
+    return [word for name in by_hand for word in (f"--{name}", said[name])]
 
 
 def _calibration(values: Mapping[str, Any]) -> list[str]:
@@ -114,7 +119,5 @@ def _by_hand(spec: Mapping[str, Any]) -> dict[str, object]:
     found: dict[str, object] = {}
     if origins.get("normalize") == _BY_HAND and isinstance(spec.get("normalize"), bool):
         found["normalize"] = spec["normalize"]
-    if origins.get("task") == _BY_HAND and (task := task_of(_texts(_part(spec, "adapters")))):
-        found["task"] = task
     own = {name: text for name, text in prompts.items() if origins.get(f"prompt {name}") == _BY_HAND}
     return found | ({"prompts": own} if own else {})

@@ -72,6 +72,7 @@ def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("--count", type=int, default=128, help="how many texts are used to calibrate (default: 128)")
     parser.add_argument("--seed", type=int, default=0, help="seed for choosing among the texts (default: 0)")
     parser.add_argument("--pooling", help="cls, lasttoken, max, mean or weightedmean (default: the model folder's)")
+    parser.add_argument("--task", help="of a model with adapters for tasks, the one that is meant (default: retrieval)")
     parser.add_argument("--force", action="store_true", help="publish the artefact even if it fails its quality gate")
     source_arguments(parser)
     parser.set_defaults(run=_quantize)
@@ -102,7 +103,7 @@ def _quantize(chosen: argparse.Namespace) -> int:
         calibration=nimbed.Calibration(
             texts=chosen.calibrate, text_field=chosen.text_field, count=chosen.count, seed=chosen.seed
         ),
-        spec=nimbed.SpecOverrides(pooling=chosen.pooling),
+        spec=nimbed.SpecOverrides(pooling=chosen.pooling, task=chosen.task),
         source=source_of(chosen),
         force=chosen.force,
         backend=chosen.backend,
