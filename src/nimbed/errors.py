@@ -11,7 +11,7 @@ Each class is also the built-in that people catch for that kind of fault::
     ├── DownloadError (OSError)            the hub could not be reached, or refused
     ├── ArtefactError (OSError)            damaged, foreign or incomplete, or cannot be stored
     ├── BuildError (RuntimeError)          building an artefact failed
-    │   └── QualityError                   int8 is too far from fp32, and could not be repaired
+    │   └── QualityError                   int8 is too far from fp32; nothing was published
     ├── MissingExtraError (ImportError)    an optional package is needed; the message has the command
     ├── BackendError (RuntimeError)        an engine failed
     │   └── OutOfMemoryError (MemoryError) an engine could not allocate
@@ -79,7 +79,7 @@ class BuildError(NimbedError, RuntimeError):
 
 
 class QualityError(BuildError):
-    """int8 outputs are too far from the fp32 ones, even after repair; the message has figures and remedies."""
+    """int8 outputs are too far from the fp32 ones; the message has figures and remedies."""
 
 
 class MissingExtraError(NimbedError, ImportError):
