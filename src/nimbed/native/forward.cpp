@@ -266,12 +266,13 @@ void ForwardPass::linear_panel(const Activations& x, const Linear& weights, int 
   const float* addend = last.addend;
   ptrdiff_t stride = last.addend_stride;
   const int groups = weights.groups(), count = weights.passes * groups;
+  float* partial = own_.partial.get();  // where rows lie close together, whatever the width of `out`
   for (int i = 0; i < count; ++i) {
-    const Epilogue sum{addend, stride, Activation::none, nullptr, 0, last.out, last.out_stride};
+    const Epilogue sum{addend, stride, Activation::none, nullptr, 0, partial, kPanel};
     const Epilogue end{addend, stride, last.activation, last.gate, last.gate_stride, last.out, last.out_stride};
     kernels_.linear(x.pass(i / groups, i % groups, weights), weights.panel(panel, i % groups),
                     i + 1 == count ? end : sum);
-    addend = last.out, stride = last.out_stride;
+    addend = partial, stride = kPanel;
   }
 }
 

@@ -88,6 +88,7 @@ struct Workspace {
   Buffer<float> keys, values;     // [tokens, key_width]
   Buffer<float> scratch;          // of attention
   Buffer<float> context;          // [tokens, context_width]: what attention gives
+  Buffer<float> partial;          // [tokens, 64]: of a product, while groups of its inputs are added
   ActivationBuffer pooled;        // [texts, width]: the rows of `normed` that pooling takes
   // Of a block of rows.
   ActivationBuffer rounded;        // [rows, context_width or inner], in 8 bits
@@ -109,6 +110,7 @@ struct Workspace {
     values.reserve(all * net.key_width());
     scratch.reserve(attention_scratch(longest, net.head_dim));
     context.reserve(all * net.context_width());
+    partial.reserve(all * kPanel);
     if (net.pools_one_token()) pooled.reserve(net, texts, width);
     if (!net.exact) rounded.reserve(net, rows, net.widest());
     attention_out.reserve(rows * width);
