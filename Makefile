@@ -85,7 +85,7 @@ bench: $(VENV)/.native  ## speed beside HuggingFaceEmbeddings, start, memory, se
 		$(BIN)/python benchmarks/$$script || failed=1; done; exit $$failed
 
 peers: $(VENV)/.native  ## nimbed beside what people use in its place, and what moves its own speed (long)
-	@failed=0; for script in "peers.py --plot" tuning.py; do \
+	@failed=0; for script in "peers.py --plot" family_speed.py tuning.py; do \
 		$(BIN)/python benchmarks/$$script --data $(DATA) || failed=1; done; exit $$failed
 
 quality: $(VENV)/.native  ## retrieval, similarity and rerank sets: int8 against fp32, fp32 against torch (long)

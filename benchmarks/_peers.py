@@ -94,6 +94,40 @@ class Transformers(Peer):
         return embed
 
 
+class SentenceTransformers(Peer):
+    """In fp32, with its defaults."""
+
+    def load(self, max_length: int) -> Callable[[Sequence[str], Role], Any]:
+        from sentence_transformers import SentenceTransformer
+
+        self.set_torch()
+        model = SentenceTransformer(self.folder, device="cpu")
+        model.max_seq_length = max_length
+
+        def embed(texts: Sequence[str], role: Role) -> Float32Array:  # noqa: ARG001
+            return model.encode(list(texts), batch_size=BATCH, normalize_embeddings=True)
+
+        return embed
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEncoder(Peer):
+    """sentence-transformers' in fp32, with its defaults: the scores of texts with one question, ``[B]``."""
+
+    question: str
+
+    def load(self, max_length: int) -> Callable[[Sequence[str], Role], Any]:
+        import sentence_transformers
+
+        self.set_torch()
+        model = sentence_transformers.CrossEncoder(self.folder, max_length=max_length, device="cpu")
+
+        def score(texts: Sequence[str], role: Role) -> Float32Array:  # noqa: ARG001
+            return model.predict([(self.question, text) for text in texts], batch_size=BATCH)
+
+        return score
+
+
 class LangChain(Peer):
     """HuggingFaceEmbeddings with its defaults."""
 

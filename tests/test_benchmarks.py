@@ -118,3 +118,27 @@ def test_a_summary_has_a_line_for_each_contender(script):
     assert header.startswith("| contender | documents a second | times b | query p50 20 ms apart, ms |")
     assert first == "| a | 100 | 2.00 |  |  | 1.23 |  |  |  |  |  | 0.9997 | 0.9990 |"
     assert last == "| b | 50 | 1.00 |  |  |  |  |  | failed |  |  |  |  |"
+
+
+def test_gates_of_the_families_speed(script):
+    judged = script("family_speed")
+
+    def gates(documents: float, query: float) -> dict[str, bool]:
+        """Of a native engine so many times as fast as the others."""
+        cases = {}
+        for name, case in judged.CASES.items():
+            others = {label: [1.0] for label in case.contenders[1:]}
+            cases[name] = {
+                "figures": {
+                    judged.DOCUMENTS: {case.contenders[0]: [documents], **others},
+                    judged.QUERY: {case.contenders[0]: [query], **others},
+                }
+            }
+        return judged.judge(cases)
+
+    held, missed = gates(5.0, 0.3), gates(0.9, 0.6)
+    assert len(held) == len(judged.GATES)
+    assert all(held.values())
+    assert missed.keys() == held.keys()
+    assert not any(missed.values())
+    assert judged.judge({}) == {}

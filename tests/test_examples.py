@@ -158,6 +158,17 @@ def test_the_roof_script_runs(native: None, minilm_folder: Path, data: Path) -> 
     assert {part["name"] for part in record["parts"]} >= {"output", "down", "attention, 256 tokens"}
 
 
+def test_the_families_speed_script_runs(
+    native: None, minilm_fp32: Path, minilm_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    need("psutil", "sentence_transformers")
+    folders = ("--model", minilm_folder, "--data", data, "--out", data, "--work", tmp_path)
+    printed = run("benchmarks/family_speed.py", *folders, "--quick", "--only", "minilm-fp32")
+    assert "| documents a second | nimbed OpenVINO fp32 |" in printed
+    found = json.loads((data / "family_speed-quick.json").read_text())["cases"]["minilm-fp32"]
+    assert found["closeness"]["nimbed native fp32"]["worst_cosine"] > 0.99999
+
+
 @pytest.mark.parametrize("script", ["memory", "coldstart"])
 def test_process_benchmarks_run(script: str, minilm_int8: Path, minilm_folder: Path, data: Path) -> None:
     need("psutil")

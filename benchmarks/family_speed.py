@@ -1,0 +1,254 @@
+"""Families at published widths beside OpenVINO and sentence-transformers, and fp32: documents and lone queries.
+
+Networks have seeded weights (all but MiniLM's), so this is about speed alone; texts have their natural lengths.
+Contenders take turns (A B A B) on the same texts with the same threads. A case that a run leaves out stays in the file
+as it was. Exits with 1 where a gate fails.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import _common
+import _family_models
+import _peers
+import numpy as np
+from platformdirs import user_cache_path
+
+from nimbed import Reranker, _machine, quantize
+from nimbed.bench.agreement import agreement, why_refused
+from nimbed.bench.measure import latency_ms, texts_per_s
+from nimbed.evaluate import Setting, markdown
+from nimbed.quantization import Calibration, QualityGate
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from nimbed._types import Float32Array
+    from nimbed.bench import Contender
+
+    Figures = dict[str, dict[str, list[float]]]
+
+DOCUMENTS, QUERY = "documents a second", "query p50, ms"
+NATIVE, OPENVINO = "nimbed native int8", "nimbed OpenVINO int8"
+NATIVE_FP32, OPENVINO_FP32, TORCH = "nimbed native fp32", "nimbed OpenVINO fp32", "sentence-transformers fp32"
+# Random weights need not rank like anything.
+LENIENT = QualityGate(mean_cosine=0, min_cosine=0, top10_agreement=0, rank_correlation=0, kendall_tau=0)
+CALIBRATION = Calibration(count=24)
+MIN_CORRELATION = 0.9  # of a cross-encoder's scores in int8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A network, who runs it, and whose vectors the others' must be near to.
+
+    Attributes:
+        shape: of `_family_models`; None is the model of ``--model``.
+        contenders: labels; the last is the reference.
+        max_length: tokens of a text, or of a pair.
+    """
+
+    shape: str | None
+    contenders: tuple[str, ...]
+    max_length: int = _family_models.MAX_LENGTH
+
+    @property
+    def scores(self) -> bool:
+        """Whether it gives scores of pairs, and no vectors."""
+        return self.shape == "cross-encoder"
+
+
+class Gate(NamedTuple):
+    """Documents a second: at least so many times another contender's. A query's p50: at most."""
+
+    case: str
+    figure: str
+    ours: str
+    theirs: str
+    times: float
+
+    @property
+    def name(self) -> str:
+        """A line of the report."""
+        return f"{self.case}, {self.ours}, {self.figure}: at {self._bound} {self.times:.3g} times {self.theirs}"
+
+    @property
+    def _bound(self) -> str:
+        return "least" if self.figure == DOCUMENTS else "most"
+
+    def held(self, ratio: float) -> bool:
+        """Whether a ratio of ours to theirs is within it."""
+        return ratio >= self.times if self.figure == DOCUMENTS else ratio <= self.times
+
+
+CASES = {
+    "modernbert": Case(shape="modernbert-base", contenders=(NATIVE, OPENVINO, TORCH)),
+    "nomic": Case(shape="nomic-bert", contenders=(NATIVE, TORCH)),
+    "cross-encoder": Case(shape="cross-encoder", contenders=(NATIVE, OPENVINO, TORCH)),
+    "minilm-fp32": Case(shape=None, contenders=(NATIVE_FP32, OPENVINO_FP32), max_length=256),
+    "base-fp32": Case(shape="bert-base", contenders=(NATIVE_FP32, OPENVINO_FP32)),
+}
+GATES = (
+    Gate("modernbert", DOCUMENTS, NATIVE, OPENVINO, 1.5),
+    Gate("modernbert", DOCUMENTS, NATIVE, TORCH, 5),
+    Gate("modernbert", QUERY, NATIVE, OPENVINO, 1 / 3),
+    Gate("nomic", DOCUMENTS, NATIVE, TORCH, 5),
+    Gate("cross-encoder", DOCUMENTS, NATIVE, TORCH, 4),
+    Gate("cross-encoder", DOCUMENTS, NATIVE, OPENVINO, 1.5),
+    *(
+        Gate(case, figure, NATIVE_FP32, OPENVINO_FP32, times)
+        for case in ("minilm-fp32", "base-fp32")
+        for figure, times in ((DOCUMENTS, 1), (QUERY, 1 / 2))
+    ),
+)
+
+
+def main() -> int:
+    options = arguments()
+    measured: dict[str, Any] = {}
+    for name in options.only or CASES:
+        folder, layers = model_folder(CASES[name], options)
+        contenders = {label: contender(label, CASES[name], folder) for label in CASES[name].contenders}
+        if not options.prepare:
+            measured[name] = {"layers": layers, **measure(name, contenders, folder, options)}
+            print(f"\n{name}, {layers or 'all'} layers\n{table(measured[name]['figures'])}", flush=True)
+    if options.prepare:
+        return 0
+    record = {"conditions": _common.conditions(), "cases": {**earlier(options), **measured}}
+    return _common.finish(options, "family_speed", record, judge(record["cases"]))
+
+
+def arguments() -> Namespace:
+    parser = _common.parser(__doc__)
+    _common.add_data(parser)
+    parser.add_argument("--only", action="append", choices=list(CASES), help="these cases; may be repeated")
+    parser.add_argument("--layers", type=int, help="fewer layers than published ones have, of seeded networks")
+    parser.add_argument("--texts", type=int, default=100, help="how many passages")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each that count")
+    parser.add_argument("--prepare", action="store_true", help="make the models, measure nothing")
+    parser.add_argument("--work", type=Path, default=user_cache_path("nimbed") / "families", help="for the models")
+    options = parser.parse_args()
+    if options.quick:
+        options.texts, options.rounds, options.layers = 12, 2, options.layers or 2
+    return options
+
+
+def model_folder(case: Case, options: Namespace) -> tuple[Path, int | None]:
+    """Where it is, and its depth where that was chosen here."""
+    if case.shape is None:
+        return Path(options.model), None
+    options.work.mkdir(parents=True, exist_ok=True)
+    layers = min(options.layers or np.inf, _family_models.LAYERS[case.shape])
+    target = options.work / f"{case.shape}-{layers}"
+    return _family_models.write(case.shape, layers, Path(options.model), target), layers
+
+
+def contender(label: str, case: Case, folder: Path) -> Contender:
+    """What opens it; int8 is built first."""
+    question, threads = _common.questions()[0], _machine.thread_plan().threads
+    if label == TORCH:
+        if case.scores:
+            return _peers.CrossEncoder(label=label, folder=str(folder), threads=threads, question=question)
+        return _peers.SentenceTransformers(label=label, folder=str(folder), threads=threads)
+    _, backend, precision = label.lower().split()
+    model = str(folder)
+    if precision == "int8":
+        model = str(quantize(folder, backend=backend, gate=LENIENT, calibration=CALIBRATION).folder)
+    if case.scores:
+        return Scoring(model=model, name=label, backend=backend, precision=precision, question=question)
+    return Setting(model=model, name=label, backend=backend, precision=precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring(Setting):
+    """A reranker as a contender: the scores of texts with one question, ``[B]``."""
+
+    question: str
+
+    @contextmanager
+    def open(self, max_length: int | None) -> Iterator[_peers.Embedding]:  # type: ignore[override]
+        """A reranker that cuts pairs."""
+        with Reranker(self.model, backend=self.backend, precision=self.precision, max_length=max_length) as reranker:
+            yield _peers.Embedding(lambda texts, role: reranker.scores(self.question, list(texts)))  # noqa: ARG005
+
+
+def measure(name: str, contenders: Mapping[str, Contender], folder: Path, options: Namespace) -> dict[str, Any]:
+    """Figures of every round by what is measured and by contender, under the conditions that they were taken under."""
+    case, texts, queries = CASES[name], _common.passages(options.data, options.texts), _common.questions()
+    conditions = _common.conditions(
+        max_length=case.max_length,
+        document_tokens=_common.token_lengths(str(folder), texts),
+        query_tokens=_common.token_lengths(str(folder), queries),
+    )
+    with ExitStack() as stack:
+        opened = {label: stack.enter_context(one.open(case.max_length)) for label, one in contenders.items()}
+        found = {label: one.encode(texts) for label, one in opened.items()}
+        closeness = {label: near(case, found[label], found[case.contenders[-1]]) for label in opened}
+        figures: Figures = {DOCUMENTS: {label: [] for label in opened}, QUERY: {label: [] for label in opened}}
+        for _ in range(options.rounds):
+            for label, one in opened.items():
+                figures[DOCUMENTS][label].append(texts_per_s(one, texts))
+            for label, one in opened.items():
+                figures[QUERY][label].append(latency_ms(one, queries))
+    return {"conditions": conditions, "closeness": closeness, "figures": figures}
+
+
+def near(case: Case, found: Float32Array, reference: Float32Array) -> dict[str, float]:
+    """How close a contender is to the reference.
+
+    Raises:
+        AssertionError: it computes something else, so that speeds must not be compared.
+    """
+    if case.scores:
+        correlation = float(np.corrcoef(found, reference)[0, 1])
+        assert correlation >= MIN_CORRELATION, f"scores correlate by {correlation:.3f} alone"
+        return {"correlation": correlation}
+    cosines = agreement(found, reference)
+    assert cosines.held, why_refused(cosines)
+    return {"worst_cosine": cosines.worst, "mean_cosine": cosines.mean}
+
+
+def earlier(options: Namespace) -> dict[str, Any]:
+    """The cases of the file that this run writes anew, where it measures only some."""
+    path = options.out / "family_speed.json"
+    if options.quick or not options.only or not path.is_file():
+        return {}
+    return dict(json.loads(path.read_text(encoding="utf-8"))["cases"])
+
+
+def table(figures: Figures) -> str:
+    """Medians, and the first contender's over each other's, with the range over the rounds."""
+    rows = []
+    for figure, by_label in figures.items():
+        first, *_ = by_label.values()
+        for label, values in by_label.items():
+            each = np.divide(first, values)
+            spread = f"{ratio(first, values):.2f} ({each.min():.2f} to {each.max():.2f})"
+            rows.append([figure, label, f"{median(values):.3g}", "" if values is first else spread])
+    return markdown.table(["figure", "contender", "median", "the first's in it"], rows)
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Median over the rounds: the two stood next to each other in each."""
+    return float(np.median(np.divide(ours, theirs)))
+
+
+def judge(cases: Mapping[str, Any]) -> dict[str, bool]:
+    """The gates, by name; those of a case that was not measured are left out."""
+    gates = {}
+    for gate in GATES:
+        if gate.case in cases:
+            figures = cases[gate.case]["figures"][gate.figure]
+            gates[gate.name] = gate.held(ratio(figures[gate.ours], figures[gate.theirs]))
+    return gates
+
+
+if __name__ == "__main__":
+    sys.exit(main())
