@@ -121,7 +121,9 @@ def read_packed(
     """
     network = read_description(folder, spec)
     weights = read_weights(file, folder, network, spec, adapter=spec.adapter(role))
-    return pack(weights, network), settings_of(network, spec)
+    arrays = pack(weights, network)
+    weights.release()
+    return arrays, settings_of(network, spec)
 
 
 def joined(networks: Mapping[Role, tuple[Mapping[str, Any], dict[str, Any]]]) -> tuple[dict[str, Any], dict[str, str]]:

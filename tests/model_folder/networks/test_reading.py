@@ -164,3 +164,11 @@ def test_tables_that_are_not_there_have_no_weights(tmp_path):
     folder = change(written("gte-new", tmp_path), type_vocab_size=0)
     tensors = {name: one for name, one in tensors_of(folder).items() if "token_type" not in name}
     assert {"positions", "types", "distances"}.isdisjoint(weights_of(save(folder, tensors)))
+
+
+def test_pages_that_were_given_back_are_read_again(bert):
+    weights = weights_of(bert)
+    before = {name: weights[name].copy() for name in weights}
+    weights.release()
+    for name, expected in before.items():
+        np.testing.assert_array_equal(weights[name], expected)

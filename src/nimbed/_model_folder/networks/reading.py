@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,12 @@ class Weights(Mapping[str, "Float32Array"]):
         made = source.fold(*(self._tensors[tensor] for tensor in source.tensors))
         weight: Float32Array = made.astype(np.float32, copy=False)
         return weight
+
+    def release(self) -> None:
+        """Give back the memory that pages of the file take; who reads them again has them read again."""
+        mapped = {id(found): found for values in self._tensors.values() if (found := getattr(values, "_mmap", None))}
+        for one in mapped.values():
+            one.madvise(mmap.MADV_DONTNEED)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
