@@ -11,6 +11,7 @@ import pytest
 import tomllib
 
 from nimbed._model_folder import families
+from nimbed._model_folder.networks import table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -170,6 +171,13 @@ def test_every_family_is_on_the_page_of_models():
         for prompt in (family.query, family.document):
             last = prompt.rpartition("\n")[2]
             assert not last or f"`{last}`" in text
+
+
+def test_every_network_is_on_the_page_of_models():
+    rows = [row for row in section("models.md", "## Networks").splitlines() if row.startswith("| ")]
+    named = {name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[2])}
+    assert named - {"model_type"} == {kind for family in table.FAMILIES for kind in family.types}
+    assert len([row for row in rows if row.endswith(("| yes |", "| no |"))]) == len(table.FAMILIES)
 
 
 def test_contributing_says_where_every_folder_is():

@@ -92,7 +92,8 @@ def check_dtype(dtype: str, dim: int, ranges: Ranges | None) -> None:
     if dtype == "int8" and ranges is None:
         raise InputError(
             'dtype="int8" needs the range of each component, which this model does not have: it is kept in int8 '
-            "artefacts, and in fp32 artefacts that were given texts (but not for those that are centered and cut); "
+            "artefacts, and in OpenVINO's fp32 artefacts that were given texts (but not for vectors that are centered "
+            "and cut); "
             'build one anew: nimbed.quantize(model, out), or with precision="fp32", calibration=texts'
         )
 

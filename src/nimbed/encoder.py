@@ -51,7 +51,9 @@ class Encoder(OpenModel):
         model: hub id, model folder or artefact folder.
         backend: "native", "openvino", "torch", "ipex" (see ``docs/models.md``) or "fake"; "auto" chooses, and
             :attr:`info` says why.
-        precision: "int8", "fp32" or "bf16"; "auto" takes int8 if the CPU has instructions for it.
+        precision: "int8", "fp32" or "bf16"; "auto" takes int8 where it passes its quality gate (in OpenVINO, where the
+            CPU has instructions for it too), else fp32. The native engine reads a model folder for fp32, and builds
+            nothing.
         max_length: how many tokens of a text are kept, special tokens included; None is the model's own limit.
         truncate: what is done to longer texts. "warn" cuts and warns, "error" raises, "silent" cuts, and "chunk"
             embeds overlapping windows and averages them by token count.
@@ -60,7 +62,7 @@ class Encoder(OpenModel):
         cache: the cache of vectors, whose keys name everything that can change a vector: a size in bytes, the URL of
             a tier that processes share (``redis://...`` or ``sqlite:///...``), a :class:`nimbed.CacheConfig`, or None
             for no cache.
-        spec: pooling, prompts and normalize in place of what the model folder says.
+        spec: pooling, prompts, normalize and task in place of what the model folder says.
         source: revision, file, download cache and offline settings.
 
     Raises:
@@ -69,6 +71,7 @@ class Encoder(OpenModel):
         InputError: a setting cannot be used.
         ArtefactError: the artefact is damaged or cannot be stored.
         MissingExtraError: building needs a package that is not installed.
+        BuildError: the build failed; as QualityError, int8 is too far from fp32.
 
     Example:
         >>> encoder = Encoder("any-name", backend="fake")

@@ -62,7 +62,7 @@ class Reranker:
         truncate: what is done to longer ones. "silent" cuts, "warn" cuts and warns, "error" raises; a bi-encoder also
             has "chunk". The longer text of a pair is cut, which is the document unless the query has more than half of
             the tokens (transformers' "longest_first").
-        spec: pooling, prompts and normalize in place of what a bi-encoder's folder says.
+        spec: pooling, prompts, normalize and task in place of what a bi-encoder's folder says.
 
     Raises:
         ModelNotFoundError: there is no such folder or hub model.
@@ -70,6 +70,7 @@ class Reranker:
         InputError: a setting cannot be used.
         ArtefactError: the artefact is damaged or cannot be stored.
         MissingExtraError: building needs a package that is not installed.
+        BuildError: the build failed; as QualityError, int8 is too far from fp32.
 
     Example:
         >>> reranker = Reranker("any-name", backend="fake")

@@ -38,7 +38,7 @@ class OpenOptions(QuietModel):
     model_name: TextPath = Field(frozen=True, description="Hub id, model folder or artefact folder.")
     backend: str = Field(default="auto", frozen=True, description=f"Engine: auto, {', '.join(BACKENDS)}.")
     precision: Precision | Literal["auto"] = Field(
-        default="auto", frozen=True, description='Of the arithmetic; "auto" is int8 where the CPU is fast at it.'
+        default="auto", frozen=True, description='Of the arithmetic; "auto" is int8 where it is close enough to fp32.'
     )
     max_length: int | None = Field(
         default=None, frozen=True, description="Tokens that a text keeps; None is the model's own limit."

@@ -17,7 +17,7 @@ _MEASURES = {
 
 
 def describe(artefact: Artefact) -> str:
-    """Several lines: place, size, origin, quality against its thresholds, repair."""
+    """Several lines: place, size, origin, quality against its thresholds, second passes, repair."""
     manifest = artefact.manifest
     size = sum(record.bytes for record in manifest.files.values())
     lines = [f"{artefact.folder}", f"  {manifest.precision} for {manifest.engine}, {size / 1e6:.1f} MB"]

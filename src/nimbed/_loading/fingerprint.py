@@ -29,7 +29,7 @@ class FingerprintInputs:
         artefact: digest of the files that the vectors are computed from.
         backend: the engine, ``backend_version`` its version.
         precision: of the arithmetic.
-        instruction_set: the best that the CPU has for int8.
+        instruction_set: the best that the CPU has for int8; "any" of an engine with the same bits on every CPU.
         dim: width of the vectors.
         max_length: tokens that a text keeps.
         windows: whether longer texts are embedded window by window. ("warn", "error" and "silent" give equal vectors.)

@@ -34,8 +34,8 @@ class Source:
         local_files_only: never touch the network (HF_HUB_OFFLINE=1 does the same).
         cache_folder: the hub's download cache; None is the hub's own default.
         file: the network's file, relative to the model folder, such as
-            "openvino/openvino_model_qint8_quantized.xml"; None takes an OpenVINO file, an ONNX file, safetensors or
-            pytorch_model.bin, in this order.
+            "openvino/openvino_model_qint8_quantized.xml"; None takes safetensors or pytorch_model.bin, in this order,
+            and for OpenVINO before these an OpenVINO or an ONNX file.
         allow_code: run a TorchScript file that nimbed did not write on this machine (backend="ipex"). TorchScript is
             code: allow it only if you trust its author.
     """

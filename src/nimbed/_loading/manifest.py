@@ -77,8 +77,10 @@ class Manifest:
         key: hash over all inputs of the build.
         calibration: origin, sha256 of the texts, count and seed; None where nothing was calibrated.
         quality: how close its outputs are to the fp32 ones, as measured when it was built, and the thresholds.
-        repair: what was done because they were not close enough: layers in fp32 and what they cost; None where nothing.
-        second_pass: which products round their inputs twice, and what that costs; None where none does.
+        repair: of OpenVINO's, what was done because they were not close enough: layers in fp32 and what they cost; None
+            where nothing.
+        second_pass: of the native engine's, which products round their inputs twice, and what that costs; None where
+            none does.
         forced: it failed its quality gate and was published all the same.
         versions: of the libraries that built it.
         files: every other file of the folder; ``ranges.npy`` is there where int8 vectors can be had.

@@ -36,7 +36,7 @@ __all__ = ["Artefact", "Calibration", "QualityGate", "quantize", "verify_artefac
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Which texts set the ranges of int8 activations.
+    """Which texts int8 is fitted to: the ranges of OpenVINO's activations, the rounding of the native engine's weights.
 
     Attributes:
         texts: your own texts, or a file of them: ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet`` (extra "parquet") or
@@ -77,9 +77,9 @@ def quantize(
         model: hub id or model folder. For OpenVINO, graphs in it are used before safetensors.
         out: the artefact's folder; None is its place in the cache, where :class:`nimbed.Encoder` finds it.
         precision: "int8" or "fp32".
-        calibration: texts for the ranges of activations and of the vectors' components; None uses an extract that
-            nimbed ships. An fp32 artefact has ranges (for ``dtype="int8"``) only where texts are given.
-        spec: pooling, prompts and normalize in place of what the model folder says.
+        calibration: texts that int8 is fitted to, and for the ranges of the vectors' components; None uses an extract
+            that nimbed ships. An fp32 artefact has ranges (for ``dtype="int8"``) only where texts are given.
+        spec: pooling, prompts, normalize and task in place of what the model folder says.
         source: revision, file, download cache and offline settings.
         gate: how close int8 must be to fp32. None takes the default thresholds.
         force: publish the artefact even if it fails its gate; its manifest says so for good, and Encoder warns.

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SHIPPED = "nimbed: Python Enhancement Proposals (public domain), the Rust book in Chinese (MIT)"
 _HELD_OUT = 128
-# Of so many texts that measure, one ranks layers for the repair, so that the held-out ones judge it unseen.
+# Of so many texts that measure, one ranks what is made better (a second pass, a layer back in fp32), so that the
+# held-out ones judge it unseen.
 _ONE_RANKS = 9
 
 
@@ -32,7 +33,7 @@ class CalibrationSet:
     Attributes:
         calibrate: set the ranges of activations.
         held_out: measure the result; its whole texts are the documents, its excerpts the queries.
-        ranking: tell which layers hurt, should the result have to be repaired. No text is in two of the three.
+        ranking: tell which products or layers hurt, where some are made better. No text is in two of the three.
         record: for the manifest.
     """
 

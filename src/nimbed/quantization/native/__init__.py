@@ -1,1 +1,1 @@
-"""The build for nimbed's own engine: numpy alone."""
+"""The build for nimbed's own engine: numpy and the engine itself."""
