@@ -21,10 +21,10 @@ Stage = Literal[
 # can be counted. Repairs are rare, and nobody knows how long they take.
 SHARES: Final[dict[Stage, float]] = {
     "reading the network": 0.02,
-    "quantizing": 0.48,
-    "measuring against fp32": 0.44,
+    "quantizing": 0.44,
+    "measuring against fp32": 0.38,
     "repairing": 0.0,
-    "saving": 0.05,
+    "saving": 0.15,
     "publishing": 0.01,
 }
 _MAX_SHOWN = 200  # layers; more are tokens
