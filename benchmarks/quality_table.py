@@ -52,7 +52,7 @@ def main() -> int:
     int8 = nimbed.quantize(options.model, calibration=calibration, backend=backend).folder
     settings = [
         Rounded(artefact=int8) if options.rounding else Setting(model=str(int8), precision="int8", name="int8"),
-        Setting(model=options.model, backend="openvino", precision="fp32", name="fp32"),
+        Setting(model=options.model, precision="fp32", name="fp32"),
     ]
     retrieval, sts, rerank = load(options)
     report = evaluate(
