@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <system_error>
 #include <thread>
 
 #include "session.h"
@@ -49,7 +50,10 @@ void Trace::for_pieces(Work work) {
     for (size_t i = next_piece++; i < pieces_.size(); i = next_piece++) work(*workspaces_[rank], pieces_[i]);
   };
   std::vector<std::thread> others;
-  for (size_t rank = 1; rank < workspaces_.size(); ++rank) others.emplace_back(job, rank);
+  try {
+    for (size_t rank = 1; rank < workspaces_.size(); ++rank) others.emplace_back(job, rank);
+  } catch (const std::system_error&) {  // the system gives no more threads: those that are there do it
+  }
   job(0);
   for (std::thread& other : others) other.join();
 }
