@@ -49,7 +49,7 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
     sizes = sizes_of(config)
     expect(config, "position_embedding_type", "rope")
     new = config["model_type"] == "new"
-    attention = AttentionKind(rotary=rotary_of(config, sizes.head_dim, 10_000.0))
+    attention = AttentionKind(rotary=rotary_of(config, sizes.head_dim, 10_000.0 if new else 160_000.0))
     return Network(
         **post_norm(sizes, epsilon_of(config, "layer_norm_eps", EPSILON), attention),
         family="gte",
