@@ -127,10 +127,11 @@ struct VectorAttention {
   static void attend(const Attention& a) {
     const int last = a.first_query + a.queries_count - 1;
     const int first = reach(a, a.first_query).begin / kLanes * kLanes;
-    const int count = std::max(reach(a, last).end - first, 0), padded = int(round_up(count, kLanes));
+    const int count = std::max(reach(a, last).end - first, 0);
+    const int padded = int(round_up(count, kLanes)) | kLanes;  // of odd cache lines: few are in one set
     Number* keys = reinterpret_cast<Number*>(a.scratch);
-    float* scores = a.scratch + 2 * ptrdiff_t(padded) * a.dim;
-    const Products products(a, first, count, padded, keys, keys + ptrdiff_t(padded) * a.dim);
+    float* scores = a.scratch + ptrdiff_t(padded) * a.dim;
+    const Products products(a, first, count, padded, keys, keys + ptrdiff_t(padded) * a.dim / 2);
     const Head head{products, first, padded, scores, reinterpret_cast<Number*>(scores + kTile * padded)};
     for (int h = 0; h < a.heads; ++h) {
       for_tiles(a.queries_count, [&](auto height, int row) {

@@ -97,7 +97,7 @@ struct PairProducts {
 
   void pair_keys(const float* from, ptrdiff_t stride, int count, float factor, Number* to, int padded) const {
     alignas(64) float pairs[kLanes * kLanes], transposed[kLanes * kLanes];
-    for (int j = 0; j < padded; j += kLanes) {
+    for (int j = 0; j < count; j += kLanes) {
       const int rows = std::min(count - j, kLanes);
       for (int d = 0; d < dim; d += 2 * kLanes) {
         const int width = std::min(dim - d, 2 * kLanes);
@@ -146,7 +146,7 @@ struct FloatProducts {
   FloatProducts(const Attention& a, int first, int count, int padded, Number* keys, Number*)
       : keys(keys), values{a.values + first * a.key_stride, a.key_stride} {
     const float* from = a.keys + first * a.key_stride;
-    for (int j = 0; j < padded; j += kLanes) {
+    for (int j = 0; j < count; j += kLanes) {
       for (int d = 0; d < a.dim; d += kLanes) {
         Isa::transpose(from + j * a.key_stride + d, a.key_stride, std::min(count - j, kLanes), keys + d * padded + j,
                        padded);
