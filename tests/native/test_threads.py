@@ -119,7 +119,7 @@ def test_two_threads_in_one_session_are_refused(model):
     refused = 0
     while first.is_alive() and not refused:
         try:
-            native.NativeSession(session).run(TokenBatch(ids=IDS, offsets=OFFSETS, type_ids=None))
+            native.NativeSession({"document": session}).run(TokenBatch(ids=IDS, offsets=OFFSETS, type_ids=None))
         except BackendError as err:
             assert "another thread is using this session" in str(err)  # noqa: PT017
             refused += 1
