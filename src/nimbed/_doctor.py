@@ -7,7 +7,7 @@ import platform
 import nimbed
 from nimbed import _machine
 from nimbed._loading.artefact import home
-from nimbed._loading.auto import choose_backend, for_this_cpu, native_missing
+from nimbed._loading.auto import choose_backend, choose_precision, native_missing
 from nimbed._versions import version_of
 from nimbed.backends import BACKENDS, BackendRecord
 from nimbed.errors import ArtefactError
@@ -34,7 +34,7 @@ def diagnosis() -> dict[str, str]:
     """This machine, what is installed, and what ``auto`` would choose, by name."""
     cpu, plan = _machine.cpu(), _machine.thread_plan()
     backend, backend_reason = choose_backend()
-    precision, reason = for_this_cpu()
+    precision, reason = choose_precision("auto", BACKENDS[backend])
     python = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
     return {
         "nimbed": f"{nimbed.__version__}, {python}",
