@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -25,6 +24,9 @@ from tests.support.networks import read_tokenizer, real_texts, token_ids
 from tests.support.oracles import oracle_layers, oracle_scores, pooled
 from tests.support.rotary_families import FAMILIES
 from tests.support.rounding import MAX_ERROR_OVER_SPREAD, score_error_over_spread, verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _native = pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")
 KERNELS = [name for name in ("avx2", "avx512_vnni", "reference") if _native.kernels(name) is not None]
