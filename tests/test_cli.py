@@ -38,8 +38,6 @@ def test_doctor(capsys, nimbed_home):
 def test_doctor_names_what_is_missing(capsys, monkeypatch):
     from importlib import metadata
 
-    from nimbed import _machine
-
     real = metadata.version
 
     def version(name: str) -> str:
@@ -48,12 +46,23 @@ def test_doctor_names_what_is_missing(capsys, monkeypatch):
         return real(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    monkeypatch.setattr(_machine, "cpu", lambda: _machine.Cpu(model="old", architecture="x86_64", features=("avx2",)))
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert "torch (not installed)" in said
     assert 'pip install "nimbed[torch]"' in said
-    assert "fp32: no VNNI" in said
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"), [(None, "int8: the native engine's sums"), ("it was not compiled", "fp32: no VNNI")]
+)
+def test_doctor_says_the_precision_of_the_engine_that_auto_takes(missing, says, capsys, monkeypatch):
+    from nimbed import _machine
+    from nimbed._loading import auto
+
+    monkeypatch.setattr(_machine, "cpu", lambda: _machine.Cpu(model="old", architecture="x86_64", features=("avx2",)))
+    monkeypatch.setattr(auto, "native_missing", lambda: missing)
+    assert main(["doctor"]) == 0
+    assert f"auto precision   {says}" in capsys.readouterr().out
 
 
 def test_embed_streams_to_numpy(tmp_path, capsys):
