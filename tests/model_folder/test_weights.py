@@ -61,7 +61,8 @@ def split(folder: Path, *names: str) -> None:
 
 
 def read_natively(folder: Path, source: Source = USUAL) -> dict[str, np.ndarray]:
-    return read_packed(folder, graph_file(folder, source.file, BACKENDS["native"]), read_spec(folder))[0]
+    arrays, _ = read_packed(folder, graph_file(folder, source.file, BACKENDS["native"]), read_spec(folder))
+    return {name: np.array(values) for name, values in arrays.items()}  # some are views of files that will change
 
 
 def read_by_torch(folder: Path, source: Source = USUAL) -> object:
