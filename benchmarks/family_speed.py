@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator, Mapping, Sequence
 
-    from nimbed._types import Float32Array
+    from nimbed._types import Float32Array, Precision
     from nimbed.bench import Contender
 
     Figures = dict[str, dict[str, list[float]]]
@@ -41,7 +41,6 @@ NATIVE, OPENVINO = "nimbed native int8", "nimbed OpenVINO int8"
 NATIVE_FP32, OPENVINO_FP32, TORCH = "nimbed native fp32", "nimbed OpenVINO fp32", "sentence-transformers fp32"
 # Random weights need not rank like anything.
 LENIENT = QualityGate(mean_cosine=0, min_cosine=0, top10_agreement=0, rank_correlation=0, kendall_tau=0)
-CALIBRATION = Calibration(count=24)
 MIN_CORRELATION = 0.9  # of a cross-encoder's scores in int8
 
 
@@ -151,7 +150,7 @@ def model_folder(case: Case, options: Namespace) -> tuple[Path, int | None]:
 
 
 def contender(label: str, case: Case, folder: Path) -> Contender:
-    """What opens it; int8 is built first."""
+    """What opens it; an artefact is built first, where the engine takes one."""
     question, threads = _common.questions()[0], _machine.thread_plan().threads
     if label == TORCH:
         if case.scores:
@@ -159,11 +158,17 @@ def contender(label: str, case: Case, folder: Path) -> Contender:
         return _peers.SentenceTransformers(label=label, folder=str(folder), threads=threads)
     _, backend, precision = label.lower().split()
     model = str(folder)
-    if precision == "int8":
-        model = str(quantize(folder, backend=backend, gate=LENIENT, calibration=CALIBRATION).folder)
+    if label != NATIVE_FP32:
+        model = str(built(folder, backend, precision))
     if case.scores:
         return Scoring(model=model, name=label, backend=backend, precision=precision, question=question)
     return Setting(model=model, name=label, backend=backend, precision=precision)
+
+
+def built(folder: Path, backend: str, precision: Precision) -> Path:
+    """The artefact; an earlier run's is taken as it is."""
+    texts = Calibration(count=24) if precision == "int8" else None
+    return quantize(folder, backend=backend, precision=precision, gate=LENIENT, calibration=texts).folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,25 +13,26 @@ struct VectorLinear {
   using F = typename Isa::F;
   static constexpr int kTogether = Isa::kTogether;
 
-  // The epilogue of some rows from `first` on, a constant number of them where they are a tile; product(r, c, x) adds
-  // row r of the product to the addend x, vectors from column c on. What is read is handed on by reference: copies of
-  // what was just written would wait for the writes.
+  // The epilogue of some rows from `first` on, a constant number of them where they are a tile; product(c) reads what
+  // all rows share, vectors from column c on, and is what adds row r of the product to the addend x there. What is read
+  // is handed on by reference: copies of what was just written would wait for the writes.
   template <Activation kActivation, class Rows, class Product>
   __attribute__((noinline)) static void finish_by(const Epilogue& then, int first, Rows rows, const Product& product) {
-    for (int r = 0; r < rows; ++r) {
-      const ptrdiff_t at = first + r;
-      const float* addend = then.addend + at * then.addend_stride;
-      float* out = then.out + at * then.out_stride;
-      for (int c = 0; c < kPanel; c += kTogether * kLanes) {
+    const ptrdiff_t addend_stride = then.addend_stride, gate_stride = then.gate_stride, out_stride = then.out_stride;
+    for (int c = 0; c < kPanel; c += kTogether * kLanes) {
+      const auto add_product = product(c);
+      const float* addend = then.addend + first * addend_stride + c;
+      const float* gate = then.gate == nullptr ? nullptr : then.gate + first * gate_stride + c;
+      float* out = then.out + first * out_stride + c;
+      for (int r = 0; r < rows; ++r, addend += addend_stride, out += out_stride) {
         F x[kTogether];
-        unroll<kTogether>([&](auto i) { x[i] = Isa::load(addend + c + i * kLanes); });
-        product(r, c, x);
+        unroll<kTogether>([&](auto i) { x[i] = Isa::load(addend + i * kLanes); });
+        add_product(r, x);
         VectorFunctions<Isa>::template activate<kActivation>(x);
-        if (then.gate != nullptr) {
-          const float* gate = then.gate + at * then.gate_stride;
-          unroll<kTogether>([&](auto i) { x[i] = Isa::mul(x[i], Isa::load(gate + c + i * kLanes)); });
+        if (gate != nullptr) {
+          unroll<kTogether>([&](auto i) { x[i] = Isa::mul(x[i], Isa::load(gate + r * gate_stride + i * kLanes)); });
         }
-        unroll<kTogether>([&](auto i) { Isa::store(out + c + i * kLanes, x[i]); });
+        unroll<kTogether>([&](auto i) { Isa::store(out + i * kLanes, x[i]); });
       }
     }
   }
@@ -56,20 +57,32 @@ struct VectorLinear {
     }
   }
 
+  // Some columns of a tile in 8 bits, in registers what its rows share.
+  struct Columns {
+    const int32_t* sums;
+    const RowScale* scales;
+    F scale[kTogether], sum[kTogether];
+
+    void operator()(int r, F (&x)[kTogether]) const {
+      const F step = Isa::splat(scales[r].step), low = Isa::splat(scales[r].low);
+      unroll<kTogether>([&](auto i) {
+        const F scaled = Isa::mul(Isa::load_int(sums + r * kPanel + i * kLanes), scale[i]);
+        x[i] = Isa::fma(scaled, step, Isa::fma(low, sum[i], x[i]));
+      });
+    }
+  };
+
   static void linear(const QuantizedRows& x, const Panel& panel, const Epilogue& then) {
     alignas(64) int32_t sums[kTile * kPanel];
     const int tiles = (x.rows + kTile - 1) / kTile;  // each prefetches its part of the next panel
     Stream<int8_t> stream{panel.weights, reinterpret_cast<const char*>(panel.next), 4 * kPanel / tiles};
     for_tiles(x.rows, [&](auto height, int first) {
       Isa::template tile<height>(x.values + first * x.stride, x.stride, panel.inputs, stream, sums);
-      const auto dequantize = [sums = sums, scales = x.scales + first, scale = panel.scale, sum = panel.sum](
-                                  int r, int c, F(&out)[kTogether]) {
-        const F step = Isa::splat(scales[r].step), low = Isa::splat(scales[r].low);
-        unroll<kTogether>([&](auto i) {
-          const int at = c + i * kLanes;
-          const F scaled = Isa::mul(Isa::load_int(sums + r * kPanel + at), Isa::load(scale + at));
-          out[i] = Isa::fma(scaled, step, Isa::fma(low, Isa::load(sum + at), out[i]));
-        });
+      const auto dequantize = [sums = sums, scales = x.scales + first, scale = panel.scale, sum = panel.sum](int c) {
+        Columns columns{sums + c, scales, {}, {}};
+        unroll<kTogether>([&](auto i) { columns.scale[i] = Isa::load(scale + c + i * kLanes); });
+        unroll<kTogether>([&](auto i) { columns.sum[i] = Isa::load(sum + c + i * kLanes); });
+        return columns;
       };
       finish(then, first, height, dequantize);
       stream.next += panel.inputs / 4 * stream.step;
@@ -113,10 +126,10 @@ struct VectorLinear {
       });
     }
     const float* products = sums;
-    finish(then, first, x.rows, [products](int r, int c, F(&out)[kTogether]) {
-      unroll<kTogether>([&](auto i) {
-        out[i] = Isa::add(Isa::load(products + r * kPanel + c + i * kLanes), out[i]);
-      });
+    finish(then, first, x.rows, [products](int c) {
+      return [from = products + c](int r, F(&out)[kTogether]) {
+        unroll<kTogether>([&](auto i) { out[i] = Isa::add(Isa::load(from + r * kPanel + i * kLanes), out[i]); });
+      };
     });
   }
 
