@@ -78,7 +78,7 @@ struct Avx512Vnni {
     unroll<R * 4>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
     for (int i = 0; i < k; i += 4, a += 4, stream.weights += 4 * kPanel, stream.next += stream.step) {
       __m512i w[4];
-      prefetch(stream.next);
+      stream.prefetch<Avx512Vnni>();
       unroll<4>([&](auto c) { w[c] = in_register(_mm512_loadu_si512(stream.weights + 64 * c)); });
       unroll<R>([&](auto r) {
         int32_t four;

@@ -55,6 +55,14 @@ struct Stream {
   const Number* weights;
   const char* next;
   ptrdiff_t step;
+
+  // The lines of a step; it spans more than one where few rows pass over the panel, and then waits for memory most.
+  template <class Isa>
+  void prefetch() const {
+    Isa::prefetch(next);
+    if (step > 64) Isa::prefetch(next + 64);
+    if (step > 128) Isa::prefetch(next + 128), Isa::prefetch(next + 192);
+  }
 };
 
 }  // namespace nimbed

@@ -101,7 +101,7 @@ struct VectorLinear {
     unroll<R * kColumns>([&](auto i) { sum[i] = Isa::load(sums + i / kColumns * kPanel + i % kColumns * kLanes); });
     for (int d = 0; d < depth; ++d, stream.weights += kPanel, stream.next += stream.step) {
       F column[kColumns];
-      Isa::prefetch(stream.next);
+      stream.template prefetch<Isa>();
       unroll<kColumns>([&](auto c) { column[c] = Isa::in_register(Isa::load(stream.weights + c * kLanes)); });
       unroll<R>([&](auto r) {
         const F value = Isa::splat(x[r * stride + d]);
