@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 
 from nimbed import Calibration, Encoder, Reranker
 from nimbed._files.json import parse_json
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 _native = pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")
 KERNELS = [name for name in ("avx2", "avx512_vnni", "reference") if _native.kernels(name) is not None]
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 VARIANTS = ("plain", "planted")
 # A network under its authors' names and under transformers'.
 TWINS = [("nomic-bert", "nomic-bert-remote"), ("gte", "gte-new")]
@@ -39,15 +39,6 @@ SCORING = [name for name, family in FAMILIES.items() if family.scores]
 DOCUMENTS = 32
 # Rounding errors of so few channels hardly average out, and 256 texts have a worst one.
 GATE = QualityGate(min_cosine=0.98)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small gain nothing from two, whose barriers cost much beside other processes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass

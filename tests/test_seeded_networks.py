@@ -15,18 +15,10 @@ from tests.support.plain_encoder import PlainEncoder, alibi_slopes, buckets
 from tests.support.rotary_families import FAMILIES, TASKS
 from tests.support.rounding import error_over_spread, verdict, with_rounded_weights
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 EMBEDDING = [name for name, family in FAMILIES.items() if not family.scores]
 SCORING = [name for name, family in FAMILIES.items() if family.scores]
 HAVE_CLASSES = [name for name in EMBEDDING if FAMILIES[name].transformers]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small gain nothing from two, whose barriers cost much beside other processes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:

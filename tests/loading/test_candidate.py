@@ -145,31 +145,33 @@ def test_a_hub_id_is_resolved_once(hub, monkeypatch, what, name, backend):
 
 
 def test_the_fallback_is_one_for_all(monkeypatch, tiny_folder):
-    """OpenVINO has its turn where the first engine's attempt misses its gate, and its own miss is the caller's."""
+    """Where int8 misses its gate the same engine's fp32 has its turn, and its own miss is the caller's."""
     monkeypatch.setattr(auto, "choose_backend", lambda: ("native", "it is there"))
     settings, tried = Settings(model=str(tiny_folder)), []
 
     def attempt(candidate):
         tried.append(candidate)
-        if candidate.engine == "native" or len(tried) > 2:
+        if not candidate.refused or len(tried) > 2:
             raise QualityError(f"{len(tried)} misses")
         return candidate
 
     found = find(settings)
     taken = auto.with_its_engine(found, settings, attempt)
-    assert [one.engine for one in tried] == ["native", "openvino"]
-    assert (taken.engine, taken.reason) == ("openvino", "the native engine's int8 failed its quality gate (1 misses)")
-    assert tried[0].shape is not None
+    assert [one.engine for one in tried] == ["native", "native"]
+    assert (taken.reason, taken.refused) == ("it is there", "int8 failed its quality gate: 1 misses")
+    assert tried[0].network is tried[1].network is not None
     assert tried[0].spec is tried[1].spec is found.spec
     with pytest.raises(QualityError, match="4 misses"):
         auto.with_its_engine(found, settings, attempt)
-    with pytest.raises(QualityError, match="5 misses"):
-        auto.with_its_engine(found, Settings(model=str(tiny_folder), backend="native"), attempt)
+    for wanted in ({"backend": "native"}, {"precision": "int8"}):
+        before = len(tried)
+        with pytest.raises(QualityError, match=f"{before + 1} misses"):
+            auto.with_its_engine(found, Settings(model=str(tiny_folder), **wanted), attempt)
 
 
 def test_what_does_not_fit_is_not_attempted(monkeypatch, tiny_folder):
     monkeypatch.setattr(auto, "choose_backend", lambda: ("native", "it is there"))
-    settings = Settings(model=str(tiny_folder), source=Source(), precision="fp32")
+    settings = Settings(model=str(tiny_folder), source=Source(), precision="bf16")
     taken = auto.with_its_engine(find(settings), settings, lambda candidate: candidate)
-    assert (taken.engine, taken.shape) == ("openvino", None)
-    assert "the native engine does not fit: it has int8" in taken.reason
+    assert (taken.engine, taken.network) == ("openvino", None)
+    assert "the native engine does not fit: it has int8 and fp32" in taken.reason

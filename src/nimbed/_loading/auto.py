@@ -7,9 +7,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from nimbed import _machine
+from nimbed._files.json import read_json, shown
 from nimbed._loading.hub import fetch_network
-from nimbed._model_folder.network_file import graph_file
-from nimbed._model_folder.networks.table import read_description
+from nimbed._model_folder.network_file import WEIGHTS, graph_file
+from nimbed._model_folder.networks.table import knows, read_description
 from nimbed._model_folder.weights import weight_files
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError, ModelNotFoundError, QualityError, SpecError
@@ -61,6 +62,7 @@ def with_its_engine(found: Candidate, settings: Settings, attempt: Callable[[Can
     """
     if settings.backend != "auto":
         network = _described(found, BACKENDS[settings.backend])
+        _refuse_look_alikes(found, settings, BACKENDS[settings.backend])
         return attempt(replace(found, engine=settings.backend, reason="set by the user", network=network))
     if found.manifest is not None:
         return attempt(replace(found, engine=found.manifest.engine, reason="the artefact's own"))
@@ -74,6 +76,7 @@ def with_its_engine(found: Candidate, settings: Settings, attempt: Callable[[Can
             return _attempted(candidate, settings, attempt)
     _refuse_adapters(found, BACKENDS[_SPARE])
     fetch_network(found.source, settings.source, _SPARE)
+    _refuse_look_alikes(found, settings, BACKENDS[_SPARE], f"; {reason}")
     return attempt(replace(found, engine=_SPARE, reason=reason))
 
 
@@ -113,6 +116,25 @@ def _refuse_adapters(found: Candidate, backend: BackendRecord) -> None:
         raise SpecError(
             f"{found.source.folder}: its vectors need adapters for a task ({names}), which the {backend.name} engine "
             "does not add to its weights"
+        )
+
+
+def _refuse_look_alikes(found: Candidate, settings: Settings, backend: BackendRecord, why: str = "") -> None:
+    """Keep weights from a class of transformers' that has no more than their ``model_type``: it is another network.
+
+    Such weights came with code of their own, or with positions that the class no longer has. A graph holds the whole
+    network.
+    """
+    folder = found.source.folder
+    if found.manifest is not None or backend.package is None:  # nimbed's own engines ask no class of transformers
+        return
+    config = read_json(folder / "config.json")
+    other_positions = knows(config) and config.get("position_embedding_type") not in {None, "absolute"}
+    key = "auto_map" if config.get("auto_map") else "position_embedding_type" if other_positions else None
+    if key is not None and WEIGHTS.has(graph_file(folder, settings.source.file, backend).name):
+        raise SpecError(
+            f"{config.where}: {key}: {backend.name} would take transformers' class for "
+            f"{shown(config.get('model_type'))}, which is another network (code of the folder's own never runs){why}"
         )
 
 
