@@ -45,9 +45,9 @@ struct Panel {
   int inputs;  // a multiple of 64
 };
 
-// The same in fp32: [inputs][64].
+// The same in fp32: [inputs][64]. The panel that comes after lies behind it.
 struct FloatPanel {
-  const float *weights, *next;
+  const float* weights;
   int inputs;
 };
 

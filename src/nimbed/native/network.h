@@ -39,8 +39,7 @@ struct Linear {
     return {weights + at, weights + (next < count() ? next : 0), scale + channel, sum + channel, group_size(g)};
   }
   FloatPanel exact_panel(int i) const {
-    const ptrdiff_t size = ptrdiff_t(inputs) * kPanel;
-    return {exact + i * size, exact + (i + 1) % panels * size, inputs};
+    return {exact + ptrdiff_t(i) * inputs * kPanel, inputs};
   }
 };
 

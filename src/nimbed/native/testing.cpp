@@ -78,7 +78,7 @@ Output<float, 2> linear_fp32(const std::string& kernels, const Input<float, 2>& 
   demand(weights.shape(0) == inputs && weights.shape(1) == kPanel, "weights are no [inputs, 64]");
   const Ending ending(rows, addend, activation, gate);
   const FloatRows from{x.data(), ptrdiff_t(inputs), int(rows)};
-  const FloatPanel panel{weights.data(), weights.data(), int(inputs)};
+  const FloatPanel panel{weights.data(), int(inputs)};
   const Kernels& set = kernels_named(kernels);
   for (int i = 0; i < times; ++i) set.linear_fp32(from, panel, ending.then);
   return ending.out;

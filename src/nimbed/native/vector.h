@@ -48,7 +48,7 @@ __attribute__((always_inline)) inline void for_columns(int from, int to, Body bo
   }
 }
 
-// What a product reads beside its rows: weights, and those of the next panel, which are prefetched from the third-level
+// What a product reads beside its rows: weights, and those that come later, which are prefetched from the third-level
 // cache meanwhile: `step` bytes for every 256 bytes of weights.
 template <class Number>
 struct Stream {

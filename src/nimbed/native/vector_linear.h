@@ -91,6 +91,9 @@ struct VectorLinear {
 
   static constexpr int kDepth = 64;  // inputs whose weights stay in the L1 cache while rows pass over them
   static constexpr int kRows = 96;   // rows whose sums are kept meanwhile
+  // Bytes from weights to those that are fetched: a panel may fill the L2 cache. Beyond the last weights nobody needs
+  // what comes.
+  static constexpr ptrdiff_t kAhead = 32 << 10;
 
   // sums[R, 64] += x[R, depth] times weights[depth, 64], for kColumns vectors of columns.
   template <int R, int kColumns>
@@ -114,7 +117,7 @@ struct VectorLinear {
   static void linear_fp32_rows(const FloatRows& x, const FloatPanel& panel, const Epilogue& then, int first) {
     alignas(64) float sums[kRows * kPanel] = {};
     const int tiles = (x.rows + kTile - 1) / kTile;
-    Stream<float> stream{panel.weights, reinterpret_cast<const char*>(panel.next), 4 * kPanel / tiles};
+    Stream<float> stream{panel.weights, reinterpret_cast<const char*>(panel.weights) + kAhead, 4 * kPanel / tiles};
     for (int at = 0; at < panel.inputs; at += kDepth, stream.weights += kDepth * kPanel) {
       const int depth = std::min(kDepth, panel.inputs - at);
       for_tiles(x.rows, [&](auto height, int row) {
