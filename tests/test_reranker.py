@@ -19,9 +19,10 @@ from nimbed import Encoder, Reranker, SpecOverrides
 from nimbed._loading.artefact import open_artefact
 from nimbed.backends.fake import FakeSession
 from nimbed.errors import ClosedError, InputError, InputTypeError, ModelNotFoundError, SpecError, TruncationError
+from nimbed.quantization import QualityGate
 from nimbed.reranker import RankedDocument, _ranked
 from tests.support.building import build_here
-from tests.support.cross_encoders import DOCUMENTS, KINDS, QUERY, write_cross_encoder
+from tests.support.cross_encoders import DOCUMENTS, KINDS, QUERY, WORDS, write_cross_encoder
 
 LONG = "prices fell again " * 30
 
@@ -44,19 +45,36 @@ def bi():
         yield reranker
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "modernbert"])  # which optimum-intel cannot export
-def test_every_architecture_agrees_with_torch(tmp_path, kind):
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_architecture_agrees_with_torch(native, tmp_path, kind):
     folder = write_cross_encoder(tmp_path / kind, kind)
     texts = [*DOCUMENTS, LONG]
-    with (
-        Reranker(folder, backend="torch") as oracle,
-        Reranker(build_here(folder, tmp_path / "artefact", precision="fp32")) as reranker,
-    ):
+    with Reranker(folder, backend="torch") as oracle, Reranker(folder, precision="fp32") as reranker:
+        assert reranker.info.backend == "native"
         wanted, scores = oracle.scores(QUERY, texts), reranker.scores(QUERY, texts)
         assert oracle.kind == reranker.kind == "cross-encoder"
     assert np.ptp(wanted) > 0.01
     np.testing.assert_allclose(scores, wanted, atol=1e-4)
     assert scores.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
+def test_openvino_agrees_with_torch(tmp_path, kind):
+    folder = write_cross_encoder(tmp_path / kind, kind)
+    made = build_here(folder, tmp_path / "artefact", precision="fp32")
+    with Reranker(folder, backend="torch") as oracle, Reranker(made) as reranker:
+        assert reranker.info.backend == "openvino"
+        np.testing.assert_allclose(reranker.scores(QUERY, DOCUMENTS), oracle.scores(QUERY, DOCUMENTS), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["electra", "modernbert"])
+def test_8_bits_score_as_torch_does(native, tmp_path, kind):
+    folder = write_cross_encoder(tmp_path / kind, kind)
+    made = build_here(folder, tmp_path / "artefact", gate=QualityGate(kendall_tau=0.9))
+    documents = [" ".join(WORDS[at : at + 4]) for at in range(len(WORDS) - 4)]
+    with Reranker(folder, backend="torch") as oracle, Reranker(made) as reranker:
+        assert (reranker.info.backend, reranker.info.precision) == ("native", "int8")
+        assert np.corrcoef(reranker.scores(QUERY, documents), oracle.scores(QUERY, documents))[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
@@ -77,13 +95,13 @@ def test_torch_agrees_with_sentence_transformers(tmp_path, kind, activation):
         np.testing.assert_allclose(reranker.score_pairs(pairs), wanted, atol=1e-5)
 
 
-def test_scores_do_not_depend_on_order_or_neighbours(folder):
+def test_scores_do_not_depend_on_order_or_neighbours(native, folder):
     texts = [" ".join(DOCUMENTS[i % 6] for i in range(n)) for n in range(40)]
-    with Reranker(folder, backend="torch") as reranker:
+    with Reranker(folder, backend="native", precision="fp32") as reranker:
         together = reranker.scores(QUERY, texts)
-        np.testing.assert_allclose(reranker.scores(QUERY, texts[::-1])[::-1], together, atol=1e-5)
+        np.testing.assert_array_equal(reranker.scores(QUERY, texts[::-1])[::-1], together)
         for index in (0, 7, 39):
-            np.testing.assert_allclose(reranker.scores(QUERY, [texts[index]]), together[[index]], atol=1e-5)
+            np.testing.assert_array_equal(reranker.scores(QUERY, [texts[index]]), together[[index]])
 
 
 def test_rank_is_best_first_and_ties_keep_their_order(bi):

@@ -20,3 +20,9 @@ def test_two_layers(tmp_path):
     shapes = {name: shape for source in found.values() for name, shape in source.tensors.items()}
     assert shapes == {"first.weight": (8, 96), "first.bias": (8,), "second.weight": (1, 8), "second.bias": (1,)}
     assert set(found) == {"head.0.weight", "head.0.bias", "head.1.weight", "head.1.bias"}
+
+
+def test_what_makes_a_score_of_the_logit_is_the_last_layers_activation(tmp_path):
+    folder = written("bert-cross", tmp_path)
+    assert [head.activation for head in described(folder).head] == ["tanh", "identity"]
+    assert [head.activation for head in described(folder, activation="sigmoid").head] == ["tanh", "sigmoid"]

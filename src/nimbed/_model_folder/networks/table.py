@@ -72,5 +72,7 @@ def read_description(folder: Path, spec: ModelSpec) -> Network:
         raise SpecError(f"{config.where}: the halves of a head turn against each other, and {network.head_dim} is odd")
     if spec.task == "scoring" and not network.head:
         raise SpecError(f"{config.where}: architectures: the native engine has no classifier of {family.name}")
+    if spec.task == "scoring":
+        return replace(network, head=(*network.head[:-1], replace(network.head[-1], activation=spec.activation)))
     dense = tuple(Head(outputs=layer.out_features, activation=layer.activation) for layer in spec.dense)
     return replace(network, head=network.head + dense)
