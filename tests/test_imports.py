@@ -34,7 +34,7 @@ def test_the_runtime_needs_no_torch(fixture, needed, request):
     assert loaded & HEAVY == needed
 
 
-@pytest.mark.parametrize("module", ["bert", "build", "observed", "packed", "rounding"])
+@pytest.mark.parametrize("module", ["build", "observed", "products", "rounding", "second_pass", "words"])
 def test_the_native_builder_is_numpy_alone(module):
     loaded = loaded_after(f"import nimbed.quantization.native.{module}")
     assert loaded & HEAVY == {"numpy"}

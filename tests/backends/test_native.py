@@ -40,7 +40,7 @@ def test_fp32_is_read_from_the_model_folder(tiny_folder, artefact, request_for):
     assert backend.version == open_backend("native", request_for(artefact)).version
     exact = backend.session().run(BATCH)
     expected = open_backend("torch", request_for(tiny_folder, precision="fp32")).session().run(BATCH)
-    np.testing.assert_allclose(exact, expected, atol=1e-4)  # what GELU's polynomial leaves
+    np.testing.assert_allclose(exact, expected, atol=1e-5)
     for other in (backend.session(), *backend.bulk().sessions):
         np.testing.assert_array_equal(other.run(BATCH), exact)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.support.kernels import (
     ACTIVATIONS,
     FAST,
+    FINE_GELU,
     GELU,
     GELU_TANH,
     NONE,
@@ -75,6 +76,7 @@ EXACT = {
     SILU: lambda x: x * sigmoid(x),
     TANH: np.tanh,
     SIGMOID: sigmoid,
+    FINE_GELU: gelu,
 }
 
 
@@ -351,7 +353,7 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="weights are no"):
         product("reference", a, weights[:32])
     with pytest.raises(ValueError, match="activation"):
-        product("reference", a, weights, activation=7)
+        product("reference", a, weights, activation=8)
     with pytest.raises(ValueError, match="multiple of 64"):
         testing.quantize("reference", row[:60].copy())
     with pytest.raises(ValueError, match="size is beyond"):

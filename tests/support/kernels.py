@@ -10,7 +10,7 @@ testing = _native.testing
 
 SETS = [name for name in ("reference", "avx2", "avx512_vnni") if _native.kernels(name) is not None]
 FAST = SETS[1:]
-NONE, GELU, GELU_TANH, RELU, SILU, TANH, SIGMOID = ACTIVATIONS = range(7)
+NONE, GELU, GELU_TANH, RELU, SILU, TANH, SIGMOID, FINE_GELU = ACTIVATIONS = range(8)
 
 every_set = pytest.mark.parametrize("kernels", SETS)
 

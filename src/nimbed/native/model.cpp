@@ -135,7 +135,7 @@ class ModelReader {
     net_.queries = settings_.number("queries", 1, 1024);
     net_.head_groups = settings_.number("head_groups", 1, 1024);
     net_.max_length = settings_.number("max_length", 1, kMaxPositions);
-    net_.activation = activation(settings_);
+    net_.activation = activation(settings_, net_.exact);
     net_.gated = settings_.flag("gated");
     net_.pooling = Pooling(settings_.choice("pooling", kPoolings));
     net_.normalize = settings_.flag("normalize");
@@ -148,9 +148,10 @@ class ModelReader {
     }
   }
 
-  static Activation activation(const Settings& from) {
+  static Activation activation(const Settings& from, bool exact) {
     static constexpr const char* kActivations[] = {"identity", "gelu", "gelu_tanh", "relu", "silu", "tanh", "sigmoid"};
-    return Activation(from.choice("activation", kActivations));
+    const auto found = Activation(from.choice("activation", kActivations));
+    return exact && found == Activation::gelu ? Activation::fine_gelu : found;
   }
 
   void tables() {
@@ -243,7 +244,7 @@ class ModelReader {
     const int outputs = from.number("outputs", 1, kMaxWidth);
     const std::string name = from.where().substr(0, from.where().size() - 1);
     const int padded = int(round_up(outputs, kPanel));
-    Head head{exact(name, int(round_up(inputs, kPanel)), padded), outputs, activation(from), false, {}};
+    Head head{exact(name, int(round_up(inputs, kPanel)), padded), outputs, activation(from, true), false, {}};
     if (from.is_null("norm")) return head;
     const float* gamma = arrays_.get<float>(name + ".norm.gamma", {size_t(padded)});
     const float* beta = arrays_.get<float>(name + ".norm.beta", {size_t(padded)});

@@ -37,7 +37,7 @@ struct Ending {
       : out(new_array<float, 2>({rows, size_t(kPanel)})) {
     demand(addend.shape(1) == kPanel && (addend.shape(0) == 1 || addend.shape(0) == rows),
            "addend is no [1, 64] or [rows, 64]");
-    demand(activation >= 0 && activation <= int(Activation::sigmoid), "there is no such activation");
+    demand(activation >= 0 && activation <= int(Activation::fine_gelu), "there is no such activation");
     demand(!gate || (gate->shape(0) == rows && gate->shape(1) == kPanel), "gate is no [rows, 64]");
     then = {addend.data(), addend.shape(0) == 1 ? 0 : kPanel,
             Activation(activation), gate ? gate->data() : nullptr,

@@ -45,6 +45,24 @@ struct VectorFunctions {
     unroll<N>([&](auto i) { x[i] = Isa::fma(below[i], root[i], Isa::max(x[i], zero)); });
   }
 
+  // x * Phi(x) with erf within 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26).
+  template <int N>
+  __attribute__((always_inline)) static void fine_gelu(F (&x)[N]) {
+    constexpr float kTerms[] = {0.127414796f, -0.142248368f, 0.7107068705f, -0.7265760135f, 0.5307027145f};
+    const F one = Isa::splat(1.0f), zero = Isa::splat(0.0f);
+    F below[N], t[N], sum[N], power[N];
+    unroll<N>([&](auto i) { below[i] = Isa::negative_abs(x[i]); });
+    unroll<N>([&](auto i) { t[i] = Isa::div(one, Isa::fma(Isa::splat(-0.23164189f), below[i], one)); });
+    unroll<N>([&](auto i) { power[i] = Isa::mul(Isa::mul(x[i], x[i]), Isa::splat(-0.5f)); });
+    exp(power);
+    unroll<N>([&](auto i) { sum[i] = Isa::fma(Isa::splat(kTerms[4]), t[i], Isa::splat(kTerms[3])); });
+    unroll<3>([&](auto term) {
+      unroll<N>([&](auto i) { sum[i] = Isa::fma(sum[i], t[i], Isa::splat(kTerms[2 - term])); });
+    });
+    unroll<N>([&](auto i) { sum[i] = Isa::mul(Isa::mul(sum[i], t[i]), power[i]); });
+    unroll<N>([&](auto i) { x[i] = Isa::fma(below[i], sum[i], Isa::max(x[i], zero)); });
+  }
+
   // 1 / (1 + e^-x), with e to a power that is not positive.
   template <int N>
   __attribute__((always_inline)) static void sigmoid(F (&x)[N]) {
@@ -101,6 +119,7 @@ struct VectorFunctions {
     if constexpr (kActivation == Activation::silu) silu(x);
     if constexpr (kActivation == Activation::tanh) tanh(x);
     if constexpr (kActivation == Activation::sigmoid) sigmoid(x);
+    if constexpr (kActivation == Activation::fine_gelu) fine_gelu(x);
   }
 };
 

@@ -52,6 +52,8 @@ struct VectorLinear {
         return finish_by<Activation::silu>(then, first, rows, product);
       case Activation::tanh:
         return finish_by<Activation::tanh>(then, first, rows, product);
+      case Activation::fine_gelu:
+        return finish_by<Activation::fine_gelu>(then, first, rows, product);
       case Activation::sigmoid:
         return finish_by<Activation::sigmoid>(then, first, rows, product);
     }
