@@ -122,7 +122,8 @@ def test_a_fork_by_c_code_opens_the_model_anew():
     texts = [f"text {n}" for n in range(2000)]
     expected, role = encoder.encode(texts), "query"
     asyncio.run(encoder.aencode(["the preparer's thread has started"] * 600))
-    child = ctypes.CDLL(None).fork()
+    time.sleep(0.3)  # a thread that waits for the GIL just then would leave the child a GIL that nobody gives back
+    child = ctypes.PyDLL(None).fork()
     if child == 0:
         signal.alarm(40)
         assert encoder.stats().texts == 0
@@ -142,7 +143,7 @@ def test_a_fork_by_c_code_opens_the_model_anew():
 @needs_fork
 def test_a_fork_by_c_code_that_uses_nothing_ends():
     out = run("""
-    child = ctypes.CDLL(None).fork()
+    child = ctypes.PyDLL(None).fork()
     if child == 0:
         signal.alarm(40)
         sys.exit(0)
