@@ -155,13 +155,16 @@ class Fields(dict[str, Any]):
             raise self.wrong(keys[0], what)
         return cast("int", value)
 
-    def number(self, *keys: str, default: Json = _REQUIRED) -> float:
+    def number(self, *keys: str, default: Json = _REQUIRED, minimum: float = -math.inf) -> float:
         """A finite number."""
-        value = self._get(keys, default, "a finite number")
+        what = "a finite number" + ("" if math.isinf(minimum) else f" from {minimum:g} on")
+        value = self._get(keys, default, what)
         if value is default:
             return cast("float", value)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(_float_of(value)):
-            raise self.wrong(keys[0], "a finite number")
+            raise self.wrong(keys[0], what)
+        if value < minimum:
+            raise self.wrong(keys[0], what)
         return float(value)
 
     def flag(self, key: str, *, default: Json = _REQUIRED) -> bool:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from nimbed._model_folder.families import padding_of
-from nimbed._model_folder.networks.config import epsilon_of, function_of, tokens_of
+from nimbed._model_folder.networks.config import function_of, tokens_of
 from nimbed._model_folder.networks.description import AttentionKind, Network
 from nimbed._model_folder.networks.family import TABLES, Family, Names, encoder, whole
 from nimbed._model_folder.networks.heads import classifier, two_layers
@@ -70,7 +70,7 @@ def _described(
     """Tables of positions and segments, full attention; a classifier with the activation ``head``."""
     sizes, padding = sizes_of(config, keys), padding_of(config)
     positions = tokens_of(config, "max_position_embeddings", _POSITIONS)
-    epsilon = EPSILON if keys else epsilon_of(config, "layer_norm_eps", EPSILON)
+    epsilon = EPSILON if keys else config.number("layer_norm_eps", default=EPSILON, minimum=0)
     attention = AttentionKind(distances="buckets" if name == "mpnet" else None)
     return Network(
         **post_norm(sizes, epsilon, attention),

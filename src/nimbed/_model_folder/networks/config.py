@@ -97,18 +97,6 @@ def function_of(config: Fields, key: str, default: str = "gelu") -> Function:
     return _FUNCTIONS[name]
 
 
-def epsilon_of(config: Fields, key: str, default: float) -> float:
-    """What a LayerNorm adds to the variance.
-
-    Raises:
-        SpecError: it is no number from 0 on.
-    """
-    epsilon = config.number(key, default=default)
-    if epsilon < 0:
-        raise config.wrong(key, "a number from 0 on")
-    return epsilon
-
-
 def width_of(config: Fields, key: str, default: int | None = None) -> int:
     """A width, or a number of layers or heads; one that is missing is an error, unless it has a default.
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nimbed._model_folder.networks.bert import EPSILON
-from nimbed._model_folder.networks.config import epsilon_of, expect, function_of, tokens_of
+from nimbed._model_folder.networks.config import expect, function_of, tokens_of
 from nimbed._model_folder.networks.description import AttentionKind, Network
 from nimbed._model_folder.networks.family import TABLES, Family, Names, encoder
 from nimbed._model_folder.networks.heads import classifier, two_layers
@@ -51,7 +51,7 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
     new = config["model_type"] == "new"
     attention = AttentionKind(rotary=rotary_of(config, sizes.head_dim, 10_000.0 if new else 160_000.0))
     return Network(
-        **post_norm(sizes, epsilon_of(config, "layer_norm_eps", EPSILON), attention),
+        **post_norm(sizes, config.number("layer_norm_eps", default=EPSILON, minimum=0), attention),
         family="gte",
         activation=function_of(config, "hidden_act"),
         gated=True,

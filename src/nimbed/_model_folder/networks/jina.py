@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from nimbed._files.json import shown
 from nimbed._model_folder.networks.bert import EPSILON, PARTS, TYPES
-from nimbed._model_folder.networks.config import epsilon_of, expect, function_of, tokens_of
+from nimbed._model_folder.networks.config import expect, function_of, tokens_of
 from nimbed._model_folder.networks.description import AttentionKind, Network
 from nimbed._model_folder.networks.family import TABLES, Family, Names, encoder
 from nimbed._model_folder.networks.nomic_bert import SPLIT
 from nimbed._model_folder.networks.post_norm import post_norm, sizes_of
-from nimbed._model_folder.networks.rotary import base_of, frequencies, rotary_of
+from nimbed._model_folder.networks.rotary import frequencies, rotary_of
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ def _describe_v2(config: Fields, spec: ModelSpec) -> Network:
     sizes = sizes_of(config)
     expect(config, key := "feed_forward_type", "original", *_FEED_FORWARD)
     gate = _FEED_FORWARD.get(config.text(key, default="original"))
+    epsilon = config.number("layer_norm_eps", default=EPSILON, minimum=0)
     return Network(
-        **post_norm(sizes, epsilon_of(config, "layer_norm_eps", EPSILON), AttentionKind(distances="alibi")),
+        **post_norm(sizes, epsilon, AttentionKind(distances="alibi")),
         family="jina_bert_v2",
         activation=gate or function_of(config, "hidden_act"),
         gated=gate is not None,
@@ -87,11 +88,12 @@ def _describe_v3(config: Fields, spec: ModelSpec) -> Network:
     if own:
         expect(config, "rope_parameters")
         expect(config, "use_reg_tokens", False)
-        turns = frequencies(base_of(config, "rotary_emb_base", 10_000.0), sizes.head_dim)
+        turns = frequencies(config.number("rotary_emb_base", default=10_000.0, minimum=1), sizes.head_dim)
     else:
         turns = rotary_of(config, sizes.head_dim, 20_000.0)
+    epsilon = config.number("layer_norm_eps", default=EPSILON if own else 1e-5, minimum=0)
     return Network(
-        **post_norm(sizes, epsilon_of(config, "layer_norm_eps", EPSILON if own else 1e-5), AttentionKind(rotary=turns)),
+        **post_norm(sizes, epsilon, AttentionKind(rotary=turns)),
         family="jina_v3",
         activation=function_of(config, "hidden_act"),
         vocabulary=config.whole("vocab_size", default=30522 if own else 250002, minimum=1),

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nimbed._model_folder.networks.config import (
-    epsilon_of,
     expect,
     function_of,
     head_dim_of,
@@ -16,7 +15,7 @@ from nimbed._model_folder.networks.config import (
 )
 from nimbed._model_folder.networks.description import AttentionKind, Head, Network, NormStep
 from nimbed._model_folder.networks.family import Family, Names, encoder, linear, norm
-from nimbed._model_folder.networks.rotary import base_of, frequencies
+from nimbed._model_folder.networks.rotary import frequencies
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -47,7 +46,7 @@ _THETA = {_GLOBAL: ("global_rope_theta", 160_000.0), _LOCAL: ("local_rope_theta"
 
 def _describe(config: Fields, spec: ModelSpec) -> Network:
     hidden, layers, heads, inner = (width_of(config, key, default=size) for key, size in _SIZES.items())
-    step = NormStep(epsilon=epsilon_of(config, "norm_eps", 1e-5), keeps=True)
+    step = NormStep(epsilon=config.number("norm_eps", default=1e-5, minimum=0), keeps=True)
     last = NormStep(epsilon=step.epsilon)
     head_dim, of = head_dim_of(config, "num_attention_heads", hidden, heads), _layer_types(config, layers)
     kinds = sorted(set(of))
@@ -97,9 +96,9 @@ def _theta(config: Fields, kind: str) -> float:
     newer = config.fields("rope_parameters", default=None)
     newer = newer.fields(kind, default=None) if newer is not None else None
     if newer is None:
-        return base_of(config, key, default)
+        return config.number(key, default=default, minimum=1)
     expect(newer, "rope_type", "default")
-    return base_of(newer, "rope_theta", base_of(config, key, default))
+    return newer.number("rope_theta", default=config.number(key, default=default, minimum=1), minimum=1)
 
 
 def _classifier(config: Fields, hidden: int, epsilon: float) -> tuple[Head, ...]:

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nimbed._model_folder.networks.bert import EPSILON, TYPES
-from nimbed._model_folder.networks.config import epsilon_of, expect, function_of, tokens_of
+from nimbed._model_folder.networks.config import expect, function_of, tokens_of
 from nimbed._model_folder.networks.description import AttentionKind, Network
 from nimbed._model_folder.networks.family import TABLES, Family, Names, encoder
 from nimbed._model_folder.networks.post_norm import post_norm, sizes_of
-from nimbed._model_folder.networks.rotary import base_of, frequencies, halves, reordered, rotary_of
+from nimbed._model_folder.networks.rotary import frequencies, halves, reordered, rotary_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -69,7 +69,7 @@ def _of_transformers(config: Fields, spec: ModelSpec) -> Network:
     expect(config, "head_dim", sizes.head_dim)
     attention = AttentionKind(rotary=rotary_of(config, sizes.head_dim, 1000.0))
     return Network(
-        **post_norm(sizes, epsilon_of(config, "layer_norm_eps", EPSILON), attention),
+        **post_norm(sizes, config.number("layer_norm_eps", default=EPSILON, minimum=0), attention),
         family="nomic_bert",
         activation=function_of(config, "hidden_act", "silu"),
         gated=True,
@@ -85,10 +85,10 @@ def _own(config: Fields, spec: ModelSpec) -> Network:
         expect(config, key)
     sizes = sizes_of(config, _OWN_KEYS)
     turning = _turning(config, sizes.head_dim)
-    turns = frequencies(base_of(config, "rotary_emb_base", 10_000.0), sizes.head_dim, turning)
+    turns = frequencies(config.number("rotary_emb_base", default=10_000.0, minimum=1), sizes.head_dim, turning)
     name = config.text("activation_function", default="gelu")
     return Network(
-        **post_norm(sizes, epsilon_of(config, "layer_norm_epsilon", 1e-5), AttentionKind(rotary=turns)),
+        **post_norm(sizes, config.number("layer_norm_epsilon", default=1e-5, minimum=0), AttentionKind(rotary=turns)),
         family="nomic_bert",
         activation=_GATES.get(name) or function_of(config, "activation_function"),
         gated=name in _GATES,

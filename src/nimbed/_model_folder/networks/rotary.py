@@ -36,18 +36,6 @@ def frequencies(theta: float, head_dim: int, turning: int | None = None) -> tupl
     return turns + (0.0,) * (head_dim // 2 - len(turns))
 
 
-def base_of(config: Fields, key: str, default: float) -> float:
-    """The base of the frequencies.
-
-    Raises:
-        SpecError: it is no number from 1 on.
-    """
-    theta = config.number(key, default=default)
-    if theta < 1:
-        raise config.wrong(key, "a number from 1 on")
-    return theta
-
-
 def rotary_of(config: Fields, head_dim: int, theta: float) -> tuple[float, ...]:
     """The frequencies that ``rope_theta``, ``rope_scaling`` or transformers 5's ``rope_parameters`` say.
 
@@ -61,7 +49,7 @@ def rotary_of(config: Fields, head_dim: int, theta: float) -> tuple[float, ...]:
     """
     newer = config.fields("rope_parameters", default=None)
     scaling = newer if newer is not None else config.fields("rope_scaling", default=None)
-    theta = base_of(config, "rope_theta", theta)
+    theta = config.number("rope_theta", default=theta, minimum=1)
     if scaling is None:
         return frequencies(theta, head_dim)
     for key in _SPECIAL:
@@ -69,8 +57,8 @@ def rotary_of(config: Fields, head_dim: int, theta: float) -> tuple[float, ...]:
     expect(scaling, "partial_rotary_factor", 1, 1.0)
     kind = "rope_type" if "rope_type" in scaling else "type"
     expect(scaling, kind, "default", "linear", "ntk")
-    theta = base_of(scaling, "rope_theta", theta)
-    factor = base_of(scaling, "factor", 1.0) if scaling.get(kind) in {"linear", "ntk"} else 1.0
+    theta = scaling.number("rope_theta", default=theta, minimum=1)
+    factor = scaling.number("factor", default=1.0, minimum=1) if scaling.get(kind) in {"linear", "ntk"} else 1.0
     if scaling.get(kind) == "ntk" and factor > 1:  # https://kexue.fm/archives/9706, with one factor for all positions
         theta, factor = theta * factor, factor ** (2 / head_dim)
     return tuple(turn / factor for turn in frequencies(theta, head_dim))
