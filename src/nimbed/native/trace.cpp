@@ -1,10 +1,8 @@
 #include "trace.h"
 
 #include <algorithm>
-#include <atomic>
-#include <system_error>
-#include <thread>
 
+#include "panels.h"
 #include "session.h"
 
 namespace nimbed {
@@ -45,17 +43,8 @@ void Trace::next(const Inputs& inputs) {
 
 template <class Work>
 void Trace::for_pieces(Work work) {
-  std::atomic<size_t> next_piece{0};
-  const auto job = [&](size_t rank) {
-    for (size_t i = next_piece++; i < pieces_.size(); i = next_piece++) work(*workspaces_[rank], pieces_[i]);
-  };
-  std::vector<std::thread> others;
-  try {
-    for (size_t rank = 1; rank < workspaces_.size(); ++rank) others.emplace_back(job, rank);
-  } catch (const std::system_error&) {  // the system gives no more threads: those that are there do it
-  }
-  job(0);
-  for (std::thread& other : others) other.join();
+  parallel_for(int(workspaces_.size()), pieces_.size(),
+               [&](int rank, size_t i) { work(*workspaces_[size_t(rank)], pieces_[i]); });
 }
 
 void Trace::embed(Workspace& own, const Batch& piece) {
