@@ -11,6 +11,7 @@ from tests.support.plain_network import PlainNetwork
 
 from nimbed._model_folder.networks.description import AttentionKind
 from nimbed.backends.native_packed import pack, settings_of
+from nimbed.quantization.native.second_pass import with_passes
 
 
 @pytest.mark.parametrize("family", families())
@@ -69,7 +70,7 @@ def test_any_number_and_width_of_heads(heads, shared, width, rotary, tmp_path):
 
 def test_settings(tmp_path):
     network, spec = described(written("modernbert", tmp_path)), spec_of(tmp_path)
-    settings = settings_of(network, spec, precision="int8", words="bf16", passes={"layers.1.down": 2})
+    settings = with_passes({**settings_of(network, spec, precision="int8"), "words": "bf16"}, ["layers.1.down"])
     layers = settings.pop("layers")
     assert settings == {
         "precision": "int8", "size": 96, "inner": 192, "head_dim": 32, "group_heads": 2, "queries": 1, "head_groups": 3,

@@ -37,6 +37,10 @@ class Progress(Protocol):
     def __call__(self, stage: Stage, done: int = 0, total: int = 0) -> None: ...
 
 
+def unheard(_done: int, _total: int) -> None:
+    """Progress that nobody hears of."""
+
+
 def counted(items: Iterable[T], sizes: Sequence[int], progress: Callable[[int, int], None]) -> Iterator[T]:
     """The items, with word of how much of the sum of their sizes there is by now."""
     done, total = 0, sum(sizes)

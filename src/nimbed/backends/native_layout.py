@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nimbed._model_folder.networks.description import Network
     from nimbed._types import Float32Array
 
+    Array = np.ndarray[Any, np.dtype[Any]]
     Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
 PANEL = 64
@@ -131,10 +132,9 @@ class Layout:
         return alternating.reshape(-1, *alternating.shape[3:])
 
 
-def panels(rows: Float32Array) -> Float32Array:
-    """Rows ``[outputs, inputs]`` as the fp32 kernels read them, ``[outputs / 64, inputs, 64]``."""
-    outputs, inputs = rows.shape
-    return np.ascontiguousarray(rows.reshape(outputs // PANEL, PANEL, inputs).swapaxes(1, 2))
+def panels(rows: Array) -> Array:
+    """Rows ``[outputs, n, ...]`` as the kernels read them, ``[outputs / 64, n, 64, ...]``."""
+    return np.ascontiguousarray(rows.reshape(len(rows) // PANEL, PANEL, *rows.shape[1:]).swapaxes(1, 2))
 
 
 def placed(values: Float32Array, places: slice | Int64Array, size: int, axis: int = 0) -> Float32Array:

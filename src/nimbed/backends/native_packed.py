@@ -26,22 +26,13 @@ GROUP = 192
 _UNLIMITED = -1
 
 
-def settings_of(
-    network: Network,
-    spec: ModelSpec,
-    *,
-    precision: Precision = "fp32",
-    words: str = "fp32",
-    passes: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
+def settings_of(network: Network, spec: ModelSpec, *, precision: Precision = "fp32") -> dict[str, Any]:
     """What the engine must know besides its arrays.
 
     Args:
         network: the description.
         spec: of the folder.
-        precision: of the products.
-        words: how the table of words is stored: "fp32", "bf16" or "int8".
-        passes: times that a product's inputs are rounded, by its name (``layers.3.down``); 1 where it is not there.
+        precision: of the products; inputs in 8 bits are rounded once, and words are fp32.
     """
     widths = Widths.of(network)
     return {
@@ -53,7 +44,7 @@ def settings_of(
         "queries": widths.queries,
         "head_groups": widths.head_groups,
         "vocabulary": network.vocabulary,
-        "words": words,
+        "words": "fp32",
         "positions": network.positions or 0,
         "types": network.types or 0,
         "max_length": network.max_length,
@@ -62,7 +53,7 @@ def settings_of(
         "gated": network.gated,
         "embedding_norm": asdict(network.embedding_norm),
         "attention": [_attention_settings(kind) for kind in network.attention],
-        "layers": [_layer_settings(network, number, passes or {}) for number in range(network.layers)],
+        "layers": [_layer_settings(network, number) for number in range(network.layers)],
         "pooling": network.pooling,
         "normalize": spec.normalize,
         "head": _head_settings(network),
@@ -78,12 +69,12 @@ def _attention_settings(kind: AttentionKind) -> dict[str, Any]:
     }
 
 
-def _layer_settings(network: Network, number: int, passes: Mapping[str, int]) -> dict[str, Any]:
+def _layer_settings(network: Network, number: int) -> dict[str, Any]:
     return {
         "attention": network.attention_of[number],
         "attention_norm": asdict(network.attention_norms[number]),
         "output_norm": asdict(network.output_norms[number]),
-        **{product: {"group": GROUP, "passes": passes.get(f"layers.{number}.{product}", 1)} for product in PRODUCTS},
+        **{product: {"group": GROUP, "passes": 1} for product in PRODUCTS},
     }
 
 

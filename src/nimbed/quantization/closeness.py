@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nimbed._loading.progress import counted, unheard
 from nimbed._types import TokenBatch
 from nimbed._vectors import l2_normalized, row_cosines
 from nimbed.errors import BuildError
@@ -22,12 +23,16 @@ _ROWS = 16
 
 
 def in_batches(
-    sequences: Sequence[Int32Array], outputs: Callable[[TokenBatch], Float32Array], role: Role = "document"
+    sequences: Sequence[Int32Array],
+    outputs: Callable[[TokenBatch], Float32Array],
+    role: Role = "document",
+    progress: Callable[[int, int], None] = unheard,
 ) -> Float32Array:
-    """Outputs ``[n, dim]`` in order, of batches of like length."""
+    """Outputs ``[n, dim]`` in order, of batches of like length; ``progress`` is told how many of how many tokens."""
     order = np.argsort([len(sequence) for sequence in sequences], kind="stable")
-    batches = (order[start : start + _ROWS] for start in range(0, len(order), _ROWS))
-    rows = [outputs(TokenBatch.from_sequences([sequences[at] for at in batch], role)) for batch in batches]
+    starts = range(0, len(order), _ROWS)
+    batches = [TokenBatch.from_sequences([sequences[at] for at in order[i : i + _ROWS]], role) for i in starts]
+    rows = [outputs(batch) for batch in counted(batches, [len(batch.ids) for batch in batches], progress)]
     return np.concatenate(rows)[np.argsort(order)]
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from nimbed import _machine
+from nimbed._loading.progress import unheard
 from nimbed._model_folder.safetensors import write_tensors
 from nimbed._native import Model, Session
 from nimbed.backends import open_backend
-from nimbed.backends.native import joined, read_packed
+from nimbed.backends.native import NativeSession, joined, read_packed
 from nimbed.backends.protocol import OpenRequest
 from nimbed.backends.table import ENCODER_FILE
 from nimbed.quantization.build_result import Built, judged, measured_by
@@ -38,8 +39,14 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
     Settings = dict[str, Any]
-    # Computes vectors [n, dim] or scores [n, 1], and tells how many of how many tokens are done.
-    Outputs = Callable[[Sequence[Int32Array], Callable[[int, int], None]], Float32Array]
+
+    class Outputs(Protocol):
+        """Computes vectors ``[n, dim]`` or scores ``[n, 1]``, and tells how many of how many tokens are done."""
+
+        def __call__(  # noqa: D102 (said above)
+            self, sequences: Sequence[Int32Array], progress: Callable[[int, int], None] = ...
+        ) -> Float32Array: ...
+
 
 # Second moments settle long before all texts are seen, and cost more than the forward pass.
 _SEEN_TOKENS = 8192
@@ -59,13 +66,13 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progr
     arrays, metadata = joined({role: (one.arrays, one.second_pass.settings) for role, one in made.items()})
     write_tensors(folder / ENCODER_FILE, arrays, metadata)
     progress("measuring against fp32")
-    outputs = _outputs(folder, request)
+    outputs = _published(folder, request, threads)
     exact = _by_role({role: one.exact for role, one in made.items()})
     reference = exact(calibration.held_out, partial(progress, "measuring against fp32"))
-    record = judged(request, measured_by(request, reference, outputs(calibration.held_out, _unheard)))
+    record = judged(request, measured_by(request, reference, outputs(calibration.held_out)))
     progress("saving")
     return Built(
-        outputs=lambda sequences: outputs(sequences, _unheard),
+        outputs=outputs,
         calibration=calibration.record,
         quality=record,
         second_pass=_record(made),
@@ -79,7 +86,7 @@ class _Rounded:
 
     arrays: Arrays
     second_pass: SecondPass
-    exact: _Runner
+    exact: Outputs
 
 
 def _round(
@@ -88,7 +95,7 @@ def _round(
     source = Path(request.folder)
     arrays, settings = read_packed(source, source / request.graph, request.spec, role)
     progress(0, len(settings["layers"]))
-    exact = _Runner(arrays, settings, threads)
+    exact = _in_memory(arrays, settings, threads)
     error = partial(_error, exact(calibration.ranking), calibration.ranking, threads)
     smaller, settings = _with_smaller_words(arrays, settings, error)
     rounded = _in_8_bits(smaller, settings, sample(calibration.calibrate), threads, progress)
@@ -112,36 +119,21 @@ def sample(sequences: Sequence[Int32Array]) -> Sequence[Int32Array]:
     return sequences[:: max(1, sum(map(len, sequences)) // _SEEN_TOKENS)]
 
 
-def _unheard(_done: int, _total: int) -> None:
-    """Progress that nobody hears of."""
+def _outputs_of(run: Callable[[TokenBatch], Float32Array], role: Role = "document") -> Outputs:
+    """What a session computes of texts of a role."""
+    return lambda sequences, progress=unheard: finite(in_batches(sequences, run, role, progress))
 
 
-class _Runner:
-    """Computes outputs of a network that is in memory."""
-
-    def __init__(self, arrays: Arrays, settings: Settings, threads: int) -> None:
-        self._session = Session(Model(settings, arrays), threads, bulk=True)
-
-    def __call__(
-        self, sequences: Sequence[Int32Array], progress: Callable[[int, int], None] = _unheard
-    ) -> Float32Array:
-        """Vectors ``[n, dim]`` or scores ``[n, 1]``. ``progress`` is told how many of how many tokens are done."""
-        done, total = 0, sum(map(len, sequences))
-
-        def run(batch: TokenBatch) -> Float32Array:
-            nonlocal done
-            outputs = self._session.run(batch.ids, batch.offsets, batch.type_ids)
-            progress(done := done + len(batch.ids), total)
-            return outputs
-
-        return finite(in_batches(sequences, run))
+def _in_memory(arrays: Arrays, settings: Settings, threads: int) -> Outputs:
+    """Those of a network that is in memory."""
+    return _outputs_of(NativeSession({"document": Session(Model(settings, arrays), threads, bulk=True)}).run)
 
 
 def _error(
     reference: Float32Array, sequences: Sequence[Int32Array], threads: int, arrays: Arrays, settings: Settings
 ) -> float:
     """The mean of ``1 - closeness`` of a network's outputs."""
-    return float(1 - closeness(reference, _Runner(arrays, settings, threads)(sequences)).mean())
+    return float(1 - closeness(reference, _in_memory(arrays, settings, threads)(sequences)).mean())
 
 
 def _with_smaller_words(
@@ -182,27 +174,21 @@ def _record(made: Mapping[Role, _Rounded]) -> dict[str, Any] | None:
     }
 
 
-def _by_role(runners: Mapping[Role, Outputs]) -> Outputs:
+def _by_role(outputs: Mapping[Role, Outputs]) -> Outputs:
     """Computes whole texts as documents, and their excerpts, which are the second half, as queries."""
-    if len(runners) == 1:
-        return runners["document"]
+    if len(outputs) == 1:
+        return outputs["document"]
 
-    def run(sequences: Sequence[Int32Array], progress: Callable[[int, int], None]) -> Float32Array:
+    def run(sequences: Sequence[Int32Array], progress: Callable[[int, int], None] = unheard) -> Float32Array:
         half = len(sequences) // 2
-        documents = runners["document"](sequences[:half], progress)
-        return np.concatenate([documents, runners["query"](sequences[half:], progress)])
+        documents = outputs["document"](sequences[:half], progress)
+        return np.concatenate([documents, outputs["query"](sequences[half:], progress)])
 
     return run
 
 
-def _outputs(folder: Path, request: BuildRequest) -> Outputs:
-    threads = _machine.thread_plan().threads
-    opened = open_backend(
-        "native", OpenRequest(folder=folder, spec=request.spec, precision=request.precision, threads=threads)
-    )
-    session = opened.session()
-
-    def of(role: Role) -> Outputs:
-        return lambda sequences, _: finite(in_batches(sequences, session.run, role))
-
-    return _by_role({role: of(role) for role in set(request.spec.networks.values())})
+def _published(folder: Path, request: BuildRequest, threads: int) -> Outputs:
+    """Those of the engine's file in the artefact's folder."""
+    wanted = OpenRequest(folder=folder, spec=request.spec, precision=request.precision, threads=threads)
+    session = open_backend("native", wanted).session()
+    return _by_role({role: _outputs_of(session.run, role) for role in set(request.spec.networks.values())})

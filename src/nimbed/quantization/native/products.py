@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbed.backends.native_layout import PANEL, PRODUCTS
+from nimbed.backends.native_layout import PRODUCTS, padded, panels
 from nimbed.errors import BuildError
 from nimbed.quantization.native.rounding import rounded, scales_of
 
@@ -68,9 +68,8 @@ class LayerRounder:
         if product != "projection":
             return slice(None)
         columns = self._settings["group_heads"] * self._settings["head_dim"]
-        values = -(-columns // PANEL) * PANEL
-        queries = -(-columns * self._settings["queries"] // PANEL) * PANEL
-        group = queries + 2 * values
+        values = padded(columns)
+        group = padded(columns * self._settings["queries"]) + 2 * values
         outputs = np.arange(self._settings["head_groups"] * group)
         counting: Array = outputs % group >= group - values
         return counting
@@ -90,17 +89,12 @@ class LayerRounder:
                 "before it are damaged, or overflow float32"
             ) from err
         sums = np.stack([whole[:, groups == g].sum(axis=1, dtype=np.int64) for g in range(scale.shape[1])], axis=1)
-        yield f"{name}.weights", _panels(whole.reshape(len(whole), inputs // 4, 4))
-        yield f"{name}.scale", _panels(scale)
-        yield f"{name}.sum", _panels(scale * sums.astype(np.float32))
+        yield f"{name}.weights", panels(whole.reshape(len(whole), inputs // 4, 4))
+        yield f"{name}.scale", panels(scale)
+        yield f"{name}.sum", panels(scale * sums.astype(np.float32))
         yield f"{name}.bias", self._arrays[f"{name}.bias"]
 
 
-def _by_output(panels: Float32Array) -> Float32Array:
+def _by_output(packed: Float32Array) -> Float32Array:
     """``[panels, inputs, 64]`` as ``[outputs, inputs]``."""
-    return np.ascontiguousarray(panels.swapaxes(1, 2)).reshape(-1, panels.shape[1])
-
-
-def _panels(values: Array) -> Array:
-    """``[outputs, n, ...]`` as ``[panels, n, 64, ...]``."""
-    return np.ascontiguousarray(values.reshape(len(values) // PANEL, PANEL, *values.shape[1:]).swapaxes(1, 2))
+    return np.ascontiguousarray(packed.swapaxes(1, 2)).reshape(-1, packed.shape[1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from nimbed.backends.native_layout import PRODUCTS
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Settings = dict[str, Any]
-    Product = tuple[int, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +87,4 @@ def with_passes(settings: Settings, products: list[str]) -> Settings:
 def sizes_of(settings: Settings, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """Multiplications of a token by product, of its weights' shapes."""
     names = [f"layers.{number}.{product}" for number in range(len(settings["layers"])) for product in PRODUCTS]
-    sizes = {}
-    for name in names:
-        size = 1
-        for n in shapes[f"{name}.weights"]:
-            size *= n
-        sizes[name] = size
-    return sizes
+    return {name: prod(shapes[f"{name}.weights"]) for name in names}
