@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 _LARGEST = 127
 
 
+def steps_of(largest: Float32Array) -> Float32Array:
+    """Steps of which the largest numbers are 127; 1 where a step would be no normal number, and rounds all to 0."""
+    steps: Float32Array = (largest / _LARGEST).astype(np.float32)
+    return np.where(steps >= np.finfo(np.float32).tiny, steps, np.float32(1))
+
+
 def scales_of(weights: Float32Array, groups: Int64Array) -> Float32Array:
     """A step for each output channel and group of inputs, ``[outputs, groups]``: the largest weight is 127 of them.
 
@@ -28,9 +34,7 @@ def scales_of(weights: Float32Array, groups: Int64Array) -> Float32Array:
         weights: ``[outputs, inputs]``.
         groups: the group of each input, ``[inputs]``.
     """
-    largest = np.stack([np.abs(weights[:, groups == g]).max(axis=1) for g in range(groups.max() + 1)], axis=1)
-    steps = (largest / _LARGEST).astype(np.float32)
-    return np.where(steps > 0, steps, np.float32(1))
+    return steps_of(np.stack([np.abs(weights[:, groups == g]).max(axis=1) for g in range(groups.max() + 1)], axis=1))
 
 
 def add_second_moments(x: Float32Array, sums: Float64Array, threads: int) -> None:

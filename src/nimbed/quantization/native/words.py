@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nimbed.backends.native_layout import LINE, padded
+from nimbed.quantization.native.rounding import steps_of
 
 if TYPE_CHECKING:
     from nimbed._types import Float32Array
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-_LARGEST = 127
 # Rows that are converted at once, so that no second table of float32 is made.
 _ROWS = 4096
 
@@ -23,8 +23,7 @@ def in_int8(words: Float32Array) -> dict[str, Array]:
     made, scale = np.empty(words.shape, np.int8), np.zeros(padded(len(words), LINE), np.float32)
     for start in range(0, len(words), _ROWS):
         rows = words[start : start + _ROWS]
-        largest = np.abs(rows).max(axis=1)
-        step = np.where(largest > 0, largest / np.float32(_LARGEST), 1).astype(np.float32)
+        step = steps_of(np.abs(rows).max(axis=1))
         made[start : start + _ROWS] = np.rint(rows / step[:, None])
         scale[start : start + len(step)] = step
     return {"words": made, "words.scale": scale}
