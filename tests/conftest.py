@@ -19,6 +19,13 @@ import tests.support.native_library  # noqa: F401 (before anything imports the e
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+# No test asserts a time: the machine is shared. The environments of IPEX and of the lean install have no hypothesis.
+if importlib.util.find_spec("hypothesis"):
+    import hypothesis
+
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
+
 ROOT = Path(__file__).resolve().parent.parent
 # Haystack reads it once, when a test module imports it, which is before any fixture.
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
