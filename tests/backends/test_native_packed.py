@@ -84,8 +84,8 @@ def test_settings(tmp_path):
     }  # fmt: skip
     assert layers[1] == {
         "attention": 1, "attention_norm": {"epsilon": 1e-5, "keeps": True},
-        "output_norm": {"epsilon": 1e-5, "keeps": True}, "projection": {"group": 192, "passes": 1},
-        "output": {"group": 192, "passes": 1}, "up": {"group": 192, "passes": 1}, "down": {"group": 192, "passes": 2},
+        "output_norm": {"epsilon": 1e-5, "keeps": True}, "projection": {"group": 128, "passes": 1},
+        "output": {"group": 128, "passes": 1}, "up": {"group": 128, "passes": 1}, "down": {"group": 128, "passes": 2},
     }  # fmt: skip
 
 
