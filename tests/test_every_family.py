@@ -22,7 +22,7 @@ from tests.support.described import cosine, written
 from tests.support.networks import read_tokenizer, real_texts, token_ids
 from tests.support.oracles import oracle_layers, oracle_scores, pooled
 from tests.support.rotary_families import FAMILIES
-from tests.support.rounding import MAX_ERROR_OVER_SPREAD, score_error_over_spread, verdict
+from tests.support.rounding import MAX_ERROR_OVER_SPREAD, MIN_TOP10_AGREEMENT, score_error_over_spread, verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,10 +150,14 @@ def test_in_fp32_every_layers_states_are_the_oracles(family, variant, made_of, o
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("family", [name for name in EMBEDDING if name not in FIRST_NAMES])
 def test_8_bits_are_near(family, variant, made_of, oracle_of):
-    """With the bounds that weights of 4 bits miss (tests/test_seeded_networks.py)."""
+    """Weights of 4 bits miss these bounds (tests/test_seeded_networks.py).
+
+    Errors of 96 channels average out less than those of real widths, whose agreement benchmarks/families.py judges.
+    """
     made = made_of(family, variant)
     found = verdict(vectors(made, oracle_of(family, variant)), made.encoded(made.artefact, "int8"), DOCUMENTS)
-    assert found.holds
+    assert found.error_over_spread <= 0.2 * MAX_ERROR_OVER_SPREAD
+    assert found.top10_agreement >= MIN_TOP10_AGREEMENT - 0.02
 
 
 @pytest.mark.parametrize(("first", "second"), TWINS)
