@@ -171,6 +171,14 @@ def _short(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
+def earlier(options: argparse.Namespace, name: str, part: str) -> dict[str, Any]:
+    """A part of ``<out>/<name>.json``, for a run that measures only some of it anew."""
+    path = options.out / f"{name}.json"
+    if options.quick or not path.is_file():
+        return {}
+    return dict(json.loads(path.read_text(encoding="utf-8"))[part])
+
+
 def finish(options: argparse.Namespace, name: str, record: dict[str, Any], gates: dict[str, bool]) -> int:
     """Print conditions and gates, write ``<out>/<name>.json``; the process's exit code.
 

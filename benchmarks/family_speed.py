@@ -7,7 +7,6 @@ as it was. Exits with 1 where a gate fails.
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -120,7 +119,8 @@ def main() -> int:
             print(f"\n{name}, {layers or 'all'} layers\n{table(measured[name]['figures'])}", flush=True)
     if options.prepare:
         return 0
-    record = {"conditions": _common.conditions(), "cases": {**earlier(options), **measured}}
+    others = _common.earlier(options, "family_speed", "cases") if options.only else {}
+    record = {"conditions": _common.conditions(), "cases": {**others, **measured}}
     return _common.finish(options, "family_speed", record, judge(record["cases"]))
 
 
@@ -218,14 +218,6 @@ def near(case: Case, found: Float32Array, reference: Float32Array) -> dict[str, 
     cosines = agreement(found, reference)
     assert cosines.held, why_refused(cosines)
     return {"worst_cosine": cosines.worst, "mean_cosine": cosines.mean}
-
-
-def earlier(options: Namespace) -> dict[str, Any]:
-    """The cases of the file that this run writes anew, where it measures only some."""
-    path = options.out / "family_speed.json"
-    if options.quick or not options.only or not path.is_file():
-        return {}
-    return dict(json.loads(path.read_text(encoding="utf-8"))["cases"])
 
 
 def table(figures: Figures) -> str:

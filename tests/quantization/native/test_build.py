@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.building import build_here
+from tests.support.networks import write_folder
 from tests.support.planted import sensitive_model
 
-from nimbed import Encoder, quantize
+from nimbed import Calibration, Encoder, quantize
 from nimbed._loading import auto, build
 from nimbed._loading.artefact import open_artefact
 from nimbed._types import TokenBatch
 from nimbed.backends import BACKENDS, engine_module, open_backend
 from nimbed.backends.protocol import OpenRequest
 from nimbed.errors import ArtefactError, BackendError, MissingExtraError, QualityError, SpecError
+from nimbed.quantization import QualityGate
+from nimbed.quantization.calibration import read_texts
 from nimbed.spec import SpecOverrides
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -63,6 +67,26 @@ def test_sabotage_passes_the_gate_or_is_refused(texts, spoiled, tmp_path):
     with Encoder(made) as found, Encoder(spoiled, backend="torch") as exact:
         a, b = found.encode(["one", "two words, and more"]), exact.encode(["one", "two words, and more"])
     assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.99
+
+
+def test_a_missed_gate_brings_second_passes_for_the_texts_that_fare_worst(tmp_path):
+    folder = write_folder("bert", tmp_path / "model", variant="planted")
+    texts, found = read_texts(None), {}
+    for name, least in (("as it comes", 0.9), ("mended", 0.9999)):
+        made = build_here(
+            folder,
+            tmp_path / name,
+            backend="native",
+            calibration=Calibration(texts=[*texts[:60], *texts[-60:]], count=40),
+            gate=QualityGate(min_cosine=least),
+            force=True,
+        )
+        found[name] = made.manifest
+    before, after = found["as it comes"], found["mended"]
+    assert before.quality["min_cosine"] < 0.9999
+    assert before.second_pass is None
+    assert after.second_pass["error_after"] < after.second_pass["error_before"]
+    assert after.quality["min_cosine"] > before.quality["min_cosine"]
 
 
 def test_a_refusal_is_remembered_and_auto_takes_fp32(tiny_folder, tmp_path, in_process, monkeypatch):
