@@ -18,7 +18,7 @@ NATIVE := CMakeLists.txt $(wildcard src/nimbed/native/*) $(shell find src/nimbed
 SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sanitize wheel check bench peers quality ipex-env test-ipex format clean
+.PHONY: help demo test test-sanitize test-gte wheel check bench peers quality ipex-env test-ipex format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -69,6 +69,10 @@ test-sanitize: $(VENV)/.native  ## the native engine's tests under AddressSaniti
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc NIMBED_NATIVE_LIBRARY=build/sanitize \
 		$(BIN)/python -m pytest tests/native tests/quantization/native
 
+test-gte: $(VENV)/.native  ## GTE beside transformers' own class, which needs a newer transformers than the other tests
+	$(BIN)/python $(PIP) install --upgrade --no-deps --target build/gte -r constraints-gte.txt
+	PYTHONPATH=build/gte $(BIN)/python -m pytest tests/test_seeded_networks.py tests/test_every_family.py -k "gte and not new"
+
 wheel: $(VENV)/.ready  ## a wheel for this Python, in dist
 	NIMBED_NO_NATIVE=$(NO_NATIVE) $(BIN)/python -m build --wheel --no-isolation -Cbuild-dir=build/native/{wheel_tag}
 
@@ -104,4 +108,4 @@ format: $(VENV)/.ready  ## let ruff rewrite the code
 	$(BIN)/ruff format .
 
 clean:  ## remove the environments, and what was compiled
-	rm -rf $(VENV) $(LEAN) build/native build/sanitize
+	rm -rf $(VENV) $(LEAN) build/native build/sanitize build/gte

@@ -18,7 +18,7 @@ from tests.support.rounding import error_over_spread, verdict, with_rounded_weig
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 EMBEDDING = [name for name, family in FAMILIES.items() if not family.scores]
 SCORING = [name for name, family in FAMILIES.items() if family.scores]
-HAVE_CLASSES = [name for name in EMBEDDING if FAMILIES[name].transformers]
+HAVE_CLASSES = [name for name in EMBEDDING if FAMILIES[name].has_class]
 
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:

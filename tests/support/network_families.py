@@ -7,8 +7,10 @@ Tensor names are those of published folders. ``naming`` maps a name in the file 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
 from tests.support.plain_encoder import Anatomy
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class Family:
         unused: dense layers ``[width, width]`` that lie in the folders and that no vector needs.
         tokenizer: see `tests.support.tiny_models`.
         frame: special tokens around a text.
-        transformers: whether transformers 5.5 has a class that opens the folder.
+        transformers: the oldest release whose class opens the folder, or None.
         adapters: tasks, each with weights of its own on all linear layers and tables.
     """
 
@@ -71,8 +73,13 @@ class Family:
     pooling: str = "mean"
     tokenizer: str = "counted wordpiece"
     frame: tuple[str, str] = ("[CLS]", "[SEP]")
-    transformers: bool = True
+    transformers: str | None = "5.5"
     adapters: tuple[str, ...] = ()
+
+    @property
+    def has_class(self) -> bool:
+        """Whether the installed transformers opens the folder."""
+        return self.transformers is not None and Version(version("transformers")) >= Version(self.transformers)
 
     @property
     def scores(self) -> bool:

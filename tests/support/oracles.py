@@ -1,6 +1,6 @@
 """What a model folder's vectors are: torch in fp32, one text at a time, so that no padding can matter.
 
-transformers' own class where 5.5 has one; else the plain encoder, which tests hold to transformers' classes.
+transformers' own class where it has one; else the plain encoder, which tests hold to transformers' classes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def oracle_layers(folder: Path, ids: Ids, *, task: str | None = None) -> list[li
     """Of each text the states ``[tokens, width]``: embedded, behind each layer, and what is pooled."""
     config = _read(folder / "config.json")
     family = family_of(config)
-    if family.transformers and not family.scores:
+    if family.has_class and not family.scores:
         return _of_transformers(folder, ids)
     encoder = plain_encoder(folder, task=task)
     return [[state.numpy() for state in encoder.layers(one)] for one in ids]

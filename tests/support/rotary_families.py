@@ -25,6 +25,11 @@ def _theta(key: str, *, types: bool = True) -> Any:
     return positions
 
 
+def _ntk(factor: float, head_dim: int) -> dict[str, Any]:
+    """What transformers calls linear and Alibaba ntk: a larger base, and all frequencies divided alike."""
+    return {"rope_type": "linear", "rope_theta": 20_000.0 * factor, "factor": factor ** (2 / head_dim)}
+
+
 _SPLIT = "layers.{n}."
 _SPLIT_NAMES = {  # of transformers' classes for families that came with fused ones
     "embeddings.word_embeddings": "word",
@@ -99,7 +104,7 @@ _NOMIC_REMOTE = replace(
     positions=_theta("rotary_emb_base"),
     keys={"width": "n_embd", "layers": "n_layer", "heads": "n_head", "inner": "n_inner", "vocabulary": "vocab_size"},
     tiny={"n_positions": 64},
-    transformers=False,
+    transformers=None,
 )
 _GTE = Family(
     config={
@@ -108,24 +113,27 @@ _GTE = Family(
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-12,
         "max_position_embeddings": 8192,
-        "rope_theta": 20000,
-        "rope_scaling": {"factor": 8.0, "type": "ntk"},
+        "rope_parameters": _ntk(8.0, head_dim=64),
         "type_vocab_size": 1,
         "pad_token_id": 1,
     },
     naming={**_SPLIT_NAMES, **_GATED_NAMES},
     traits={"epsilon": 1e-12, "gated": True, "unbiased": frozenset({"gate", "up"})},
-    positions=_theta("rope_theta"),
-    tiny={"max_position_embeddings": 64},
+    positions=lambda config: {
+        "thetas": (20_000.0,) * config["num_hidden_layers"],
+        "ntk": 8.0,
+        "types": config["type_vocab_size"],
+    },
+    tiny={"max_position_embeddings": 64, "rope_parameters": _ntk(8.0, head_dim=16)},
     pooling="cls",
     tokenizer="counted unigram",
     frame=("<s>", "</s>"),
-    transformers=False,
+    transformers="5.24",
 )
 _GTE_NEW = replace(
     _GTE,
     config={
-        **_GTE.config,
+        **{key: value for key, value in _GTE.config.items() if key != "rope_parameters"},
         "architectures": ["NewModel", "NewForTokenClassification"],
         "auto_map": {
             "AutoConfig": "Alibaba-NLP/new-impl--configuration.NewConfig",
@@ -136,6 +144,8 @@ _GTE_NEW = replace(
         "logn_attention_scale": False,
         "model_type": "new",
         "pack_qkv": True,
+        "rope_theta": 20000,
+        "rope_scaling": {"factor": 8.0, "type": "ntk"},
         "position_embedding_type": "rope",
         "unpad_inputs": False,
         "use_memory_efficient_attention": False,
@@ -151,7 +161,10 @@ _GTE_NEW = replace(
         "encoder.layer.{n}.mlp.down_proj": "down",
         "encoder.layer.{n}.mlp_ln": "output_norm",
     },
+    positions=_theta("rope_theta"),
+    tiny={"max_position_embeddings": 64},
     prefix="new.",
+    transformers=None,
 )
 _JINA_V2 = Family(
     config={
@@ -176,7 +189,7 @@ _JINA_V2 = Family(
     positions=lambda config: {"types": config["type_vocab_size"]},
     tiny={"max_position_embeddings": 64},
     unused=("pooler.dense",),
-    transformers=False,
+    transformers=None,
 )
 TASKS = ("retrieval.query", "retrieval.passage", "separation", "classification", "text-matching")
 _JINA_V3 = Family(
@@ -237,7 +250,7 @@ _JINA_V3_REMOTE = replace(
     },
     positions=_theta("rotary_emb_base"),
     prefix="roberta.",
-    transformers=False,
+    transformers=None,
     adapters=TASKS,
 )
 FAMILIES: dict[str, Family] = {
