@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from transformers import AutoModel
 
 from nimbed import Encoder, Reranker, SpecOverrides, quantize
 from nimbed.errors import InputError, SpecError
@@ -15,7 +16,7 @@ from nimbed.spec import read_spec
 from tests.support.building import in_process
 from tests.support.described import change, cosine, save, tensors_of, written
 from tests.support.networks import real_texts, token_ids
-from tests.support.oracles import oracle_vectors
+from tests.support.oracles import oracle_vectors, pooled
 from tests.support.rotary_families import FAMILIES
 
 pytestmark = pytest.mark.usefixtures("native", "one_torch_thread")
@@ -83,10 +84,53 @@ def test_a_tensor_that_is_missing_too_many_misshapen_or_not_finite_is_named(fami
         ("electra-cross", {"embedding_size": 48}, "embedding_size"),
         ("bert-cross", {"hidden_act": "mish"}, "hidden_act"),
         ("gte-new", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "rope_scaling"),
+        ("mpnet", {"relative_attention_num_buckets": 64}, r"config\.json: relative_attention_num_buckets"),
+        ("jina-v3-remote", {"lora_adaptations": ["retrieval.query"] * 2 + ["retrieval.passage"]}, "lora_adaptations"),
     ],
 )
 def test_settings_that_make_no_such_network_are_named(family, keys, says, tmp_path):
     refused(change(written(family, tmp_path / family), **keys), says)
+
+
+@torch.inference_mode()
+def transformers_vectors(folder, ids):
+    """By the class that the config names, which reads these keys itself."""
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    return pooled(folder, [model(torch.tensor([one])).last_hidden_state[0].numpy() for one in ids])
+
+
+LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 77.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "keys"),
+    [
+        ("modernbert", {"position_embedding_type": "sans_pos"}),
+        ("modernbert", {"rope_parameters": {"full_attention": {"type": "linear", "factor": 4.0, "rope_theta": 50.0}}}),
+        ("nomic-bert", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
+        ("nomic-bert", {"rope_scaling": LINEAR}),
+        ("jina-v3", {"rope_parameters": LINEAR}),
+    ],
+)
+@pytest.mark.parametrize("backend", ["auto", "native"])
+def test_settings_that_transformers_honours_give_its_vectors(family, keys, backend, tmp_path):
+    folder = change(written(family, tmp_path / family, variant="plain"), **keys)
+    texts, spec = real_texts(3), read_spec(folder)
+    ids = token_ids(folder, [spec.prompt("document") + text for text in texts], longest=spec.max_length)
+    with Encoder(folder, backend=backend, precision="fp32", truncate="silent", cache=None) as encoder:
+        assert cosine(encoder.encode(texts), transformers_vectors(folder, ids)) > 0.999999
+        assert encoder.info.backend == "native"
+
+
+def test_another_engine_runs_what_the_native_one_has_no_room_for(tmp_path):
+    folder = written("bert", tmp_path / "bert", variant="plain")
+    wanted, tensors, name = vectors_of(folder), tensors_of(folder), "embeddings.token_type_embeddings.weight"
+    change(save(folder, {**tensors, name: np.resize(tensors[name], (1025, 96))}), type_vocab_size=1025)
+    refused(folder, r"config\.json: type_vocab_size: 1025 is not one of the 1024")
+    with in_process(), Encoder(folder, precision="fp32", truncate="silent", cache=None) as encoder:
+        assert encoder.info.backend == "openvino"
+        assert "type_vocab_size: 1025" in encoder.info.reasons["backend"]
+        assert cosine(encoder.encode(real_texts(3)), wanted) > 0.999999
 
 
 # What only the code of such folders knows, or what transformers' class no longer does.

@@ -10,7 +10,7 @@ from nimbed import _machine
 from nimbed._files.json import read_json, shown
 from nimbed._loading.hub import fetch_network
 from nimbed._model_folder.network_file import WEIGHTS, graph_file
-from nimbed._model_folder.networks.table import knows, read_description
+from nimbed._model_folder.networks.table import has_other_positions, read_description
 from nimbed._model_folder.weights import weight_files
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError, ModelNotFoundError, QualityError, SpecError
@@ -129,8 +129,7 @@ def _refuse_look_alikes(found: Candidate, settings: Settings, backend: BackendRe
     if found.manifest is not None or backend.package is None:  # nimbed's own engines ask no class of transformers
         return
     config = read_json(folder / "config.json")
-    other_positions = knows(config) and config.get("position_embedding_type") not in {None, "absolute"}
-    key = "auto_map" if config.get("auto_map") else "position_embedding_type" if other_positions else None
+    key = "auto_map" if config.get("auto_map") else "position_embedding_type" if has_other_positions(config) else None
     if key is not None and WEIGHTS.has(graph_file(folder, settings.source.file, backend).name):
         raise SpecError(
             f"{config.where}: {key}: {backend.name} would take transformers' class for "

@@ -24,13 +24,15 @@ def adapters_of(config: Fields) -> tuple[str, ...]:
     """Their names; empty where there are none.
 
     Raises:
-        SpecError: they are no names.
+        SpecError: they are no names, or one is there twice.
     """
     listed = config.get(_LISTED)
     if listed is None:
         return ()
     if not isinstance(listed, list) or not all(isinstance(name, str) and name for name in listed):
         raise config.wrong(_LISTED, "a list of names")
+    if len(set(listed)) < len(listed):
+        raise config.wrong(_LISTED, "a list of names of which each is there once")
     return tuple(listed)
 
 

@@ -38,7 +38,7 @@ def test_an_adapter_that_is_not_there_is_refused(adapter, folder):
 
 
 def test_a_network_without_adapters_has_none(tmp_path):
-    with pytest.raises(SpecError, match="lora_adaptations: None has no adapter 'one'"):
+    with pytest.raises(SpecError, match=r"lora_adaptations: \[\] has no adapter 'one'"):
         weights_of(written("bert", tmp_path), adapter="one")
 
 

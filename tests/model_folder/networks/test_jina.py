@@ -61,6 +61,12 @@ def test_the_third_version_turns(family, tmp_path):
     assert network.max_length == 66
 
 
+def test_a_width_that_turns_is_the_whole_heads(tmp_path):
+    folder = written("jina-v3-remote", tmp_path)
+    before = described(folder)
+    assert described(change(folder, rotary_emb_dim=16, rotary_emb_interleaved=False)) == before
+
+
 def test_both_configs_of_the_third_version_are_one_description(tmp_path):
     own, other = (written(family, tmp_path / family) for family in ("jina-v3-remote", "jina-v3"))
     assert described(own) == described(other)

@@ -6,6 +6,7 @@ from tests.support.described import change, cosine, described, plain, save, tens
 
 from nimbed._model_folder.networks.description import AttentionKind, Head, NormStep
 from nimbed._model_folder.networks.rotary import frequencies
+from nimbed.errors import SpecError
 
 FAR, NEAR = frequencies(160_000.0, 16), frequencies(10_000.0, 16)
 
@@ -62,9 +63,28 @@ def test_newer_keys_go_before_the_older(folder):
     assert network.attention_of == (1, 1, 0)
 
 
+@pytest.mark.parametrize("key", ["rope_type", "type"])
+def test_a_linear_scaling_by_either_key(key, folder):
+    own = {"full_attention": {key: "linear", "factor": 4.0}}
+    network = described(change(folder, rope_parameters=own))
+    assert [kind.rotary for kind in network.attention] == [tuple(turn / 4 for turn in FAR), NEAR]
+
+
+def test_a_base_that_is_of_no_kind_of_layer_is_refused(folder):
+    with pytest.raises(SpecError, match=r"config\.json: rope_parameters: .* full_attention and sliding_attention"):
+        described(change(folder, rope_parameters={"rope_theta": 50.0, "rope_type": "default"}))
+
+
+def test_the_key_of_other_networks_positions_means_nothing(folder):
+    """transformers' class does not read it; configs of ModernBERT and of mmBERT have it all the same."""
+    before = described(folder)
+    for kind in ("absolute", "sans_pos"):
+        assert described(change(folder, position_embedding_type=kind)) == before
+
+
 def test_a_scaled_base_is_refused(folder):
     own = {"full_attention": {"rope_theta": 500.0, "rope_type": "yarn", "factor": 4.0}}
-    with pytest.raises(Exception, match=r"rope_parameters: full_attention: rope_type: .yarn. is not honoured"):
+    with pytest.raises(SpecError, match=r"rope_parameters: full_attention: rope_type: .yarn. is not honoured"):
         described(change(folder, rope_parameters=own))
 
 

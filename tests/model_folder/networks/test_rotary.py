@@ -16,7 +16,14 @@ def test_frequencies():
 
 @pytest.mark.parametrize(
     ("keys", "theta"),
-    [({}, 500.0), ({"rope_theta": 7.0}, 7.0), ({"rope_parameters": {"rope_theta": 9.0}, "rope_theta": 7.0}, 9.0)],
+    [
+        ({}, 500.0),
+        ({"rope_theta": 7.0}, 7.0),
+        ({"rope_parameters": {"rope_theta": 9.0}, "rope_theta": 7.0}, 9.0),
+        ({"rope_parameters": {"rope_theta": 9.0}, "rope_scaling": {}}, 9.0),
+        ({"rope_parameters": {"rope_theta": 9.0}, "rope_scaling": {"rope_type": "default"}}, 500.0),
+        ({"rope_parameters": {"rope_theta": 9.0}, "rope_scaling": {"rope_theta": 11.0}}, 11.0),
+    ],
 )
 def test_the_base(keys, theta):
     assert rotary.rotary_of(Fields(keys, "config.json"), 4, 500.0) == rotary.frequencies(theta, 4)
@@ -26,6 +33,29 @@ def test_the_base(keys, theta):
 def test_a_base_that_is_none_is_refused(theta):
     with pytest.raises(SpecError, match=r"config\.json: rope_theta: .* is not a"):
         rotary.rotary_of(Fields({"rope_theta": theta}, "config.json"), 4, 500.0)
+
+
+@pytest.mark.parametrize("key", ["rope_type", "type"])
+@pytest.mark.parametrize("place", ["rope_parameters", "rope_scaling"])
+def test_a_linear_scaling_by_either_key(place, key):
+    config = Fields({place: {key: "linear", "factor": 4.0}, "rope_theta": 7.0}, "config.json")
+    assert rotary.rotary_of(config, 4, 500.0) == tuple(turn / 4 for turn in rotary.frequencies(7.0, 4))
+
+
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ({"rope_type": "linear"}, "factor is missing"),
+        ({"rope_type": "linear", "factor": None}, "factor is missing"),
+        ({"rope_type": None, "type": "linear", "factor": 3.0}, "rope_type: null is not"),
+        ({"type": None, "factor": 3.0}, "type: null is not"),
+        ({"type": "ntk", "factor": 2.0}, 'type: "ntk" is not honoured'),
+        ({"rope_type": "default", "full_attention": {"rope_theta": 9.0}}, "full_attention: .* is not honoured"),
+    ],
+)
+def test_what_transformers_refuses_is_refused_by_key(said, key):
+    with pytest.raises(SpecError, match=rf"config\.json: rope_parameters: {key}"):
+        rotary.rotary_of(Fields({"rope_parameters": said}, "config.json"), 4, 500.0)
 
 
 def test_neighbours_come_to_lie_half_a_head_apart():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from tests.support.described import change, config_of, described, families, fields_of, spec_of, written
@@ -10,6 +11,7 @@ from tests.support.rotary_families import FAMILIES
 from nimbed._files.json import Fields
 from nimbed._model_folder.networks import table
 from nimbed._model_folder.networks.description import AttentionKind, NormStep
+from nimbed._types import DenseSpec
 from nimbed.errors import SpecError
 
 
@@ -79,6 +81,23 @@ def test_heads_of_odd_width_have_no_halves_to_turn(tmp_path):
     folder = change(written("nomic-bert", tmp_path), num_attention_heads=32)
     with pytest.raises(SpecError, match="3 is odd"):
         described(folder)
+
+
+DENSE = DenseSpec(weights="2_Dense/model.safetensors", in_features=96, out_features=96, bias=False, activation="tanh")
+
+
+@pytest.mark.parametrize(
+    ("dense", "says"),
+    [
+        ((replace(DENSE, out_features=8193),), r"2_Dense.config\.json: out_features: 8193 is more than the 8192"),
+        ((DENSE,) * 17, r"modules\.json: type: the native engine runs 16 dense layers, not 17"),
+    ],
+)
+def test_dense_layers_that_the_engine_has_no_room_for(dense, says, tmp_path):
+    folder = written("bert", tmp_path)
+    assert len(described(folder, dense=(replace(DENSE, out_features=8192),)).head) == 1
+    with pytest.raises(SpecError, match=says):
+        described(folder, dense=dense)
 
 
 ODD = (None, 0, -1, 3, 1e308, 5e-324, 2**70, True, "", [], [None], {}, {"type": "ntk", "factor": {}}, {"a": [1]})

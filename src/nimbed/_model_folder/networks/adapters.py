@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nimbed._model_folder.networks.family import Source
+from nimbed._model_folder.task_adapters import adapters_of
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def merged(sources: Sources, config: Fields, names: Collection[str], adapter: st
     Raises:
         SpecError: the folder has no such adapter.
     """
-    tasks = config.get("lora_adaptations")
-    if not isinstance(tasks, list) or (adapter and adapter not in tasks):
-        raise SpecError(f"{config.where}: lora_adaptations: {tasks} has no adapter {adapter!r}")
+    tasks = adapters_of(config)
+    if not tasks or (adapter and adapter not in tasks):
+        raise SpecError(f"{config.where}: lora_adaptations: {list(tasks)} has no adapter {adapter!r}")
     rank = config.whole("lora_rank", default=4, minimum=1)
     number = tasks.index(adapter) if adapter else None
     scale = config.number("lora_alpha", default=1) / rank

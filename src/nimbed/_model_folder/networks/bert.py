@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from nimbed._model_folder.families import padding_of
-from nimbed._model_folder.networks.config import function_of, tokens_of
+from nimbed._model_folder.networks.config import expect, function_of, tokens_of
 from nimbed._model_folder.networks.description import AttentionKind, Network
-from nimbed._model_folder.networks.family import TABLES, Family, Names, encoder, whole
+from nimbed._model_folder.networks.family import LONGEST, TABLES, Family, Names, encoder, whole
 from nimbed._model_folder.networks.heads import classifier, two_layers
 from nimbed._model_folder.networks.post_norm import post_norm, sizes_of
 
@@ -60,7 +60,9 @@ _DISTILBERT = Names(
 )
 _DISTILBERT_KEYS = {"hidden": "dim", "heads": "n_heads", "layers": "n_layers", "intermediate": "hidden_dim"}
 # What transformers takes where config.json does not say it.
-EPSILON, TYPES, _POSITIONS, _VOCABULARY = 1e-12, 2, 512, 30522
+EPSILON, TYPES, _VOCABULARY = 1e-12, 2, 30522
+# Into as many MPNet's network sorts distances, whatever its config says.
+_BUCKETS = 32
 _VOCABULARIES = {"mpnet": 30527, "roberta": 50265}
 
 
@@ -69,8 +71,12 @@ def _described(
 ) -> Network:
     """Tables of positions and segments, full attention; a classifier with the activation ``head``."""
     sizes, padding = sizes_of(config, keys), padding_of(config)
-    positions = tokens_of(config, "max_position_embeddings", _POSITIONS)
+    positions = tokens_of(config, *LONGEST)
+    if padding is not None and padding >= positions - 1:
+        raise config.wrong("pad_token_id", f"below {positions - 1}: texts begin behind it, of {positions} positions")
     epsilon = EPSILON if keys else config.number("layer_norm_eps", default=EPSILON, minimum=0)
+    if name == "mpnet":
+        expect(config, "relative_attention_num_buckets", _BUCKETS)
     attention = AttentionKind(distances="buckets" if name == "mpnet" else None)
     return Network(
         **post_norm(sizes, epsilon, attention),
@@ -97,12 +103,11 @@ def _electra(config: Fields, spec: ModelSpec) -> Network:
 
 
 def _located(
-    network: Network, config: Fields, _: Collection[str], *, names: Names = _BERT, head: tuple[str, str] | None = None
+    network: Network, _: Fields, __: Collection[str], *, names: Names = _BERT, head: tuple[str, str] | None = None
 ) -> Sources:
     found = encoder(network, names)
     if network.attention[0].distances == "buckets":
-        buckets = config.whole("relative_attention_num_buckets", default=32, minimum=4)
-        found["distances"] = whole("encoder.relative_attention_bias.weight", buckets, network.heads)
+        found["distances"] = whole("encoder.relative_attention_bias.weight", _BUCKETS, network.heads)
     return {**found, **two_layers(network, *(head or ("classifier.dense", "classifier.out_proj")))}
 
 

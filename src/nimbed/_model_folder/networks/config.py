@@ -43,13 +43,16 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "num_experts": (0, 1),
     "num_key_value_heads": (),
     "parallel_block": (False,),
-    "position_embedding_type": ("absolute",),
+    "partial_rotary_factor": (1, 1.0),
     "prenorm": (False,),
     "pruned_heads": ({},),
     "quantization_config": (),
     "rope_parameters": (),
     "rope_scaling": (),
+    "rotary_emb_dim": (),
     "rotary_emb_fraction": (0, 0.0),
+    "rotary_emb_interleaved": (False,),
+    "rotary_emb_scale_base": (),
     "rotary_scaling_factor": (1, 1.0),
     "scale_attn_by_inverse_layer_idx": (False,),
     "scale_attn_weights": (True,),
@@ -57,8 +60,10 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "use_cross_attention": (False,),
     "use_rms_norm": (False,),
 }
-# No row of activations is wider in the engine.
-_MAX_WIDTH = 8192
+# The engine's own limits (native/model.cpp). No row of activations is wider; heads, of 1024 components at most, have
+# room in its columns, and layers in its settings.
+MAX_WIDTH = 8192
+_MAX_COUNT = _MAX_HEAD = 1024
 _MAX_TOKENS = 1 << 17
 
 
@@ -98,14 +103,23 @@ def function_of(config: Fields, key: str, default: str = "gelu") -> Function:
 
 
 def width_of(config: Fields, key: str, default: int | None = None) -> int:
-    """A width, or a number of layers or heads; one that is missing is an error, unless it has a default.
+    """A width; one that is missing is an error, unless it has a default.
 
     Raises:
         SpecError: it is no whole number from 1 on, or larger than the engine has room for.
     """
+    return _from_one(config, key, default, MAX_WIDTH)
+
+
+def count_of(config: Fields, key: str, default: int | None = None) -> int:
+    """A number of layers or heads; the rest as for a width."""
+    return _from_one(config, key, default, _MAX_COUNT)
+
+
+def _from_one(config: Fields, key: str, default: int | None, maximum: int) -> int:
     if default is not None:
-        return config.whole(key, default=default, minimum=1, maximum=_MAX_WIDTH)
-    return config.whole(key, minimum=1, maximum=_MAX_WIDTH)
+        return config.whole(key, default=default, minimum=1, maximum=maximum)
+    return config.whole(key, minimum=1, maximum=maximum)
 
 
 def tokens_of(config: Fields, key: str, default: int) -> int:
@@ -121,10 +135,12 @@ def head_dim_of(config: Fields, key: str, hidden: int, heads: int) -> int:
     """The width of a head.
 
     Raises:
-        SpecError: the heads, which ``key`` numbers, do not divide the hidden size.
+        SpecError: the heads, which ``key`` numbers, do not divide the hidden size, or are too wide for the engine.
     """
     if hidden % heads:
         raise config.wrong(key, f"a number of heads that divides the width of {hidden}")
+    if hidden // heads > _MAX_HEAD:
+        raise config.wrong(key, f"enough for the native engine, whose heads have {_MAX_HEAD} of {hidden} at most")
     return hidden // heads
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     Locate = Callable[[Network, Fields, Collection[str]], Sources]
 
 
+# What BERT and its kin say, and what transformers takes where they do not.
+LONGEST = ("max_position_embeddings", 512)
+
+
 def _itself(tensor: Array) -> Array:
     return tensor
 
@@ -142,6 +146,9 @@ class Family:
         classes: beginnings of the class names that its ``auto_map`` may have; the code itself is never run.
         applies: whether a config of these types is this family's.
         honours: the keys that it reads, of those that others have to leave out.
+        positions: values of ``position_embedding_type``, where it does not read that, by which transformers' class of
+            its types is the same network.
+        longest: the key that says how many positions there are, and their number where it is missing.
         describe: its description, from the config.
         locate: where its weights come from.
     """
@@ -151,5 +158,7 @@ class Family:
     classes: tuple[str, ...] = ()
     applies: Callable[[Fields], bool] = lambda _: True
     honours: frozenset[str] = frozenset()
+    positions: tuple[str, ...] = ("absolute",)
+    longest: Callable[[Fields], tuple[str, int]] = lambda _: LONGEST
     describe: Callable[[Fields, ModelSpec], Network]
     locate: Locate

@@ -49,7 +49,7 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
     sizes = sizes_of(config)
     expect(config, "position_embedding_type", "rope")
     new = config["model_type"] == "new"
-    attention = AttentionKind(rotary=rotary_of(config, sizes.head_dim, 10_000.0 if new else 160_000.0))
+    attention = AttentionKind(rotary=rotary_of(config, sizes.head_dim, 10_000.0 if new else 160_000.0, ntk=True))
     return Network(
         **post_norm(sizes, config.number("layer_norm_eps", default=EPSILON, minimum=0), attention),
         family="gte",
@@ -57,10 +57,14 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
         gated=True,
         vocabulary=config.whole("vocab_size", default=30528 if new else 250048, minimum=1),
         types=config.whole("type_vocab_size", default=1) or None,
-        max_length=tokens_of(config, "max_position_embeddings", 2048 if new else 8192),
+        max_length=tokens_of(config, *_longest(config)),
         pooling=spec.pooling,
         head=classifier(config, spec, sizes.hidden, "tanh"),
     )
+
+
+def _longest(config: Fields) -> tuple[str, int]:
+    return "max_position_embeddings", 2048 if config["model_type"] == "new" else 8192
 
 
 def _locate(network: Network, _: Fields, found: Collection[str]) -> Sources:
@@ -76,6 +80,7 @@ GTE = Family(
     types=("gte", "new"),
     classes=("Gte", "New"),
     honours=frozenset({"position_embedding_type", "rope_parameters", "rope_scaling"}),
+    longest=_longest,
     describe=_describe,
     locate=_locate,
 )

@@ -9,7 +9,7 @@ from nimbed._files.json import shown
 from nimbed._model_folder.networks.bert import EPSILON, PARTS, TYPES
 from nimbed._model_folder.networks.config import expect, function_of, tokens_of
 from nimbed._model_folder.networks.description import AttentionKind, Network
-from nimbed._model_folder.networks.family import TABLES, Family, Names, encoder
+from nimbed._model_folder.networks.family import LONGEST, TABLES, Family, Names, encoder
 from nimbed._model_folder.networks.nomic_bert import SPLIT
 from nimbed._model_folder.networks.post_norm import post_norm, sizes_of
 from nimbed._model_folder.networks.rotary import frequencies, rotary_of
@@ -51,7 +51,7 @@ def _describe_v2(config: Fields, spec: ModelSpec) -> Network:
         gated=gate is not None,
         vocabulary=config.whole("vocab_size", default=30522, minimum=1),
         types=config.whole("type_vocab_size", default=TYPES) or None,
-        max_length=tokens_of(config, "max_position_embeddings", 512),
+        max_length=tokens_of(config, *LONGEST),
         pooling=spec.pooling,
     )
 
@@ -83,8 +83,13 @@ _V3_JOINED = Names(
 )
 
 
+def _longest_v3(config: Fields) -> tuple[str, int]:
+    return LONGEST if config["model_type"] == "xlm-roberta" else ("max_position_embeddings", 8194)
+
+
 def _describe_v3(config: Fields, spec: ModelSpec) -> Network:
     own, sizes = config["model_type"] == "xlm-roberta", sizes_of(config)
+    expect(config, "rotary_emb_dim", sizes.head_dim)
     if own:
         expect(config, "rope_parameters")
         expect(config, "use_reg_tokens", False)
@@ -98,7 +103,7 @@ def _describe_v3(config: Fields, spec: ModelSpec) -> Network:
         activation=function_of(config, "hidden_act"),
         vocabulary=config.whole("vocab_size", default=30522 if own else 250002, minimum=1),
         types=config.whole("type_vocab_size", default=TYPES if own else 1) or None,
-        max_length=tokens_of(config, "max_position_embeddings", 512 if own else 8194),
+        max_length=tokens_of(config, *_longest_v3(config)),
         pooling=spec.pooling,
     )
 
@@ -121,7 +126,8 @@ JINA_V3 = Family(
     types=("jina_embeddings_v3", "xlm-roberta"),
     classes=("XLMRoberta",),
     applies=lambda config: config["model_type"] != "xlm-roberta" or config.get("position_embedding_type") == "rotary",
-    honours=frozenset({"lora_adaptations", "position_embedding_type", "rope_parameters"}),
+    honours=frozenset({"lora_adaptations", "position_embedding_type", "rope_parameters", "rotary_emb_dim"}),
+    longest=_longest_v3,
     describe=_describe_v3,
     locate=_locate_v3,
 )

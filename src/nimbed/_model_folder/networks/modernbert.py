@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nimbed._model_folder.networks.config import (
+    count_of,
     expect,
     function_of,
     head_dim_of,
@@ -15,7 +16,7 @@ from nimbed._model_folder.networks.config import (
 )
 from nimbed._model_folder.networks.description import AttentionKind, Head, Network, NormStep
 from nimbed._model_folder.networks.family import Family, Names, encoder, linear, norm
-from nimbed._model_folder.networks.rotary import frequencies
+from nimbed._model_folder.networks.rotary import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from nimbed._types import ModelSpec, Pooling
 
 # With transformers' own values.
-_SIZES = {"hidden_size": 768, "num_hidden_layers": 22, "num_attention_heads": 12, "intermediate_size": 1152}
+_WIDTHS, _COUNTS = {"hidden_size": 768, "intermediate_size": 1152}, {"num_hidden_layers": 22, "num_attention_heads": 12}
 _ATTENTION, _FEED_FORWARD = ("query", "key", "value", "output"), ("gate", "up", "down")
 _NAMES = Names(
     tables={"words": "embeddings.tok_embeddings"},
@@ -39,13 +40,15 @@ _NAMES = Names(
         "down": "mlp.Wo",
     },
 )
+_LONGEST = ("max_position_embeddings", 8192)
 _GLOBAL, _LOCAL = "full_attention", "sliding_attention"
 # transformers' names -> the older key of its base, and that base.
 _THETA = {_GLOBAL: ("global_rope_theta", 160_000.0), _LOCAL: ("local_rope_theta", 10_000.0)}
 
 
 def _describe(config: Fields, spec: ModelSpec) -> Network:
-    hidden, layers, heads, inner = (width_of(config, key, default=size) for key, size in _SIZES.items())
+    hidden, inner = (width_of(config, key, default=size) for key, size in _WIDTHS.items())
+    layers, heads = (count_of(config, key, default=size) for key, size in _COUNTS.items())
     step = NormStep(epsilon=config.number("norm_eps", default=1e-5, minimum=0), keeps=True)
     last = NormStep(epsilon=step.epsilon)
     head_dim, of = head_dim_of(config, "num_attention_heads", hidden, heads), _layer_types(config, layers)
@@ -62,7 +65,7 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
         activation=function_of(config, "hidden_activation"),
         gated=True,
         vocabulary=config.whole("vocab_size", default=50368, minimum=1),
-        max_length=tokens_of(config, "max_position_embeddings", 8192),
+        max_length=tokens_of(config, *_LONGEST),
         attention=tuple(_attention(config, kind, head_dim) for kind in kinds),
         attention_of=tuple(map(kinds.index, of)),
         embedding_norm=last,
@@ -87,18 +90,16 @@ def _layer_types(config: Fields, layers: int) -> list[str]:
 def _attention(config: Fields, kind: str, head_dim: int) -> AttentionKind:
     """A local layer reads half of the window to both sides."""
     reach = tokens_of(config, "local_attention", 128) // 2 if kind == _LOCAL else None
-    return AttentionKind(back=reach, ahead=reach, rotary=frequencies(_theta(config, kind), head_dim))
+    return AttentionKind(back=reach, ahead=reach, rotary=_turns(config, kind, head_dim))
 
 
-def _theta(config: Fields, kind: str) -> float:
-    key, default = _THETA[kind]
-    expect(config, "rope_scaling")
-    newer = config.fields("rope_parameters", default=None)
-    newer = newer.fields(kind, default=None) if newer is not None else None
-    if newer is None:
-        return config.number(key, default=default, minimum=1)
-    expect(newer, "rope_type", "default")
-    return newer.number("rope_theta", default=config.number(key, default=default, minimum=1), minimum=1)
+def _turns(config: Fields, kind: str, head_dim: int) -> tuple[float, ...]:
+    """The newer key has settings for each kind."""
+    (key, default), by_kind = _THETA[kind], config.fields("rope_parameters", default={})
+    if not by_kind.keys() <= _THETA.keys():
+        raise config.wrong("rope_parameters", f"settings by the names {_GLOBAL} and {_LOCAL}, and no others")
+    theta = config.number(key, default=default, minimum=1)
+    return scaled(by_kind.fields(kind, default={}), head_dim, theta)
 
 
 def _classifier(config: Fields, hidden: int, epsilon: float) -> tuple[Head, ...]:
@@ -139,6 +140,8 @@ MODERNBERT = Family(
     name="modernbert",
     types=("modernbert",),
     honours=frozenset({"layer_types", "rope_parameters"}),
+    positions=("absolute", "sans_pos"),
+    longest=lambda _: _LONGEST,
     describe=_describe,
     locate=_locate,
 )

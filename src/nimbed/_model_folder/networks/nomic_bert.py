@@ -64,6 +64,10 @@ def _is_own(config: Fields) -> bool:
     return "n_embd" in config
 
 
+def _longest(config: Fields) -> tuple[str, int]:
+    return ("n_positions", 1024) if _is_own(config) else ("max_position_embeddings", 2048)
+
+
 def _of_transformers(config: Fields, spec: ModelSpec) -> Network:
     sizes = sizes_of(config)
     expect(config, "head_dim", sizes.head_dim)
@@ -75,13 +79,13 @@ def _of_transformers(config: Fields, spec: ModelSpec) -> Network:
         gated=True,
         vocabulary=config.whole("vocab_size", default=30528, minimum=1),
         types=config.whole("type_vocab_size", default=TYPES) or None,
-        max_length=tokens_of(config, "max_position_embeddings", 2048),
+        max_length=tokens_of(config, *_longest(config)),
         pooling=spec.pooling,
     )
 
 
 def _own(config: Fields, spec: ModelSpec) -> Network:
-    for key in ("head_dim", "rope_parameters", "rope_scaling", "rotary_emb_scale_base"):
+    for key in ("head_dim", "rope_parameters", "rope_scaling"):
         expect(config, key)
     sizes = sizes_of(config, _OWN_KEYS)
     turning = _turning(config, sizes.head_dim)
@@ -94,7 +98,7 @@ def _own(config: Fields, spec: ModelSpec) -> Network:
         gated=name in _GATES,
         vocabulary=config.whole("vocab_size", minimum=1),
         types=config.whole("type_vocab_size", default=TYPES) or None,
-        max_length=tokens_of(config, "n_positions", 1024),
+        max_length=tokens_of(config, *_longest(config)),
         pooling=spec.pooling,
     )
 
@@ -129,7 +133,8 @@ NOMIC_BERT = Family(
     name="nomic_bert",
     types=("nomic_bert",),
     classes=("NomicBert",),
-    honours=frozenset({"head_dim", "rope_parameters", "rope_scaling", "rotary_emb_fraction"}),
+    honours=frozenset({"head_dim", "rope_parameters", "rope_scaling", "rotary_emb_fraction", "rotary_emb_interleaved"}),
+    longest=_longest,
     describe=_describe,
     locate=_locate,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nimbed._model_folder.networks.config import head_dim_of, width_of
+from nimbed._model_folder.networks.config import count_of, head_dim_of, width_of
 from nimbed._model_folder.networks.description import AttentionKind, NormStep
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def sizes_of(config: Fields, keys: Mapping[str, str] | None = None) -> Sizes:
         SpecError: one is missing or no number from 1 on, or the heads do not divide the width.
     """
     names = {**_KEYS, **(keys or {})}
-    hidden, layers, heads, inner = (width_of(config, name) for name in names.values())
+    hidden, inner = (width_of(config, names[size]) for size in ("hidden", "intermediate"))
+    layers, heads = (count_of(config, names[size]) for size in ("layers", "heads"))
     head_dim = head_dim_of(config, names["heads"], hidden, heads)
     return Sizes(hidden=hidden, layers=layers, heads=heads, intermediate=inner, head_dim=head_dim)
 

@@ -16,11 +16,8 @@ if TYPE_CHECKING:
 
     Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
-# Of transformers' rope_parameters, those that no network here honours.
-_SPECIAL = (
-    *("attention_factor", "beta_fast", "beta_slow", "long_factor", "short_factor", "low_freq_factor"),
-    *("high_freq_factor", "mixed_b", "mrope_section"),
-)
+# What a set of them may say. The length of the texts of a training counts for scalings that are refused.
+_KEYS = ("factor", "original_max_position_embeddings", "partial_rotary_factor", "rope_theta", "rope_type", "type")
 
 
 def frequencies(theta: float, head_dim: int, turning: int | None = None) -> tuple[float, ...]:
@@ -36,30 +33,36 @@ def frequencies(theta: float, head_dim: int, turning: int | None = None) -> tupl
     return turns + (0.0,) * (head_dim // 2 - len(turns))
 
 
-def rotary_of(config: Fields, head_dim: int, theta: float) -> tuple[float, ...]:
-    """The frequencies that ``rope_theta``, ``rope_scaling`` or transformers 5's ``rope_parameters`` say.
+def rotary_of(config: Fields, head_dim: int, theta: float, *, ntk: bool = False) -> tuple[float, ...]:
+    """The frequencies that ``rope_theta`` says, with ``rope_scaling`` or else transformers 5's ``rope_parameters``.
 
     Args:
         config: of the folder.
         head_dim: width of a head.
         theta: the base where none is said.
+        ntk: whether the family's code has the scaling of that name.
 
     Raises:
         SpecError: they are scaled in a way that is not honoured; names file and key.
     """
-    newer = config.fields("rope_parameters", default=None)
-    scaling = newer if newer is not None else config.fields("rope_scaling", default=None)
-    theta = config.number("rope_theta", default=theta, minimum=1)
-    if scaling is None:
-        return frequencies(theta, head_dim)
-    for key in _SPECIAL:
-        expect(scaling, key)
-    expect(scaling, "partial_rotary_factor", 1, 1.0)
-    kind = "rope_type" if "rope_type" in scaling else "type"
-    expect(scaling, kind, "default", "linear", "ntk")
-    theta = scaling.number("rope_theta", default=theta, minimum=1)
-    factor = scaling.number("factor", default=1.0, minimum=1) if scaling.get(kind) in {"linear", "ntk"} else 1.0
-    if scaling.get(kind) == "ntk" and factor > 1:  # https://kexue.fm/archives/9706, with one factor for all positions
+    said = config.fields("rope_scaling", default={}) or config.fields("rope_parameters", default={})
+    return scaled(said, head_dim, config.number("rope_theta", default=theta, minimum=1), ntk=ntk)
+
+
+def scaled(said: Fields, head_dim: int, theta: float, *, ntk: bool = False) -> tuple[float, ...]:
+    """The frequencies by one such set of settings. Arguments and errors are those of :func:`rotary_of`."""
+    key = "rope_type" if "rope_type" in said else "type"
+    kind = said.get(key, "default")
+    if kind is None:
+        raise said.wrong(key, "the name of a scaling; leave it out where there is none")
+    expect(said, key, "default", "linear", *(("ntk",) if ntk else ()))
+    expect(said, "partial_rotary_factor", 1, 1.0)
+    for other in said:
+        if other not in _KEYS:
+            expect(said, other)
+    theta = said.number("rope_theta", default=theta, minimum=1)
+    factor = 1.0 if kind == "default" else said.number("factor", minimum=1)
+    if kind == "ntk" and factor > 1:  # https://kexue.fm/archives/9706, with one factor for all positions
         theta, factor = theta * factor, factor ** (2 / head_dim)
     return tuple(turn / factor for turn in frequencies(theta, head_dim))
 
