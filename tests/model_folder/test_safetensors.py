@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nimbed._model_folder.safetensors import read_tensors, write_tensors
+from nimbed._model_folder.safetensors import read_names, read_tensors, write_tensors
 from nimbed.errors import ArtefactError
 
 ARRAYS = {
@@ -81,6 +84,23 @@ def test_damage_is_refused_or_harmless(data, written):
         return
     assert sum(values.nbytes for values in arrays.values()) <= 2 * len(content) * len(arrays)
     assert all(np.isfinite(values.sum(dtype=np.float64)) or values.dtype.kind == "f" for values in arrays.values())
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F32"])
+def test_tensors_that_overlap_are_refused_as_the_library_does(dtype, tmp_path):
+    """Else a file of any size would ask for as much memory as its header has names."""
+    size = {"BF16": 2, "F32": 4}[dtype]
+    for begin in (0, size, 8 - size):
+        records = {name: {"dtype": dtype, "shape": [8 // size], "data_offsets": [at, at + 8]}
+                   for name, at in {"a": 0, "b": begin}.items()}  # fmt: skip
+        header = json.dumps(records).encode()
+        path = tmp_path / "m.safetensors"
+        path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8 + begin))
+        with pytest.raises(safetensors.SafetensorError):
+            safetensors.numpy.load_file(path)
+        for read in (read_tensors, read_names):
+            with pytest.raises(ArtefactError, match="damaged: a and b overlap"):
+                read(path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +59,16 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, str], Array]:
         raise ValueError(f"a header of {size} bytes in a file of {len(mapped)}")
     header = json.loads(bytes(mapped[8 : 8 + size]))
     metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
+    _refuse_overlaps(header)
     return header, metadata, mapped[8 + size :]
+
+
+def _refuse_overlaps(header: Mapping[str, Any]) -> None:
+    """Each array that is widened takes memory of its own: without them, no more than twice the file's."""
+    places = sorted((*record["data_offsets"], name) for name, record in header.items())
+    for (_, end, one), (begin, _, other) in pairwise(places):
+        if begin < end:
+            raise ValueError(f"{one} and {other} overlap")
 
 
 def _refuse_kinds(path: Path, header: Mapping[str, Any]) -> None:
