@@ -199,3 +199,25 @@ def halved(folder, kind):
 def test_a_task_that_the_model_lacks_is_named(tmp_path):
     with pytest.raises(InputError, match=r"task='haiku'.*the model knows retrieval, separation"):
         Encoder(written("jina-v3-remote", tmp_path), backend="native", spec=SpecOverrides(task="haiku"))
+
+
+@pytest.mark.parametrize("backend", ["auto", "native", "openvino", "torch"])
+@pytest.mark.parametrize("prefix", ["bert.", "model."])
+def test_no_engine_mixes_two_encoders(prefix, backend, tmp_path):
+    folder = written("bert", tmp_path / "bert")
+    tensors = tensors_of(folder)
+    other = {name: one + 1 for name, one in tensors.items() if name.startswith("encoder.")}
+    save(folder, {**{prefix + name: one for name, one in tensors.items()}, **other})
+    with pytest.raises(SpecError, match=r"model\.safetensors: .*encoder\.layer\..* are one tensor of the network"):
+        Encoder(folder, backend=backend)
+
+
+@pytest.mark.parametrize("name", ["embeddings.word_embeddings.weight", "encoder.layer.1.output.dense.bias"])
+def test_float64_that_is_too_large_for_fp32_is_named(name, tmp_path):
+    """Though no text has the token: it would be an infinity in the table."""
+    folder = written("bert", tmp_path / "bert")
+    tensors = {key: one.astype(np.float64) for key, one in tensors_of(folder).items()}
+    tensors[name].flat[97 if tensors[name].ndim > 1 else 3] = -1e300
+    refused(
+        save(folder, tensors), rf"model\.safetensors: {name} has numbers that are NaN or infinite, or are so in fp32"
+    )

@@ -221,8 +221,10 @@ def test_masks_of_a_graph_may_be_infinite(tmp_path):
     mask = np.triu(np.full((4, 4), -np.inf, np.float32), 1)
     sound = {"mask": mask, "fill": np.float32(-np.inf), "ids": np.arange(3), "none": np.zeros((0, 2))}
     refuse_not_finite(tmp_path, sound)
-    with pytest.raises(SpecError, match="bias"):
-        refuse_not_finite(tmp_path, {"bias": np.float16([0, 1, -np.inf])})
+    refuse_not_finite(tmp_path, {"wide": np.float64([[0, -1e308], [0, 0]]), "large": np.float64([1e38, -1e38])})
+    for bad in (np.float16([0, 1, -np.inf]), np.float64([1, -1e39]), np.float64([0, np.nan])):
+        with pytest.raises(SpecError, match="bias"):
+            refuse_not_finite(tmp_path, {"bias": bad})
 
 
 @pytest.mark.parametrize("engine", READERS)

@@ -18,7 +18,7 @@ from nimbed._model_folder.onnx import external_data
 from nimbed.errors import ArtefactError, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from nimbed._types import DenseSpec, Float32Array
@@ -151,18 +151,25 @@ def refuse_not_finite(network: Path, tensors: Mapping[str, Array]) -> None:
     """Refuse weights by which no vector can be computed.
 
     Raises:
-        SpecError: one is NaN or infinite; names it.
+        SpecError: one is NaN or infinite, or becomes it in fp32; names it.
     """
     for name, values in tensors.items():
         if values.dtype.kind == "f" and not _is_sound(values):
-            raise SpecError(f"{network}: {name} has numbers that are NaN or infinite: the weights are damaged")
+            raise SpecError(
+                f"{network}: {name} has numbers that are NaN or infinite, or are so in fp32: the weights are damaged"
+            )
 
 
 def _is_sound(values: Array) -> bool:
-    """Finite, or what masks are made of: one number that is infinite, or nothing but 0 and minus infinity."""
-    if not values.size or (np.isfinite(values.min()) and np.isfinite(values.max())):
+    """Finite in fp32, or what masks are made of: one number that is infinite, or nothing but 0 and minus infinity."""
+    if not values.size:
         return True
-    return bool(not np.isnan(values.min()) and (values.size == 1 or np.isin(values, (0, -np.inf)).all()))
+    with np.errstate(over="ignore"):  # of float64
+        ends = np.array([values.min(), values.max()]).astype(np.float32)
+        if np.isfinite(ends).all():
+            return True
+        narrow = values.astype(np.float32)
+    return bool(not np.isnan(ends[0]) and (values.size == 1 or np.isin(narrow, (0, -np.inf)).all()))
 
 
 def read_dense(folder: Path, dense: DenseSpec) -> dict[str, Float32Array]:
@@ -190,12 +197,31 @@ def check_one_encoder(network: Path) -> None:
         network: weights, or the ``.index.json`` of their parts; graphs are passed over.
 
     Raises:
-        SpecError: there are two tables of words, or the file is damaged.
+        SpecError: there are two tables of words, or two tensors of one name behind the table's prefix; or the file is
+            damaged.
     """
     if network.suffix in {".onnx", ".xml"}:
         return
-    if len(tables := sorted(name for name in tensor_names(network) if name.endswith(_TABLES))) > 1:
+    names = tensor_names(network)
+    prefixes = {name: name.removesuffix(table) for table in _TABLES for name in sorted(names) if name.endswith(table)}
+    if len(prefixes) > 1:
+        tables = list(prefixes)
         raise SpecError(
             f"{network} holds two encoders: {tables[0]} and {tables[1]}; "
             "save the one that is meant with transformers (model.save_pretrained) in a folder of its own"
         )
+    usual_names(network, names, next(iter(prefixes.values()), ""))
+
+
+def usual_names(network: Path, names: Iterable[str], prefix: str = "") -> dict[str, str]:
+    """The names by what is usual: without the encoder's prefix, and without TensorFlow's of the first BERTs' LayerNorm.
+
+    Raises:
+        SpecError: two are the same.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        usual = name.removeprefix(prefix).replace("LayerNorm.gamma", "LayerNorm.weight")
+        if (other := found.setdefault(usual.replace("LayerNorm.beta", "LayerNorm.bias"), name)) != name:
+            raise SpecError(f"{network}: {other} and {name} are one tensor of the network; keep the one that is meant")
+    return found

@@ -88,6 +88,23 @@ def test_norms_may_have_the_names_of_tensorflow(bert):
     np.testing.assert_array_equal(weights_of(save(bert, renamed))["embedding_norm.weight"], wanted)
 
 
+def test_norms_by_both_names_are_refused(bert):
+    tensors, name = tensors_of(bert), "embeddings.LayerNorm.{}"
+    save(bert, {**tensors, name.format("gamma"): tensors[name.format("weight")] + 1})
+    with pytest.raises(SpecError, match=r"embeddings\.LayerNorm\.gamma and .*LayerNorm\.weight are one tensor of"):
+        weights_of(bert)
+
+
+def test_two_encoders_of_one_table_are_refused(bert):
+    """By their names without the prefix they would be one, with the weights of whichever came last."""
+    tensors = tensors_of(bert)
+    other = {name: one + 1 for name, one in tensors.items() if name.startswith("encoder.")}
+    both = {**{f"bert.{name}": one for name, one in tensors.items()}, **other}
+    save(bert, both)
+    with pytest.raises(SpecError, match=r"model\.safetensors: \S*encoder\.layer\.\S+ and \S+ are one tensor"):
+        weights_of(bert)
+
+
 @pytest.mark.parametrize("prefix", ["", "bert."])
 @pytest.mark.parametrize("lost", ["embeddings.word_embeddings.weight", "encoder.layer.1.attention.self.query.bias"])
 def test_a_missing_tensor_is_named(prefix, lost, bert):

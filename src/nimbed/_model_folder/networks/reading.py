@@ -13,7 +13,7 @@ from nimbed._files.json import read_json
 from nimbed._model_folder.networks.adapters import has_adapters, merged, without_adapters
 from nimbed._model_folder.networks.family import linear
 from nimbed._model_folder.networks.table import family_of
-from nimbed._model_folder.weights import read_dense, read_network
+from nimbed._model_folder.weights import read_dense, read_network, usual_names
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
@@ -90,9 +90,10 @@ def read_weights(file: Path, folder: Path, network: Network, spec: ModelSpec, *,
         raise SpecError(f"{config.where}: model_type is not that of the description: {network.family}")
     own = len(network.head) - len(spec.dense)
     base = replace(network, head=network.head[:own])
-    tensors = {_renamed(name): values for name, values in read_network(file).items()}
-    prefix = _prefix(plain := set(map(without_adapters, tensors)), family.locate(base, config, plain))
-    tensors = {name.removeprefix(prefix): values for name, values in tensors.items()}
+    stored = read_network(file)
+    names = set(map(without_adapters, usual_names(file, stored)))
+    prefix = _prefix(names, family.locate(base, config, names))
+    tensors = {name: stored[theirs] for name, theirs in usual_names(file, stored, prefix).items()}
     sources = family.locate(base, config, set(map(without_adapters, tensors)))
     if adapter or has_adapters(tensors):
         sources = merged(sources, config, tensors, adapter)
@@ -109,11 +110,6 @@ def _with_dense(
         tensors |= {f"head.{i}/{name}": values for name, values in read_dense(folder, dense).items()}
         sources |= linear(f"head.{i}", f"head.{i}/linear", dense.out_features, dense.in_features, bias=dense.bias)
     return tensors, sources
-
-
-def _renamed(name: str) -> str:
-    """LayerNorm's parameters had TensorFlow's names in the first BERTs, and transformers still writes them at times."""
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _prefix(names: Collection[str], sources: Sources) -> str:
