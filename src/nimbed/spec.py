@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nimbed._files.json import read_json, shown
 from nimbed._model_folder import families
 from nimbed._model_folder.classifier import read_classifier, scores_pairs
+from nimbed._model_folder.max_length import max_length_of, positions_of
 from nimbed._model_folder.modules import MAX_WIDTH, POOLINGS, ModuleReader, transformer_settings
 from nimbed._model_folder.networks.table import knows
 from nimbed._model_folder.task_adapters import DEFAULT, adapters_of, chosen_adapters, task_of
@@ -90,7 +91,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
     reader.read()
     pooling, pooling_origin = _choose_pooling(folder, reader.pooling, family, overrides)
     normalize, normalize_origin = _choose_normalize(reader, family, overrides)
-    max_length, length_origin = _max_length(folder, config)
+    max_length, length_origin = max_length_of(folder, config)
     adapters = chosen_adapters(config, overrides.task)
     prompts, prompt_origins = _prompts(folder, config, family, adapters)
     origins = {
@@ -107,7 +108,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
         pooling=pooling,
         normalize=normalize,
         max_length=max_length,
-        positions=_positions(config),
+        positions=positions_of(config),
         dense=tuple(reader.dense),
         prompts=prompts,
         similarity=_sentence_config(folder).text("similarity_fn_name", default="cosine"),
@@ -134,7 +135,7 @@ def _scoring_spec(folder: Path, config: Fields, overrides: SpecOverrides) -> Mod
     if overrides != SpecOverrides():
         raise InputError(f"{folder} is a cross-encoder: it has no pooling, no prompts, no normalize and no task to say")
     activation, activation_origin = read_classifier(folder, config)
-    max_length, length_origin = _max_length(folder, config)
+    max_length, length_origin = max_length_of(folder, config)
     return ModelSpec(
         architecture=config.text("model_type"),
         hidden_size=config.whole("hidden_size", *_WIDTHS, minimum=1, maximum=MAX_WIDTH),
@@ -142,7 +143,7 @@ def _scoring_spec(folder: Path, config: Fields, overrides: SpecOverrides) -> Mod
         pooling="cls",
         normalize=False,
         max_length=max_length,
-        positions=_positions(config),
+        positions=positions_of(config),
         task="scoring",
         activation=activation,
         origins={"activation": activation_origin, "max_length": length_origin},
@@ -213,40 +214,6 @@ def _choose_normalize(
     if family is not None:
         return family.normalize, f"family table: {family.name}"
     return False, "plain transformers folder: none"
-
-
-def _max_length(folder: Path, config: Fields) -> tuple[int, str]:
-    """The folder's own limit, but never more positions than the network has."""
-    positions = _positions(config)
-    tokenizer = folder / "tokenizer_config.json"
-    for path, values, key in (
-        (*transformer_settings(folder), "max_seq_length"),
-        (tokenizer, read_json(tokenizer, missing={}), "model_max_length"),
-    ):
-        value = values.get(key)
-        # Tokenizers without a limit say 1e30.
-        if value is None or (isinstance(value, (int, float)) and value >= 1e9):
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 1:
-            raise SpecError(f"{path}: {key}: {value!r} is no number of tokens")
-        if positions is not None and value > positions:
-            return positions, f"config.json: max_position_embeddings (below {path.name}: {key})"
-        return int(value), f"{path.name}: {key}"
-    if positions is None:
-        raise SpecError(f"{folder}: no max_seq_length, model_max_length or max_position_embeddings in its files")
-    return positions, "config.json: max_position_embeddings"
-
-
-def _positions(config: Fields) -> int | None:
-    value = config.get("max_position_embeddings", config.get("n_positions"))
-    # XLNet says -1: it has no limit.
-    if not isinstance(value, int) or value < 1:
-        return None
-    if (padding := families.padding_of(config)) is None:
-        return value
-    if value <= padding + 1:
-        raise config.wrong("max_position_embeddings", f"more than pad_token_id + 1 = {padding + 1}, where texts begin")
-    return value - padding - 1
 
 
 def _prompts(
