@@ -65,6 +65,15 @@ def test_prune_removes_what_is_of_no_use(artefacts, capsys):
     assert there(artefacts) == {GOOD}
 
 
+def test_a_link_that_leads_nowhere_is_told_and_removed(artefacts, capsys):
+    link = artefacts / "some--other-native-int8-0123456789abcdef"
+    link.symlink_to(artefacts / "moved")
+    assert main(["cache", "list"]) == 0
+    assert "it is a link that leads nowhere" in capsys.readouterr().out
+    assert main(["cache", "prune"]) == 0
+    assert there(artefacts) == {GOOD}
+
+
 def test_a_dry_run_removes_nothing(artefacts, capsys):
     assert main(["cache", "prune", "--all", "--dry-run"]) == 0
     said = capsys.readouterr().out

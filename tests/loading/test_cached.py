@@ -177,6 +177,26 @@ def test_of_a_link_the_link_is_removed(artefacts, tmp_path):
     assert (place / MANIFEST).is_file()
 
 
+@pytest.mark.parametrize("target", ["nowhere", "itself", "file/below"])
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.r{RECIPE}.refused", f".{NAME}.abcd1234.tmp"])
+def test_a_link_that_leads_nowhere_is_called_so_and_removed(name, target, artefacts):
+    (artefacts / "file").touch()
+    (artefacts / name).symlink_to(name if target == "itself" else target)
+    one = only()
+    assert (one.fault, one.useless) == ("it is a link that leads nowhere", True)
+    assert remove(one) is None
+    assert not (artefacts / name).is_symlink()
+
+
+def test_a_tuning_profile_may_be_such_a_link_too(artefacts):
+    folder = artefacts.parent / "profiles"
+    folder.mkdir()
+    (folder / "0123456789abcdef.json").symlink_to("nowhere")
+    assert only().useless
+    assert remove(only()) is None
+    assert list(folder.iterdir()) == []
+
+
 def test_links_within_an_artefact_lead_nowhere(artefacts, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()

@@ -6,6 +6,7 @@ the marks of TorchScript that nimbed wrote, which cannot be made again, and the 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -169,8 +170,10 @@ def _artefact_or_rest(path: Path) -> Cached | None:
             precision=match["precision"],
         )
     )
-    if one is None or kind == "artefact":
-        return one and _judged(one)
+    if one is None or one.useless:
+        return one
+    if kind == "artefact":
+        return _judged(one)
     if kind == "temporary":
         building = _is_being_built(path.with_name(match["target"]))
         return replace(one, fault=BEING_BUILT if building else "left by a build", useless=not building)
@@ -189,7 +192,10 @@ def _is_being_built(target: Path) -> bool:
 
 
 def _sized(one: Cached) -> Cached | None:
-    """With the size and the times of its files, which are those of a link where it is one; None where it is gone."""
+    """With the size and the times of its files, which are those of a link where it is one; None where it is gone.
+
+    A link that leads nowhere opens nothing, whatever its name says.
+    """
     whole = one.path.is_dir() and not one.path.is_symlink()
     files = [Path(folder, name) for folder, _, names in os.walk(one.path) for name in names] if whole else [one.path]
     try:
@@ -198,7 +204,17 @@ def _sized(one: Cached) -> Cached | None:
     except FileNotFoundError:
         return None
     read = [s.st_atime for path, s in known.items() if path.name != MANIFEST and s.st_atime > s.st_mtime]
-    return replace(one, bytes=sum(s.st_size for s in known.values()), built=built, used=max(read, default=None))
+    one = replace(one, bytes=sum(s.st_size for s in known.values()), built=built, used=max(read, default=None))
+    return replace(one, fault="it is a link that leads nowhere", useless=True) if _leads_nowhere(one.path) else one
+
+
+def _leads_nowhere(link: Path) -> bool:
+    """Whether it is a link to what is not there; what this user may not look at is."""
+    try:
+        link.stat()
+    except OSError as err:
+        return err.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP} and link.is_symlink()
+    return False
 
 
 def _judged(one: Cached) -> Cached:
