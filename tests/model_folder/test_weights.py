@@ -227,6 +227,14 @@ def test_masks_of_a_graph_may_be_infinite(tmp_path):
             refuse_not_finite(tmp_path, {"bias": bad})
 
 
+@pytest.mark.parametrize("values", [[np.inf], [0, -np.inf, 0], [1e39]])
+def test_what_is_learned_is_no_mask(values, tmp_path):
+    from nimbed._model_folder.weights import refuse_not_finite
+
+    with pytest.raises(SpecError, match=r"classifier\.bias has numbers"):
+        refuse_not_finite(tmp_path, {"classifier.bias": np.float64(values)})
+
+
 @pytest.mark.parametrize("engine", READERS)
 def test_the_file_that_was_asked_for_is_the_one_computed_with(folder, engine):
     save(folder / "other.safetensors", {NORM: tensors_of(folder)[NORM]})

@@ -29,6 +29,7 @@ _PICKLES = (".bin", ".bin.index.json")
 INDEXES = (".safetensors.index.json", _PICKLES[1])
 # The table of words of BERT's kin and of ModernBERT.
 _TABLES = ("embeddings.word_embeddings.weight", "embeddings.tok_embeddings.weight")
+_LEARNED = (".weight", ".bias")
 _LONGEST_POINTER = 1024  # bytes: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 
 
@@ -154,20 +155,23 @@ def refuse_not_finite(network: Path, tensors: Mapping[str, Array]) -> None:
         SpecError: one is NaN or infinite, or becomes it in fp32; names it.
     """
     for name, values in tensors.items():
-        if values.dtype.kind == "f" and not _is_sound(values):
+        if values.dtype.kind == "f" and not _is_sound(values, learned=name.endswith(_LEARNED)):
             raise SpecError(
                 f"{network}: {name} has numbers that are NaN or infinite, or are so in fp32: the weights are damaged"
             )
 
 
-def _is_sound(values: Array) -> bool:
-    """Finite in fp32, or what masks are made of: one number that is infinite, or nothing but 0 and minus infinity."""
+def _is_sound(values: Array, *, learned: bool) -> bool:
+    """Finite in fp32, or what masks are made of: one number that is infinite, or nothing but 0 and minus infinity.
+
+    A bias may look like that too: all of one label's, or of a layer whose others are zeros.
+    """
     if not values.size:
         return True
     with np.errstate(over="ignore"):  # of float64
         ends = np.array([values.min(), values.max()]).astype(np.float32)
-        if np.isfinite(ends).all():
-            return True
+        if learned or np.isfinite(ends).all():
+            return bool(np.isfinite(ends).all())
         narrow = values.astype(np.float32)
     return bool(not np.isnan(ends[0]) and (values.size == 1 or np.isin(narrow, (0, -np.inf)).all()))
 
