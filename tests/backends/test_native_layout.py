@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.support.described import described, written
 
+from nimbed._model_folder.networks.config import MAX_WIDTH
 from nimbed._model_folder.networks.description import AttentionKind
 from nimbed.backends.native_layout import Layout, Widths, padded, panels, placed
 
@@ -13,6 +14,19 @@ from nimbed.backends.native_layout import Layout, Widths, padded, panels, placed
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     return described(written("bert", tmp_path_factory.mktemp("bert")))
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_whatever_heads_a_description_may_have_fit_into_the_engine(rotary, network):
+    """Its columns and groups are bounded in native/model.cpp, heads and widths where they are described."""
+    kinds = (AttentionKind(rotary=() if rotary else None),)
+    for heads in (1, 2, 3, 7, 8, 61, 64, 126, 127, 251, 512, 1021, 1024):
+        for dim in {*range(1, 130), 255, 256, 257, 1023, 1024, MAX_WIDTH // heads}:
+            if heads * dim <= MAX_WIDTH and dim <= 1024:
+                wide = replace(network, heads=heads, key_value_heads=heads, head_dim=dim, attention=kinds)
+                widths = Widths.of(wide)
+                assert max(widths.head_dim, widths.group_heads, widths.head_groups) <= 1024
+                assert widths.context <= 1 << 16
 
 
 @pytest.mark.parametrize(
