@@ -97,10 +97,13 @@ class Layout:
         size, width = self.network.head_dim, self.widths.head_dim
         head, component = np.divmod(np.arange(heads * size), size)
         group, member = np.divmod(head, members)
-        if is_rotary(self.network):  # halves apart
-            component = component + (component >= size // 2) * (width - size) // 2
-        places: Int64Array = group * columns + member * width + component
+        places: Int64Array = group * columns + member * width + self._in_head(component)
         return places
+
+    def _in_head(self, component: Int64Array) -> Int64Array:
+        """Where a head's components lie in it: where positions turn them, halves apart."""
+        size, width = self.network.head_dim, self.widths.head_dim
+        return component + (component >= size // 2) * (width - size) // 2 if is_rotary(self.network) else component
 
     def wide(self, values: Float32Array, axis: int = 0) -> Float32Array:
         """Padded from the hidden size."""
@@ -109,6 +112,10 @@ class Layout:
     def inner(self, values: Float32Array, axis: int = 0) -> Float32Array:
         """Padded from the width between the feed-forward products."""
         return placed(values, slice(0, self.network.intermediate), self.widths.inner, axis)
+
+    def head(self, values: Float32Array) -> Float32Array:
+        """Padded from the width of a head."""
+        return placed(values, self._in_head(np.arange(self.network.head_dim)), self.widths.head_dim)
 
     def context(self, values: Float32Array, axis: int = 0) -> Float32Array:
         """Heads of queries apart, in their groups."""

@@ -13,7 +13,7 @@ from nimbed.backends.native_positions import by_alibi, by_bucket, rotation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nimbed._model_folder.networks.description import AttentionKind, Network
+    from nimbed._model_folder.networks.description import AttentionKind, Network, NormStep
     from nimbed._types import Float32Array, ModelSpec, Precision
 
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -73,10 +73,16 @@ def _attention_settings(kind: AttentionKind) -> dict[str, Any]:
 def _layer_settings(network: Network, number: int) -> dict[str, Any]:
     return {
         "attention": network.attention_of[number],
+        "query_norm": _head_norm_settings(network),
+        "key_norm": _head_norm_settings(network),
         "attention_norm": asdict(network.attention_norms[number]),
         "output_norm": asdict(network.output_norms[number]),
         **{product: {"group": GROUP, "passes": 1} for product in PRODUCTS},
     }
+
+
+def _head_norm_settings(network: Network) -> dict[str, Any] | None:
+    return None if network.head_norm is None else {"size": network.head_dim, "epsilon": network.head_norm}
 
 
 def _head_settings(network: Network) -> list[dict[str, Any]]:
@@ -95,7 +101,7 @@ def pack(weights: Weights, network: Network) -> dict[str, Array]:
     arrays: dict[str, Array] = {
         name: layout.wide(weights[name], axis=1) for name in ("words", "positions", "types") if name in weights
     }
-    arrays |= _norm(layout, weights, "embedding_norm")
+    arrays |= _norm(layout, weights, "embedding_norm", network.embedding_norm)
     for number, kind in enumerate(network.attention):
         arrays |= _attention(f"attention.{number}", layout, weights, kind)
     for number in range(network.layers):
@@ -105,12 +111,17 @@ def pack(weights: Weights, network: Network) -> dict[str, Array]:
 
 def pack_layer(weights: Weights, layout: Layout, number: int) -> dict[str, Array]:
     """The arrays of one layer."""
-    name = f"layers.{number}"
+    name, network = f"layers.{number}", layout.network
     arrays: dict[str, Array] = {}
     for product, (rows, bias) in layer_rows(weights, layout, number).items():
         arrays[f"{name}.{product}.weights"] = panels(rows)
         arrays[f"{name}.{product}.bias"] = bias
-    return arrays | _norm(layout, weights, f"{name}.attention_norm") | _norm(layout, weights, f"{name}.output_norm")
+    for part, steps in (("attention_norm", network.attention_norms), ("output_norm", network.output_norms)):
+        arrays |= _norm(layout, weights, f"{name}.{part}", steps[number])
+    if network.head_norm is not None:
+        arrays[f"{name}.query_norm"] = layout.head(weights[f"{name}.query_norm.weight"] * _score_scale(network))
+        arrays[f"{name}.key_norm"] = layout.head(weights[f"{name}.key_norm.weight"])
+    return arrays
 
 
 def layer_rows(weights: Weights, layout: Layout, number: int) -> dict[str, tuple[Float32Array, Float32Array]]:
@@ -119,7 +130,8 @@ def layer_rows(weights: Weights, layout: Layout, number: int) -> dict[str, tuple
     def part(name: str, kind: str) -> Float32Array:
         return weights[f"layers.{number}.{name}.{kind}"]
 
-    scale = np.float32(layout.network.head_dim**-0.5)  # the scores' divisor goes into the queries
+    # The scores' divisor goes into the queries, or into what norms them.
+    scale = _score_scale(layout.network) if layout.network.head_norm is None else np.float32(1)
 
     def projection(kind: str) -> Float32Array:
         return layout.projection(part("query", kind) * scale, part("key", kind), part("value", kind))
@@ -136,10 +148,17 @@ def layer_rows(weights: Weights, layout: Layout, number: int) -> dict[str, tuple
     }
 
 
-def _norm(layout: Layout, weights: Weights, name: str) -> dict[str, Array]:
-    values = {"gamma": weights[f"{name}.weight"], "beta": weights[f"{name}.bias"]}
-    values["smooth"] = np.ones(layout.network.hidden, np.float32)
-    return {f"{name}.{part}": layout.wide(value) for part, value in values.items()}
+def _score_scale(network: Network) -> np.float32:
+    return np.float32(network.head_dim**-0.5)
+
+
+def _norm(layout: Layout, weights: Weights, name: str, step: NormStep) -> dict[str, Array]:
+    arrays = {}
+    for norm in (name,) if step.after is None else (name, f"{name}.after"):
+        values = {"gamma": weights[f"{norm}.weight"], "beta": weights[f"{norm}.bias"]}
+        values["smooth"] = np.ones(layout.network.hidden, np.float32)
+        arrays |= {f"{norm}.{part}": layout.wide(value) for part, value in values.items()}
+    return arrays
 
 
 def _heads(weights: Weights, network: Network) -> dict[str, Array]:

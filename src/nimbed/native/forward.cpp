@@ -44,7 +44,8 @@ void ForwardPass::embed() {
       for (int i = 0; net_.types > 0 && i < width; ++i) x[i] += net_.type_table[type * width + i];
       const int position = texts_.ids[at] == net_.padding ? net_.padding : next_position++;
       const float* branch = net_.positions > 0 ? net_.position_table + position * width : nullptr;
-      add_norm(row, 1, branch, net_.embedding_norm, net_.layers.empty() ? nullptr : &net_.layers[0].projection);
+      for (int i = 0; branch != nullptr && i < width; ++i) x[i] += branch[i];
+      add_norm(row, 1, nullptr, net_.embedding_norm, net_.layers.empty() ? nullptr : &net_.layers[0].projection);
     }
   }
 }
@@ -95,41 +96,58 @@ void ForwardPass::transformer_layer(int number, const Inputs* inputs) {
   }
 }
 
-// context = softmax(q k^T) v of every head over every text. Threads share the groups of heads, and wait for each other;
-// a group's queries, keys and values are used from the cache. `narrow`: for the pooled tokens' queries alone.
+// context = softmax(q k^T) v of every head over every text. Threads share the groups of heads, or where these are fewer
+// the heads of queries in them, and wait for each other; what belongs to a group is used from the cache. `narrow`: for
+// the pooled tokens' queries alone.
 void ForwardPass::attention(const Layer& layer, bool narrow) {
-  const Share share(net_.head_groups, rank_, threads_);
-  for (int group = share.begin; group < share.end; ++group) {
+  const bool divisible = net_.group_heads == 1 && net_.head_dim % kPanel == 0;
+  const int parts = divisible ? std::min(net_.queries, (threads_ + net_.head_groups - 1) / net_.head_groups) : 1;
+  const Share share(net_.head_groups * parts, rank_, threads_);
+  for (int at = share.begin; at < share.end;) {
+    const int group = at / parts, stop = std::min(share.end, (group + 1) * parts), from = group * parts;
+    const HeadGroup heads{group, net_.queries * (at - from) / parts, net_.queries * (stop - from) / parts};
     yield_to_queries();
-    project_heads(layer, group, narrow);
-    for (int text = 0; text < texts_.count; ++text) attend(layer, group, text, narrow);
+    project_heads(layer, heads, narrow);
+    for (int text = 0; text < texts_.count; ++text) attend(layer, heads, text, narrow);
+    at = stop;
   }
   barrier();
 }
 
-// The queries, keys and values of a group of heads, with their positions.
-void ForwardPass::project_heads(const Layer& layer, int group, bool narrow) {
+// The queries, keys and values of a group of heads, normed where the layer norms them, with their positions.
+void ForwardPass::project_heads(const Layer& layer, const HeadGroup& heads, bool narrow) {
   const Linear& projection = layer.projection;
   const Activations normed = own_.normed.view(tokens_);
   const Activations queries = narrow ? pooled_rows(projection) : normed;
   const int query_panels = net_.query_width() / kPanel, key_panels = net_.key_width() / kPanel;
-  const int first = group * net_.group_panels();
-  project(queries, projection, first, query_panels, own_.queries.get());
-  project(normed, projection, first + query_panels, key_panels, own_.keys.get());
-  project(normed, projection, first + query_panels + key_panels, key_panels, own_.values.get());
+  const int first = heads.group * net_.group_panels(), skipped = query_panels * heads.first / net_.queries;
+  const int some = query_panels * heads.end / net_.queries - skipped;
+  float *q = own_.queries.get() + ptrdiff_t(skipped) * kPanel, *k = own_.keys.get(), *v = own_.values.get();
+  project(queries, projection, first + skipped, some, q, net_.query_width());
+  project(normed, projection, first + query_panels, key_panels, k, net_.key_width());
+  project(normed, projection, first + query_panels + key_panels, key_panels, v, net_.key_width());
+  const int count = net_.group_heads * (heads.end - heads.first);
+  norm_heads(layer.query_norm, q, queries.rows, count, net_.query_width());
+  norm_heads(layer.key_norm, k, tokens_, net_.group_heads, net_.key_width());
   if (layer.kind->rotation == nullptr) return;
-  rotate(layer, own_.queries.get(), net_.group_heads * net_.queries, net_.query_width(), narrow);
-  rotate(layer, own_.keys.get(), net_.group_heads, net_.key_width(), false);
+  rotate(layer, q, count, net_.query_width(), narrow);
+  rotate(layer, k, net_.group_heads, net_.key_width(), false);
 }
 
-// out [x.rows, panels * 64] = some panels of a product.
-void ForwardPass::project(const Activations& x, const Linear& projection, int first_panel, int panels, float* out) {
+// out [x.rows, panels * 64], `stride` from one row to the next = some panels of a product.
+void ForwardPass::project(const Activations& x, const Linear& projection, int first_panel, int panels, float* out,
+                          ptrdiff_t stride) {
   for (int i = 0; i < panels; ++i) {
     const float* bias = projection.bias + ptrdiff_t(first_panel + i) * kPanel;
-    const ptrdiff_t stride = ptrdiff_t(panels) * kPanel;
     linear_panel(x, projection, first_panel + i,
                  {bias, 0, Activation::none, nullptr, 0, out + ptrdiff_t(i) * kPanel, stride});
   }
+}
+
+// Heads [rows, width], `count` of each row.
+void ForwardPass::norm_heads(const HeadNorm& norm, float* heads, int rows, int count, int width) {
+  if (norm.gamma == nullptr) return;
+  for (int r = 0; r < rows; ++r) kernels_.norm_heads(heads + ptrdiff_t(r) * width, count, net_.head_dim, norm);
 }
 
 // Heads [rows, width], each row by its token's place in its text.
@@ -144,22 +162,23 @@ void ForwardPass::rotate(const Layer& layer, float* heads, int count, int width,
 }
 
 // The columns of context that belong to a group of heads, for the text's rows.
-void ForwardPass::attend(const Layer& layer, int group, int text, bool narrow) {
+void ForwardPass::attend(const Layer& layer, const HeadGroup& heads, int text, bool narrow) {
   const AttentionKind& kind = *layer.kind;
   const ptrdiff_t query_row = narrow ? text : texts_.row(text), key_row = texts_.row(text);
   for (int head = 0; head < net_.group_heads; ++head) {
-    const ptrdiff_t query = ptrdiff_t(head) * net_.queries * net_.head_dim, key = ptrdiff_t(head) * net_.head_dim;
-    const ptrdiff_t number = (ptrdiff_t(group) * net_.group_heads + head) * net_.queries;
+    const ptrdiff_t first = ptrdiff_t(head) * net_.queries + heads.first, key = ptrdiff_t(head) * net_.head_dim;
+    const ptrdiff_t number = ptrdiff_t(heads.group) * net_.group_heads * net_.queries + first;
+    const ptrdiff_t query = first * net_.head_dim;
     Attention a{};
     a.queries = own_.queries.get() + query_row * net_.query_width() + query, a.query_stride = net_.query_width();
     a.keys = own_.keys.get() + key_row * net_.key_width() + key;
     a.values = own_.values.get() + key_row * net_.key_width() + key, a.key_stride = net_.key_width();
-    a.heads = net_.queries, a.dim = net_.head_dim;
+    a.heads = heads.end - heads.first, a.dim = net_.head_dim;
     a.first_query = narrow ? pooled_token(text) : 0, a.queries_count = narrow ? 1 : texts_.length(text);
     a.keys_count = texts_.keys_of(text), a.back = kind.back, a.ahead = kind.ahead;
     a.distances = kind.distances ? kind.distances + number * net_.distances() + net_.max_length : nullptr;
     a.distances_stride = net_.distances();
-    a.out = shared_.context.get() + query_row * net_.context_width() + group * ptrdiff_t(net_.query_width()) + query;
+    a.out = shared_.context.get() + query_row * net_.context_width() + heads.group * ptrdiff_t(net_.query_width()) + query;
     a.out_stride = net_.context_width(), a.scratch = own_.scratch.get();
     (net_.exact ? kernels_.attend_fp32 : kernels_.attend)(a);
   }
@@ -177,13 +196,18 @@ void ForwardPass::keep_pooled_rows() {
   rows_ = texts_.count;
 }
 
-// hidden += branch, and its norm, for some rows from `first` on, branch [rows, width]; and the norm as the product reads
-// it that comes next, if one does. Every thread does it for all rows, in memory of its own.
-void ForwardPass::add_norm(int first, int rows, const float* branch, const Norm& norm, const Linear* reader) {
+// hidden += branch (or its own norm), and its norm, for some rows from `first` on, branch [rows, width]; and the norm as
+// the product reads it that comes next, if one does. Every thread does it for all rows, in memory of its own.
+void ForwardPass::add_norm(int first, int rows, float* branch, const NormStep& step, const Linear* reader) {
   for (int r = 0; r < rows; ++r) {
-    const ptrdiff_t at = ptrdiff_t(first + r) * net_.width, from = ptrdiff_t(r) * net_.width;
+    const ptrdiff_t at = ptrdiff_t(first + r) * net_.width;
     float* normed = net_.exact ? own_.normed.exact.get() + at : own_.row.get();
-    kernels_.add_norm(branch ? branch + from : nullptr, own_.hidden.get() + at, norm, net_.size, net_.width, normed);
+    float* added = branch ? branch + ptrdiff_t(r) * net_.width : nullptr;
+    if (step.branch.gamma != nullptr) {
+      kernels_.add_norm(nullptr, added, step.branch, net_.size, net_.width, own_.branch.get());
+      added = own_.branch.get();
+    }
+    kernels_.add_norm(added, own_.hidden.get() + at, step.norm, net_.size, net_.width, normed);
     if (!net_.exact && reader != nullptr) round_row(normed, first + r, *reader, own_.normed);
   }
 }

@@ -21,6 +21,11 @@ struct Inputs {
   float *projection, *output, *up, *down;
 };
 
+// A group of heads that is computed together: of each of its heads of keys, the heads of queries from `first` to `end`.
+struct HeadGroup {
+  int group, first, end;
+};
+
 class ForwardPass {
  public:
   // `block_rows`: how many rows pass together through what follows attention in a layer. `yield_to`: nullptr in a
@@ -54,12 +59,14 @@ class ForwardPass {
   void add_words(int id, float* x) const;
   int pooled_token(int text) const;
   void attention(const Layer& layer, bool narrow);
-  void project_heads(const Layer& layer, int group, bool narrow);
-  void project(const Activations& x, const Linear& projection, int first_panel, int panels, float* out);
+  void project_heads(const Layer& layer, const HeadGroup& heads, bool narrow);
+  void project(const Activations& x, const Linear& projection, int first_panel, int panels, float* out,
+               ptrdiff_t stride);
+  void norm_heads(const HeadNorm& norm, float* heads, int rows, int count, int width);
   void rotate(const Layer& layer, float* heads, int count, int width, bool narrow);
-  void attend(const Layer& layer, int group, int text, bool narrow);
+  void attend(const Layer& layer, const HeadGroup& heads, int text, bool narrow);
   void keep_pooled_rows();
-  void add_norm(int first, int rows, const float* branch, const Norm& norm, const Linear* reader);
+  void add_norm(int first, int rows, float* branch, const NormStep& step, const Linear* reader);
   Activations pooled_rows(const Linear& reader);
   Activations activations(const float* x, int rows, const Linear& reader);
   void round_row(const float* x, int row, const Linear& reader, const ActivationBuffer& to);

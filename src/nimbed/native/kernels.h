@@ -66,14 +66,22 @@ struct Epilogue {
   ptrdiff_t out_stride;
 };
 
-// LayerNorm's parameters, float[width] each. What the next products read is the norm times `smooth` (and their weights
-// are divided by it), so that no channel is much larger than the others.
+// The parameters of LayerNorm or RMSNorm (Zhang and Sennrich 2019), float[width] each. What the next products read is
+// the norm times `smooth` (and their weights are divided by it), so that no channel is much larger than the others.
 struct Norm {
   const float* gamma;
   const float* beta;
   const float* smooth;
   float epsilon;
   bool keeps;  // whether the residual stream stays the plain sum (pre-norm) or becomes the norm (post-norm)
+  bool rms;    // the mean stays in
+};
+
+// RMSNorm of each head: its parameters, float[dim], of which `size` are real.
+struct HeadNorm {
+  const float* gamma;  // or nullptr: there is none
+  float epsilon;
+  int size;
 };
 
 // Attention of some heads that share their keys and values (Ainslie et al. 2023) over one text. Queries are scaled
@@ -114,9 +122,12 @@ struct Kernels {
   // rest = x - (low + step * q): what rounding left of a row.
   void (*remainder)(const float* x, const uint8_t* q, RowScale scale, int width, float* rest);
 
-  // x += branch (where it is not nullptr), then normed = LayerNorm(x) * smooth for one row, of which `size` of `width`
-  // floats are real; and x = LayerNorm(x) unless the norm keeps it.
+  // x += branch (where it is not nullptr), then normed = norm(x) * smooth for one row, of which `size` of `width` floats
+  // are real; and x = norm(x) unless the norm keeps it.
   void (*add_norm)(const float* branch, float* x, const Norm& norm, int size, int width, float* normed);
+
+  // Each of `heads` neighbours of `dim` floats becomes its RMSNorm. dim: a multiple of 16.
+  void (*norm_heads)(float* x, int heads, int dim, const HeadNorm& norm);
 
   // Rotary positions (Su et al. 2021) for one token: each of `heads` neighbours of `dim` floats (a, b) by halves
   // becomes (a cos - b sin, b cos + a sin); rotation: dim / 2 cosines, dim / 2 sines. dim: a multiple of 32.

@@ -11,6 +11,7 @@ const Kernels kAvx2{"avx2",
                      VectorKernels<Avx2>::quantize,
                      VectorKernels<Avx2>::remainder,
                      VectorKernels<Avx2>::add_norm,
+                     VectorKernels<Avx2>::norm_heads,
                      VectorKernels<Avx2>::rotate,
                      VectorAttention<Avx2, PairProducts<Avx2>>::attend,
                      VectorAttention<Avx2, FloatProducts<Avx2>>::attend};

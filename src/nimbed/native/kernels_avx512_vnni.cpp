@@ -11,6 +11,7 @@ const Kernels kAvx512Vnni{"avx512_vnni",
                      VectorKernels<Avx512Vnni>::quantize,
                      VectorKernels<Avx512Vnni>::remainder,
                      VectorKernels<Avx512Vnni>::add_norm,
+                     VectorKernels<Avx512Vnni>::norm_heads,
                      VectorKernels<Avx512Vnni>::rotate,
                      VectorAttention<Avx512Vnni, PairProducts<Avx512Vnni>>::attend,
                      VectorAttention<Avx512Vnni, FloatProducts<Avx512Vnni>>::attend};

@@ -9,7 +9,7 @@
 namespace nimbed {
 namespace {
 
-constexpr int kNormLanes = 64, kSoftmaxLanes = 16;
+constexpr int kNormLanes = 64, kHeadLanes = 16, kSoftmaxLanes = 16;
 
 float polynomial(const float* terms, int degree, float x) {
   float sum = terms[degree];
@@ -123,7 +123,7 @@ void add_norm(const float* branch, float* x, const Norm& norm, int size, int wid
     if (branch != nullptr) x[i] += branch[i];
     sums[i % kNormLanes] += x[i];
   }
-  const float mean = sum_of(sums, kNormLanes) / float(size);
+  const float mean = norm.rms ? 0.0f : sum_of(sums, kNormLanes) / float(size);
   for (int i = 0; i < size; ++i) {
     const float off = x[i] - mean;
     squares[i % kNormLanes] = std::fma(off, off, squares[i % kNormLanes]);
@@ -133,6 +133,15 @@ void add_norm(const float* branch, float* x, const Norm& norm, int size, int wid
     const float value = std::fma((x[i] - mean) * factor, norm.gamma[i], norm.beta[i]);
     if (!norm.keeps) x[i] = value;
     normed[i] = value * norm.smooth[i];
+  }
+}
+
+void norm_heads(float* x, int heads, int dim, const HeadNorm& norm) {
+  for (int head = 0; head < heads; ++head, x += dim) {
+    float squares[kHeadLanes] = {};
+    for (int i = 0; i < dim; ++i) squares[i % kHeadLanes] = std::fma(x[i], x[i], squares[i % kHeadLanes]);
+    const float factor = 1.0f / std::sqrt(sum_of(squares, kHeadLanes) / float(norm.size) + norm.epsilon);
+    for (int i = 0; i < dim; ++i) x[i] = x[i] * factor * norm.gamma[i];
   }
 }
 
@@ -239,6 +248,7 @@ void attend(const Attention& a) {
 
 }  // namespace
 
-const Kernels kReference{"reference", linear, linear_fp32, quantize, remainder, add_norm, rotate, attend, attend_fp32};
+const Kernels kReference{"reference", linear,     linear_fp32, quantize, remainder,
+                         add_norm,    norm_heads, rotate,      attend,   attend_fp32};
 
 }  // namespace nimbed

@@ -111,7 +111,7 @@ class ModelReader {
   void read() {
     sizes();
     tables();
-    net_.embedding_norm = norm(settings_, "embedding_norm", "embedding_norm", net_.width);
+    net_.embedding_norm = norm_step(settings_, "embedding_norm", "embedding_norm");
     for (const Settings& kind : settings_.list("attention", 64)) net_.attention.push_back(attention(kind));
     for (const Settings& layer : settings_.list("layers", 1024)) net_.layers.push_back(this->layer(layer));
     int inputs = net_.size;
@@ -198,18 +198,34 @@ class ModelReader {
     const int context = net_.context_width(), projected = net_.head_groups * net_.group_panels() * kPanel;
     const int kind = from.number("attention", 0, int(net_.attention.size()) - 1);
     return {&net_.attention[kind],
+            head_norm(from, "query_norm"),
+            head_norm(from, "key_norm"),
             linear(from, "projection", net_.width, projected),
             linear(from, "output", context, net_.width),
-            norm(from, "attention_norm", from.where() + "attention_norm", net_.width),
+            norm_step(from, "attention_norm", from.where() + "attention_norm"),
             linear(from, "up", net_.width, net_.gated ? 2 * net_.inner : net_.inner),
             linear(from, "down", net_.inner, net_.width),
-            norm(from, "output_norm", from.where() + "output_norm", net_.width)};
+            norm_step(from, "output_norm", from.where() + "output_norm")};
   }
 
-  Norm norm(const Settings& from, const char* key, const std::string& name, size_t width) const {
-    const Settings norm = from.child(key);
+  NormStep norm_step(const Settings& from, const char* key, const std::string& name) const {
+    const Settings step = from.child(key);
+    const Norm norm = this->norm(name, step.real("epsilon"), step.flag("keeps"), step.flag("rms"));
+    if (step.is_null("after")) return {norm, {}};
+    return {norm, this->norm(name + ".after", step.real("after"), true, norm.rms)};
+  }
+
+  Norm norm(const std::string& name, float epsilon, bool keeps, bool rms) const {
+    const size_t width = size_t(net_.width);
     return {arrays_.get<float>(name + ".gamma", {width}), arrays_.get<float>(name + ".beta", {width}),
-            arrays_.get<float>(name + ".smooth", {width}), norm.real("epsilon"), norm.flag("keeps")};
+            arrays_.get<float>(name + ".smooth", {width}), epsilon, keeps, rms};
+  }
+
+  HeadNorm head_norm(const Settings& from, const char* key) const {
+    if (from.is_null(key)) return {};
+    const Settings norm = from.child(key);
+    const int size = norm.number("size", 1, net_.head_dim);
+    return {arrays_.get<float>(from.where() + key, {size_t(net_.head_dim)}), norm.real("epsilon"), size};
   }
 
   Linear linear(const Settings& from, const char* key, int inputs, int outputs) {

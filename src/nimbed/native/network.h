@@ -51,16 +51,24 @@ struct AttentionKind {
   const float* distances;
 };
 
+// What is executed when a branch has been added to the residual stream; and a norm of the branch itself, before it is
+// (gamma is nullptr where there is none): Gemma's sandwich.
+struct NormStep {
+  Norm norm;
+  Norm branch;
+};
+
 // The four products of a layer in order of execution, and the norms behind the sums. A layer's second norm is what
 // comes next: its own where norms stand behind (post-norm), the next layer's first where they stand before.
 struct Layer {
   const AttentionKind* kind;
+  HeadNorm query_norm, key_norm;
   Linear projection;  // width -> for each group of heads its queries, then its keys, then its values
   Linear output;      // context_width -> width
-  Norm attention_norm;
+  NormStep attention_norm;
   Linear up;    // width -> inner; where it is gated, panels of the gate and of what it multiplies in turn
   Linear down;  // inner -> width
-  Norm output_norm;
+  NormStep output_norm;
 
   int64_t weight_count() const { return projection.count() + output.count() + up.count() + down.count(); }
 };
@@ -106,7 +114,7 @@ struct Network {
   WordTable words;
   const float* position_table;  // [positions][width]
   const float* type_table;      // [types][width]
-  Norm embedding_norm;
+  NormStep embedding_norm;
   std::vector<AttentionKind> attention;
   std::vector<Layer> layers;
   Pooling pooling;

@@ -105,7 +105,7 @@ std::pair<Output<float, 1>, Output<float, 1>> add_norm(const std::string& kernel
                                                        const std::optional<Input<float, 1>>& branch,
                                                        const Input<float, 1>& x, int size, const Input<float, 1>& gamma,
                                                        const Input<float, 1>& beta, const Input<float, 1>& smooth,
-                                                       float epsilon, int times, bool keeps) {
+                                                       float epsilon, int times, bool keeps, bool rms) {
   const size_t width = x.shape(0);
   demand(is_width(width) && size > 0 && size_t(size) <= width, "x is no multiple of 64 long, or size is beyond it");
   demand((!branch || branch->shape(0) == width) && gamma.shape(0) == width && beta.shape(0) == width &&
@@ -113,11 +113,21 @@ std::pair<Output<float, 1>, Output<float, 1>> add_norm(const std::string& kernel
          "branch, gamma, beta or smooth is not as long as x");
   auto sum = copy_of(x);
   auto normed = new_array<float, 1>({width});
-  const Norm norm{gamma.data(), beta.data(), smooth.data(), epsilon, keeps};
+  const Norm norm{gamma.data(), beta.data(), smooth.data(), epsilon, keeps, rms};
   const Kernels& set = kernels_named(kernels);
   const float* added = branch ? branch->data() : nullptr;
   for (int i = 0; i < times; ++i) set.add_norm(added, sum.data(), norm, size, int(width), normed.data());
   return {sum, normed};
+}
+
+Output<float, 1> norm_heads(const std::string& kernels, const Input<float, 1>& x, const Input<float, 1>& gamma, int size,
+                            float epsilon) {
+  const size_t dim = gamma.shape(0);
+  demand(dim > 0 && dim % 16 == 0 && x.shape(0) % dim == 0, "x is no heads as long as gamma, a multiple of 16");
+  demand(size > 0 && size_t(size) <= dim, "size is beyond a head");
+  auto out = copy_of(x);
+  kernels_named(kernels).norm_heads(out.data(), int(x.shape(0) / dim), int(dim), {gamma.data(), epsilon, size});
+  return out;
 }
 
 Output<float, 1> rotate(const std::string& kernels, const Input<float, 1>& x, const Input<float, 1>& rotation) {
@@ -193,7 +203,8 @@ void bind_kernels(nb::module_& m) {
   of.def("quantize", quantize, "kernels"_a, "x"_a, "times"_a = 1);
   of.def("remainder", remainder, "kernels"_a, "x"_a, "q"_a, "step"_a, "low"_a);
   of.def("add_norm", add_norm, "kernels"_a, "branch"_a.none(), "x"_a, "size"_a, "gamma"_a, "beta"_a, "smooth"_a,
-         "epsilon"_a, "times"_a = 1, "keeps"_a = false);
+         "epsilon"_a, "times"_a = 1, "keeps"_a = false, "rms"_a = false);
+  of.def("norm_heads", norm_heads, "kernels"_a, "x"_a, "gamma"_a, "size"_a, "epsilon"_a);
   of.def("rotate", rotate, "kernels"_a, "x"_a, "rotation"_a);
   of.def("attend", attend, "kernels"_a, "q"_a, "k"_a, "v"_a, "dim"_a, "distances"_a.none() = nb::none(), "times"_a = 1,
          "heads"_a = 1, "first_query"_a = 0, "back"_a = kUnlimited, "ahead"_a = kUnlimited, "zero"_a = 0,

@@ -76,14 +76,25 @@ struct VectorKernels {
   }
 
   static void add_norm(const float* branch, float* x, const Norm& norm, int size, int width, float* normed) {
-    const float mean = add(branch, x, width) / float(size);
+    const float sum = add(branch, x, width), mean = norm.rms ? 0.0f : sum / float(size);
     const float variance = squared_deviations(x, mean, size) / float(size);
     const F centre = Isa::splat(mean), factor = Isa::splat(1.0f / Isa::sqrt(variance + norm.epsilon));
     for (int i = 0; i < width; i += kLanes) {
       const F standard = Isa::mul(Isa::sub(Isa::load(x + i), centre), factor);
-      const F sum = Isa::fma(standard, Isa::load(norm.gamma + i), Isa::load(norm.beta + i));
-      if (!norm.keeps) Isa::store(x + i, sum);
-      Isa::store(normed + i, Isa::mul(sum, Isa::load(norm.smooth + i)));
+      const F value = Isa::fma(standard, Isa::load(norm.gamma + i), Isa::load(norm.beta + i));
+      if (!norm.keeps) Isa::store(x + i, value);
+      Isa::store(normed + i, Isa::mul(value, Isa::load(norm.smooth + i)));
+    }
+  }
+
+  static void norm_heads(float* x, int heads, int dim, const HeadNorm& norm) {
+    for (int head = 0; head < heads; ++head, x += dim) {
+      F squares = Isa::splat(0.0f);
+      for (int i = 0; i < dim; i += kLanes) squares = Isa::fma(Isa::load(x + i), Isa::load(x + i), squares);
+      const F factor = Isa::splat(1.0f / Isa::sqrt(Isa::reduce_add(squares) / float(norm.size) + norm.epsilon));
+      for (int i = 0; i < dim; i += kLanes) {
+        Isa::store(x + i, Isa::mul(Isa::mul(Isa::load(x + i), factor), Isa::load(norm.gamma + i)));
+      }
     }
   }
 

@@ -98,6 +98,7 @@ struct Workspace {
   Buffer<float> feed_forward_out;  // [rows, width]
   // Of a row.
   Buffer<float> row, rest;  // what is rounded, and what rounding left
+  Buffer<float> branch;     // the norm of what is added
   // Of texts.
   Buffer<float> vectors[2];  // [texts, padded outputs]: what a dense layer reads and gives
 
@@ -118,6 +119,7 @@ struct Workspace {
     inner.reserve(rows * net.inner);
     feed_forward_out.reserve(rows * width);
     row.reserve(width);
+    branch.reserve(width);
     rest.reserve(std::max({width, size_t(net.widest()), size_t(net.widest_vector())}));
     for (Buffer<float>& some : vectors) some.reserve(size_t(texts) * net.widest_vector());
   }

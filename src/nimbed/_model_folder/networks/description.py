@@ -32,15 +32,19 @@ class AttentionKind:
 
 @dataclass(frozen=True, kw_only=True)
 class NormStep:
-    """A LayerNorm, executed when a branch has been added to the residual stream.
+    """A LayerNorm or RMSNorm, executed when a branch has been added to the residual stream.
 
     Attributes:
         epsilon: added to the variance.
         keeps: whether the stream stays the plain sum (pre-norm), or becomes the norm (post-norm).
+        rms: whether the mean stays in (RMSNorm, Zhang and Sennrich 2019).
+        after: epsilon of a norm of the branch itself, before it is added (Gemma's sandwich); None where there is none.
     """
 
     epsilon: float
     keeps: bool = False
+    rms: bool = False
+    after: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,7 @@ class Network:
         intermediate: width between the products of a feed-forward block.
         activation: between them.
         gated: whether what is activated is multiplied by a product of its own (Shazeer 2020).
+        head_norm: epsilon of an RMSNorm of each head's query and key, before positions turn them; or None.
         vocabulary: rows of the table of words.
         positions: rows of the table of positions; None where there is none.
         types: rows of the table of segments; None where there is none.
@@ -95,6 +100,7 @@ class Network:
     intermediate: int
     activation: Function
     gated: bool = False
+    head_norm: float | None = None
     vocabulary: int
     positions: int | None = None
     types: int | None = None

@@ -9,10 +9,13 @@ from nimbed._files.json import read_json
 from nimbed._model_folder.networks.bert import BERT, DISTILBERT, ELECTRA, MPNET, ROBERTA
 from nimbed._model_folder.networks.config import MAX_WIDTH, expect, refuse_unhonoured
 from nimbed._model_folder.networks.description import Head
+from nimbed._model_folder.networks.eurobert import EUROBERT
+from nimbed._model_folder.networks.gemma3 import GEMMA3
 from nimbed._model_folder.networks.gte import GTE
 from nimbed._model_folder.networks.jina import JINA_BERT_V2, JINA_V3
 from nimbed._model_folder.networks.modernbert import MODERNBERT
 from nimbed._model_folder.networks.nomic_bert import NOMIC_BERT
+from nimbed._model_folder.networks.qwen3 import QWEN3
 from nimbed._types import Pooling
 from nimbed.errors import SpecError
 
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 
 _MAX_DENSE = 16
 # The first that applies: Jina's have the model_type of older ones.
-FAMILIES = (JINA_BERT_V2, JINA_V3, BERT, ROBERTA, DISTILBERT, MPNET, ELECTRA, MODERNBERT, NOMIC_BERT, GTE)
+FAMILIES = (
+    *(JINA_BERT_V2, JINA_V3, BERT, ROBERTA, DISTILBERT, MPNET, ELECTRA, MODERNBERT, NOMIC_BERT, GTE),
+    *(EUROBERT, QWEN3, GEMMA3),
+)
 _POSITIONS = "position_embedding_type"
 POOLINGS = tuple(pooling for pooling in get_args(Pooling) if pooling != "weightedmean")
 

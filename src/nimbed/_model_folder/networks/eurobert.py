@@ -1,0 +1,48 @@
+"""EuroBERT (Boizard et al. 2025): Llama's layers, which read in both directions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nimbed._model_folder.networks.config import expect, function_of, width_of
+from nimbed._model_folder.networks.description import AttentionKind, Network
+from nimbed._model_folder.networks.family import Family
+from nimbed._model_folder.networks.pre_norm import head_dim, locate_pre_norm, longest_of, pre_norm
+from nimbed._model_folder.networks.rotary import rotary_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from nimbed._files.json import Fields
+    from nimbed._model_folder.networks.family import Sources
+    from nimbed._types import ModelSpec
+
+_ALL = "full_attention"
+
+
+def _describe(config: Fields, spec: ModelSpec) -> Network:
+    for key in ("attention_bias", "mlp_bias"):
+        expect(config, key, False)
+    kind = AttentionKind(rotary=rotary_of(config, head_dim(config), 250_000.0))
+    epsilon = config.number("rms_norm_eps", default=1e-5, minimum=0)
+    return Network(
+        **pre_norm(config, epsilon, {_ALL: kind}, [_ALL] * width_of(config, "num_hidden_layers")),
+        family="eurobert",
+        activation=function_of(config, "hidden_act", "silu"),
+        max_length=longest_of(config, 8192),
+        pooling=spec.pooling,
+    )
+
+
+def _locate(network: Network, _: Fields, __: Collection[str]) -> Sources:
+    return locate_pre_norm(network)
+
+
+EUROBERT = Family(
+    name="eurobert",
+    types=("eurobert",),
+    classes=("EuroBert",),
+    honours=frozenset({"head_dim", "num_key_value_heads", "rope_parameters", "rope_scaling"}),
+    describe=_describe,
+    locate=_locate,
+)

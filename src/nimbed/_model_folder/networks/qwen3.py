@@ -1,0 +1,56 @@
+"""Qwen3 (Yang et al. 2025): a decoder whose queries and keys are normed, each token reading those before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nimbed._model_folder.networks.config import expect, function_of, width_of
+from nimbed._model_folder.networks.description import AttentionKind, Network
+from nimbed._model_folder.networks.family import Family
+from nimbed._model_folder.networks.pre_norm import head_dim, locate_pre_norm, longest_of, pre_norm
+from nimbed._model_folder.networks.rotary import rotary_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from nimbed._files.json import Fields
+    from nimbed._model_folder.networks.family import Sources
+    from nimbed._types import ModelSpec
+
+_ALL = "full_attention"
+
+
+def _describe(config: Fields, spec: ModelSpec) -> Network:
+    layers = width_of(config, "num_hidden_layers")
+    expect(config, "attention_bias", False)
+    expect(config, "use_sliding_window", False)
+    expect(config, "layer_types", [_ALL] * layers)
+    expect(config, "is_causal", True)
+    kind = AttentionKind(ahead=0, rotary=rotary_of(config, head_dim(config), 1_000_000.0))
+    epsilon = config.number("rms_norm_eps", default=1e-6, minimum=0)
+    return Network(
+        **pre_norm(config, epsilon, {_ALL: kind}, [_ALL] * layers),
+        family="qwen3",
+        activation=function_of(config, "hidden_act", "silu"),
+        head_norm=epsilon,
+        max_length=longest_of(config, 32768),
+        pooling=spec.pooling,
+    )
+
+
+def _locate(network: Network, _: Fields, __: Collection[str]) -> Sources:
+    return locate_pre_norm(network)
+
+
+QWEN3 = Family(
+    name="qwen3",
+    types=("qwen3",),
+    honours=frozenset(
+        {
+            *("head_dim", "is_causal", "layer_types", "num_key_value_heads", "rope_parameters", "rope_scaling"),
+            "sliding_window",
+        }
+    ),
+    describe=_describe,
+    locate=_locate,
+)
