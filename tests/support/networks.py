@@ -103,7 +103,7 @@ def draw(anatomy: Anatomy, seed: int) -> Tensors:
         if name.endswith((".output.bias", ".down.bias")):
             return values.mul_(0.01)
         if len(shape) == 1:
-            return values.mul_(0.1).add_(float("norm.weight" in name))
+            return values.mul_(0.1).add_(("norm.weight" in name) * (1 - anatomy.norm_offset))
         if name.startswith(("word.", "position.", "type.")):
             return values.mul_(1.0 if name.startswith("word.") else 0.3) @ stream
         if name.startswith(("distances.", "head.")):
@@ -115,15 +115,18 @@ def draw(anatomy: Anatomy, seed: int) -> Tensors:
 
     tensors = {name: drawn(name, shape) for name, shape in shapes(anatomy).items()}
     for layer in range(anatomy.layers):
-        _align(tensors, f"layers.{layer}.")
+        _align(anatomy, tensors, f"layers.{layer}.")
     return tensors
 
 
-def _align(tensors: Tensors, layer: str) -> None:
+def _align(anatomy: Anatomy, tensors: Tensors, layer: str) -> None:
     """Half of what a layer writes lies where it read."""
     for written, read in (("output", "value"), ("down", "up"), ("gate", "up")):
         if f"{layer}{written}.weight" in tensors:
             own, other = tensors[f"{layer}{written}.weight"], tensors[f"{layer}{read}.weight"]
+            if written == "output":  # heads of queries share one of values
+                shares = anatomy.heads // (anatomy.key_heads or anatomy.heads)
+                other = other.unflatten(0, (-1, anatomy.head_size)).repeat_interleave(shares, 0).flatten(0, 1)
             other = other if written == "gate" else other.T
             shared = other * (own.norm() / other.norm())
             own.mul_((1 - ALIGNED) ** 0.5).add_(shared, alpha=ALIGNED**0.5)
@@ -147,28 +150,33 @@ def make_demanding(
         plant_channels(anatomy, tensors)
     states = [encoder.embed(one) for one in ids]
     for layer in range(anatomy.layers):
-        _scale(encoder, f"layers.{layer}.output", states, [encoder.attention_written(layer, one) for one in states])
+        _scale(encoder, layer, "output", states, [encoder.attention_written(layer, one) for one in states])
         states = [encoder.add_attention(layer, one) for one in states]
-        _scale(encoder, f"layers.{layer}.down", states, [encoder.feed_forward_written(layer, one) for one in states])
+        _scale(encoder, layer, "down", states, [encoder.feed_forward_written(layer, one) for one in states])
         if planted and layer == anatomy.layers // 2:
             plant_massive(encoder, layer, states, token=-1 if pooled_first else 0)
         states = [encoder.add_feed_forward(layer, one) for one in states]
 
 
 def _scale(
-    encoder: PlainEncoder, product: str, residual: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]
+    encoder: PlainEncoder, layer: int, product: str, residual: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]
 ) -> None:
     """Makes what the product writes as large as the residual, and without what all tokens share.
 
     That would grow from layer to layer until all texts were one.
     """
-    weight = encoder.tensors[f"{product}.weight"]
+    name = f"layers.{layer}.{product}"
+    weight = encoder.tensors[f"{name}.weight"]
     shared = torch.nn.functional.normalize(torch.cat(list(inputs)).mean(0), dim=0)
     weight -= (weight @ shared)[:, None] * shared
-    gain = typical(residual) / typical([encoder.linear(product, one) for one in inputs])
+    gain = typical(residual) / typical([encoder.branch(layer, product, one) for one in inputs])
+    if encoder.anatomy.branch_norms:
+        offset = encoder.anatomy.norm_offset
+        encoder.tensors[f"{name}_branch_norm.weight"].add_(offset).mul_(gain).sub_(offset)
+        return
     for kind in ("weight", "bias"):
-        if f"{product}.{kind}" in encoder.tensors:
-            encoder.tensors[f"{product}.{kind}"].mul_(gain)
+        if f"{name}.{kind}" in encoder.tensors:
+            encoder.tensors[f"{name}.{kind}"].mul_(gain)
 
 
 def typical(states: Sequence[torch.Tensor]) -> float:
@@ -288,7 +296,14 @@ def _write_modules(family: Family, path: Path) -> None:
 
 def family_of(config: Mapping[str, Any]) -> Family:
     """The first family whose marks the config bears, with the naming that this folder's file has."""
-    marks = ("model_type", "position_embedding_type", "feed_forward_type", "activation_function", "architectures")
+    marks = (
+        "model_type",
+        "position_embedding_type",
+        "feed_forward_type",
+        "activation_function",
+        "architectures",
+        "use_bidirectional_attention",
+    )
     for family in FAMILIES.values():
         if all(config.get(mark) == family.config.get(mark) for mark in marks):
             return replace(family, config=config)

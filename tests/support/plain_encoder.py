@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ACTIVATIONS = {
     "gelu": functional.gelu,
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
     "relu": functional.relu,
     "silu": functional.silu,
     "tanh": torch.tanh,
@@ -53,6 +54,16 @@ class Anatomy:
         positions: rows of that table; 0: there is none.
         types: rows of the table of token types; 0: there is none.
         pre_norm: norms before attention and feed-forward (the first layer's attention has none), and one at the end.
+        rms: pre-norm of another kind: RMSNorm (Zhang and Sennrich 2019), before all branches, and none
+            behind the embeddings.
+        norm_offset: what is added to the weights of all norms.
+        head_norms: RMSNorm of each head's queries and keys, before positions turn them.
+        branch_norms: a norm of what attention and feed-forward give, before it is added.
+        key_heads: of keys and values; 0: as many as of queries.
+        head_width: 0: the width by the number of heads.
+        score_scale: of queries and keys; 0: the root of the head's width, inverted.
+        word_scale: of the embedded words.
+        causal: a token sees itself and those before it.
         gated: the activated half times the other one.
         unbiased: linear layers without bias ("query", "up", ...); "norm" for all norms.
         thetas: rotary base of each layer; none: no rotary positions.
@@ -73,6 +84,15 @@ class Anatomy:
     types: int = 0
     activation: str = "gelu"
     pre_norm: bool = False
+    rms: bool = False
+    norm_offset: float = 0.0
+    head_norms: bool = False
+    branch_norms: bool = False
+    key_heads: int = 0
+    head_width: int = 0
+    score_scale: float = 0.0
+    word_scale: float = 1.0
+    causal: bool = False
     gated: bool = False
     unbiased: frozenset[str] = frozenset()
     thetas: tuple[float, ...] = ()
@@ -80,6 +100,11 @@ class Anatomy:
     reaches: tuple[int | None, ...] = ()
     distances: str | None = None
     head: Head | None = None
+
+    @property
+    def head_size(self) -> int:
+        """Width of a head."""
+        return self.head_width or self.width // self.heads
 
 
 class PlainEncoder:
@@ -94,28 +119,36 @@ class PlainEncoder:
 
     def norm(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
         weight, bias = self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias")
+        if self.anatomy.rms:
+            size = (hidden.square().mean(-1, keepdim=True) + self.anatomy.epsilon).sqrt()
+            return hidden / size * (self.anatomy.norm_offset + weight)
         return functional.layer_norm(hidden, weight.shape, weight, bias, self.anatomy.epsilon)
 
     def embed(self, ids: Sequence[int], types: Sequence[int] | None = None) -> torch.Tensor:
-        summed = self.tensors["word.weight"][torch.tensor(ids)]
+        summed = self.tensors["word.weight"][torch.tensor(ids)] * self.anatomy.word_scale
         if self.anatomy.positions:
             start = self.anatomy.first_position
             summed = summed + self.tensors["position.weight"][start : start + len(ids)]
         if self.anatomy.types:
             summed = summed + self.tensors["type.weight"][torch.tensor(types or [0] * len(ids))]
-        return self.norm("embedding_norm", summed)
+        return summed if self.anatomy.rms else self.norm("embedding_norm", summed)
 
     def attention_inputs(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        return self.norm(f"layers.{layer}.attention_norm", hidden) if self.anatomy.pre_norm and layer else hidden
+        has_norm = self.anatomy.pre_norm and (layer or self.anatomy.rms)
+        return self.norm(f"layers.{layer}.attention_norm", hidden) if has_norm else hidden
 
     def context(self, layer: int, inputs: torch.Tensor) -> torch.Tensor:
         """Attention before its output product, ``[tokens, width]``."""
         parts = (self.linear(f"layers.{layer}.{part}", inputs) for part in ("query", "key", "value"))
-        heads = self.anatomy.heads
-        query, key, value = (part.unflatten(1, (heads, -1)).transpose(0, 1) for part in parts)
+        width = self.anatomy.head_size
+        query, key, value = (part.unflatten(1, (-1, width)).transpose(0, 1) for part in parts)
+        if self.anatomy.head_norms:
+            query, key = self.norm(f"layers.{layer}.query_norm", query), self.norm(f"layers.{layer}.key_norm", key)
         if self.anatomy.thetas:
             query, key = (rotated(one, frequencies(self.anatomy, layer)) for one in (query, key))
-        scores = query @ key.transpose(1, 2) / math.sqrt(query.shape[-1]) + self.score_offsets(layer, len(inputs))
+        key, value = (one.repeat_interleave(len(query) // len(one), dim=0) for one in (key, value))
+        scale = self.anatomy.score_scale or width**-0.5
+        scores = query @ key.transpose(1, 2) * scale + self.score_offsets(layer, len(inputs))
         return (scores.softmax(-1) @ value).transpose(0, 1).flatten(1)
 
     def score_offsets(self, layer: int, tokens: int) -> torch.Tensor:
@@ -127,6 +160,8 @@ class PlainEncoder:
         elif self.anatomy.distances == "buckets":
             offsets = self.tensors["distances.weight"][buckets(apart)].permute(2, 0, 1)
         reach = self.anatomy.reaches[layer] if self.anatomy.reaches else None
+        if self.anatomy.causal:
+            offsets = offsets.masked_fill(apart > 0, -torch.inf)
         return offsets if reach is None else offsets.masked_fill(apart.abs() > reach, -torch.inf)
 
     def attention_written(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
@@ -134,7 +169,12 @@ class PlainEncoder:
         return self.context(layer, self.attention_inputs(layer, hidden))
 
     def attention_branch(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        return self.linear(f"layers.{layer}.output", self.attention_written(layer, hidden))
+        return self.branch(layer, "output", self.attention_written(layer, hidden))
+
+    def branch(self, layer: int, product: str, inputs: torch.Tensor) -> torch.Tensor:
+        """What is added to the stream, of what "output" or "down" is given."""
+        made = self.linear(f"layers.{layer}.{product}", inputs)
+        return self.norm(f"layers.{layer}.{product}_branch_norm", made) if self.anatomy.branch_norms else made
 
     def add_attention(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         summed = hidden + self.attention_branch(layer, hidden)
@@ -154,7 +194,7 @@ class PlainEncoder:
         return self.activated(layer, self.feed_forward_inputs(layer, hidden))
 
     def feed_forward_branch(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        return self.linear(f"layers.{layer}.down", self.feed_forward_written(layer, hidden))
+        return self.branch(layer, "down", self.feed_forward_written(layer, hidden))
 
     def add_feed_forward(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         summed = hidden + self.feed_forward_branch(layer, hidden)
@@ -180,7 +220,7 @@ class PlainEncoder:
 
 def frequencies(anatomy: Anatomy, layer: int) -> torch.Tensor:
     """Rotary angles of one step, ``[head width / 2]`` (Su et al. 2021)."""
-    width = anatomy.width // anatomy.heads
+    width = anatomy.head_size
     exponents = torch.arange(0, width, 2, dtype=torch.float64) / width
     scaled = (anatomy.thetas[layer] * anatomy.ntk) ** -exponents
     return scaled / anatomy.ntk ** (2 / width)
@@ -212,14 +252,17 @@ def buckets(apart: torch.Tensor) -> torch.Tensor:
 def shapes(anatomy: Anatomy) -> dict[str, tuple[int, ...]]:
     """Every tensor by name; ``layers.N.`` of each layer."""
     width, inner = anatomy.width, anatomy.inner
-    linear = dict.fromkeys(("query", "key", "value", "output"), (width, width))
+    queries, keys = anatomy.heads * anatomy.head_size, (anatomy.key_heads or anatomy.heads) * anatomy.head_size
+    linear = {"query": (queries, width), "key": (keys, width), "value": (keys, width), "output": (width, queries)}
     linear |= {"up": (inner, width), "down": (width, inner), **({"gate": (inner, width)} if anatomy.gated else {})}
     layer = {f"{name}.weight": shape for name, shape in linear.items()}
     layer |= {f"{name}.bias": shape[:1] for name, shape in linear.items() if name not in anatomy.unbiased}
-    norms = ["embedding_norm", *["final_norm"] * anatomy.pre_norm]
+    norms = [*["embedding_norm"] * (not anatomy.rms), *["final_norm"] * anatomy.pre_norm]
+    branches = ("output_branch_norm", "down_branch_norm") if anatomy.branch_norms else ()
+    heads = ("query_norm", "key_norm") if anatomy.head_norms else ()
     for number in range(anatomy.layers):
-        norms += [f"layers.{number}.{part}" for part in ("attention_norm", "output_norm")]
-    if anatomy.pre_norm:
+        norms += [f"layers.{number}.{part}" for part in ("attention_norm", "output_norm", *branches)]
+    if anatomy.pre_norm and not anatomy.rms:
         norms.remove("layers.0.attention_norm")
     tables = {"word": anatomy.vocabulary, "position": anatomy.positions, "type": anatomy.types}
     return {
@@ -227,6 +270,7 @@ def shapes(anatomy: Anatomy) -> dict[str, tuple[int, ...]]:
         **({"distances.weight": (_BUCKETS, anatomy.heads)} if anatomy.distances == "buckets" else {}),
         **{f"layers.{number}.{name}": shape for number in range(anatomy.layers) for name, shape in layer.items()},
         **{f"{name}.weight": (width,) for name in norms},
+        **{f"layers.{n}.{part}.weight": (anatomy.head_size,) for n in range(anatomy.layers) for part in heads},
         **{f"{name}.bias": (width,) for name in norms if "norm" not in anatomy.unbiased},
         **(_head_shapes(anatomy.head, width) if anatomy.head else {}),
     }

@@ -41,7 +41,13 @@ def plant_channels(anatomy: Anatomy, tensors: dict[str, torch.Tensor]) -> None:
     # A pre-norm stream is large there by itself; a post-norm one is what its norms make it.
     norms, rows = (1.0, RESIDUAL_FACTOR) if anatomy.pre_norm else (RESIDUAL_FACTOR, RESIDUAL_FACTOR / 2)
     for name, one in tensors.items():
-        if "norm." in name and not name.startswith("head"):
+        if name.endswith(("query_norm.weight", "key_norm.weight")):
+            continue
+        if "branch_norm." in name:
+            one[channels] = (one[channels] + anatomy.norm_offset) * rows - anatomy.norm_offset
+        elif name == "word.weight" and anatomy.rms:
+            one[:, channels] *= RESIDUAL_FACTOR
+        elif "norm." in name and not name.startswith("head"):
             one[channels] *= RESIDUAL_FACTOR if name.startswith("embedding") else norms
         elif name.endswith(("output.weight", "down.weight")):
             one[channels] *= rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tests.support.decoder_families import DECODERS
 from tests.support.network_families import FIRST, LARGE, LINEAR, Family, bert_names
 from tests.support.scoring_families import SCORING
 
@@ -263,5 +264,6 @@ FAMILIES: dict[str, Family] = {
     "jina-bert-v2": _JINA_V2,
     "jina-v3": _JINA_V3,
     "jina-v3-remote": _JINA_V3_REMOTE,
+    **DECODERS,
     **SCORING,
 }
