@@ -178,7 +178,8 @@ void ForwardPass::attend(const Layer& layer, const HeadGroup& heads, int text, b
     a.keys_count = texts_.keys_of(text), a.back = kind.back, a.ahead = kind.ahead;
     a.distances = kind.distances ? kind.distances + number * net_.distances() + net_.max_length : nullptr;
     a.distances_stride = net_.distances();
-    a.out = shared_.context.get() + query_row * net_.context_width() + heads.group * ptrdiff_t(net_.query_width()) + query;
+    a.out = shared_.context.get() + query_row * net_.context_width() + query;
+    a.out += heads.group * ptrdiff_t(net_.query_width());
     a.out_stride = net_.context_width(), a.scratch = own_.scratch.get();
     (net_.exact ? kernels_.attend_fp32 : kernels_.attend)(a);
   }
@@ -196,8 +197,8 @@ void ForwardPass::keep_pooled_rows() {
   rows_ = texts_.count;
 }
 
-// hidden += branch (or its own norm), and its norm, for some rows from `first` on, branch [rows, width]; and the norm as
-// the product reads it that comes next, if one does. Every thread does it for all rows, in memory of its own.
+// hidden += branch (or the branch's norm), and its norm, for some rows from `first` on, branch [rows, width]; and the
+// norm as the product reads it that comes next, if one does. Every thread does it for all rows, in memory of its own.
 void ForwardPass::add_norm(int first, int rows, float* branch, const NormStep& step, const Linear* reader) {
   for (int r = 0; r < rows; ++r) {
     const ptrdiff_t at = ptrdiff_t(first + r) * net_.width;

@@ -102,10 +102,11 @@ struct Attention {
   ptrdiff_t distances_stride;
   float* out;
   ptrdiff_t out_stride;
-  float* scratch;  // attention_scratch(keys_count, dim) floats, aligned to 64 bytes
+  float* scratch;  // attention_scratch(keys_count, dim, heads * queries_count) floats, aligned to 64 bytes
 };
 
 constexpr int kUnlimited = 1 << 30;
+constexpr int kKeyBlock = 512;  // keys that are prepared and read at a time
 
 struct Kernels {
   const char* name;
@@ -134,7 +135,8 @@ struct Kernels {
   void (*rotate)(float* x, int heads, int dim, const float* rotation);
 
   // out = softmax(q k^T) v: with queries, keys, weights and values rounded to 16 bits, or all in fp32. Sums of 16 bits
-  // are exact; a query's result depends neither on the others nor on how many there are.
+  // are exact; a query's result depends neither on the others nor on how many there are. Of longer texts the result is
+  // the mean of those of blocks of keys, the first of which begins with the text.
   void (*attend)(const Attention& a);
   void (*attend_fp32)(const Attention& a);
 };
@@ -143,8 +145,10 @@ constexpr size_t round_up(size_t n, size_t step) { return (n + step - 1) / step 
 
 constexpr int groups_of(int inputs, int group) { return (inputs + group - 1) / group; }
 
-constexpr size_t attention_scratch(size_t keys, size_t dim) {
-  return round_up(keys, 64) * (2 * dim + kTile) + kTile * dim + 64;
+// A block's keys and values, scores of a tile; its queries and results; and what a query has of earlier blocks.
+constexpr size_t attention_scratch(size_t keys, size_t dim, size_t queries) {
+  const size_t block = round_up(keys < kKeyBlock ? keys : kKeyBlock, 64) + 64;
+  return block * (2 * dim + kTile) + 3 * kTile * dim + round_up(2 * queries, 16) + 64;
 }
 
 // Plain C++, which the others are tested against.

@@ -264,7 +264,7 @@ class ModelReader {
     if (from.is_null("norm")) return head;
     const float* gamma = arrays_.get<float>(name + ".norm.gamma", {size_t(padded)});
     const float* beta = arrays_.get<float>(name + ".norm.beta", {size_t(padded)});
-    head.normed = true, head.norm = {gamma, beta, gamma, from.real("norm"), false};
+    head.normed = true, head.norm = {gamma, beta, gamma, from.real("norm"), false, false};
     return head;
   }
 

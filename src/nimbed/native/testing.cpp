@@ -120,8 +120,8 @@ std::pair<Output<float, 1>, Output<float, 1>> add_norm(const std::string& kernel
   return {sum, normed};
 }
 
-Output<float, 1> norm_heads(const std::string& kernels, const Input<float, 1>& x, const Input<float, 1>& gamma, int size,
-                            float epsilon) {
+Output<float, 1> norm_heads(const std::string& kernels, const Input<float, 1>& x, const Input<float, 1>& gamma,
+                            int size, float epsilon) {
   const size_t dim = gamma.shape(0);
   demand(dim > 0 && dim % 16 == 0 && x.shape(0) % dim == 0, "x is no heads as long as gamma, a multiple of 16");
   demand(size > 0 && size_t(size) <= dim, "size is beyond a head");
@@ -155,9 +155,8 @@ Output<float, 2> attend(const std::string& kernels, const Input<float, 2>& q, co
                         distances->shape(1) >= zero - first_query + round_up(keys, 16)),
          "there are not distances enough");
   auto out = new_array<float, 2>({queries, size_t(heads) * dim});
-  std::unique_ptr<float, decltype(&std::free)> scratch(
-      static_cast<float*>(std::aligned_alloc(64, round_up(attention_scratch(keys, dim) * sizeof(float), 64))),
-      std::free);
+  const size_t bytes = round_up(attention_scratch(keys, dim, heads * queries) * sizeof(float), 64);
+  std::unique_ptr<float, decltype(&std::free)> scratch(static_cast<float*>(std::aligned_alloc(64, bytes)), std::free);
   if (!scratch) throw std::bad_alloc();
   const Kernels& set = kernels_named(kernels);
   const Attention attention{q.data(),

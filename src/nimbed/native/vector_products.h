@@ -31,15 +31,18 @@ struct PairProducts {
   static Vector add_products(Vector sum, Number x, Vector column) { return Isa::add_products(sum, x, column); }
   static F to_float(Vector sum) { return Isa::to_float(sum); }
 
+  static constexpr bool kRounds = true;
+
+  explicit PairProducts(const Attention& a)
+      : dim(a.dim), levels(key_levels(a.dim)), key(max_abs<4>(a.keys, a.key_stride, a.keys_count, dim), levels),
+        value(max_abs<4>(a.values, a.key_stride, a.keys_count, dim), kValueLevels) {}
+
   // Rounds the keys and values from `first` on, `count` of them, by the largest of all that the text has.
   // keys [dim / 2, padded], values [padded / 2, dim].
-  PairProducts(const Attention& a, int first, int count, int padded, Number* keys, Number* values)
-      : dim(a.dim), levels(key_levels(a.dim)), keys(keys), values{values, a.dim} {
-    const Scale key(max_abs<4>(a.keys, a.key_stride, a.keys_count, dim), levels);
-    const Scale value(max_abs<4>(a.values, a.key_stride, a.keys_count, dim), kValueLevels);
-    key_step = key.step, value_step = value.step;
-    pair_keys(a.keys + first * a.key_stride, a.key_stride, count, key.factor, keys, padded);
-    pair_rows(a.values + first * a.key_stride, a.key_stride, count, value.factor, values);
+  void prepare(const Attention& a, int first, int count, int padded, Number* new_keys, Number* new_values) {
+    keys = new_keys, values = {new_values, dim};
+    pair_keys(a.keys + first * a.key_stride, a.key_stride, count, key.factor, new_keys, padded);
+    pair_rows(a.values + first * a.key_stride, a.key_stride, count, value.factor, new_values);
   }
 
   // R queries, and what a product of each with a key is to be multiplied by.
@@ -48,7 +51,7 @@ struct PairProducts {
     for (int r = 0; r < R; ++r, from += stride) {
       const Scale scale(max_abs<1>(from, stride, 1, dim), levels);
       pair_up(from, dim, scale.factor, to + r * dim / 2);
-      steps[r] = scale.step * key_step;
+      steps[r] = scale.step * key.step;
     }
     return {to, dim / 2};
   }
@@ -61,7 +64,7 @@ struct PairProducts {
       const float factor = std::min(kMaxWeight, kTotalWeight / totals[r]);
       const Vector rounded = pair_up(from + r * stride, count, factor, to + r * stride);
       const float sum = Isa::reduce_add(Isa::to_float(rounded));  // exact: it is less than 2^24
-      steps[r] = sum == 0 ? 0.0f : value_step / sum;  // of the rounded ones: equal ones stay a mean
+      steps[r] = sum == 0 ? 0.0f : value.step / sum;  // of the rounded ones: equal ones stay a mean
     }
     return {to, stride};
   }
@@ -124,9 +127,10 @@ struct PairProducts {
   }
 
   int dim;
-  float levels, key_step, value_step;
-  const Number* keys;
-  Rows<Number> values;
+  float levels;
+  Scale key, value;
+  const Number* keys = nullptr;
+  Rows<Number> values{};
 };
 
 // Products of floats, fused, one after the other along the depth.
@@ -142,14 +146,18 @@ struct FloatProducts {
   static Vector add_products(Vector sum, Number x, Vector column) { return Isa::fma(Isa::splat(x), column, sum); }
   static F to_float(Vector sum) { return sum; }
 
+  static constexpr bool kRounds = false;
+
+  explicit FloatProducts(const Attention&) {}
+
   // keys [dim, padded]; the values stay where they are.
-  FloatProducts(const Attention& a, int first, int count, int padded, Number* keys, Number*)
-      : keys(keys), values{a.values + first * a.key_stride, a.key_stride} {
+  void prepare(const Attention& a, int first, int count, int padded, Number* new_keys, Number*) {
+    keys = new_keys, values = {a.values + first * a.key_stride, a.key_stride};
     const float* from = a.keys + first * a.key_stride;
     for (int j = 0; j < count; j += kLanes) {
       for (int d = 0; d < a.dim; d += kLanes) {
-        Isa::transpose(from + j * a.key_stride + d, a.key_stride, std::min(count - j, kLanes), keys + d * padded + j,
-                       padded);
+        const int rows = std::min(count - j, kLanes);
+        Isa::transpose(from + j * a.key_stride + d, a.key_stride, rows, new_keys + d * padded + j, padded);
       }
     }
   }
@@ -166,8 +174,8 @@ struct FloatProducts {
     return {from, stride};
   }
 
-  const Number* keys;
-  Rows<Number> values;
+  const Number* keys = nullptr;
+  Rows<Number> values{};
 };
 
 }  // namespace nimbed

@@ -109,7 +109,7 @@ struct Workspace {
     queries.reserve(all * net.query_width());
     keys.reserve(all * net.key_width());
     values.reserve(all * net.key_width());
-    scratch.reserve(attention_scratch(longest, net.head_dim));
+    scratch.reserve(attention_scratch(longest, net.head_dim, size_t(net.queries) * longest));
     context.reserve(all * net.context_width());
     partial.reserve(all * kPanel);
     if (net.pools_one_token()) pooled.reserve(net, texts, width);
