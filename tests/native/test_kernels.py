@@ -268,18 +268,44 @@ def test_add_norm_rounds_between_the_smallest_and_the_largest(kernels):
     assert q.max() <= 255
 
 
-@given(seeds, st.integers(1, 400), st.integers(0, 2), st.booleans(), st.booleans(), magnitudes)
+@every_set
+@pytest.mark.parametrize(("size", "width"), [(64, 64), (40, 64), (320, 384), (1024, 1024)])
+def test_rms_norm(kernels, size, width):
+    y, x, gamma, beta, smooth = norm_inputs(random(size), size, width, shift=3)
+    out, normed = testing.add_norm(kernels, y, x, size, gamma, beta, smooth, 1e-6, rms=True)
+    total = (x + y)[:size].astype(float)
+    wanted = total / np.sqrt((total**2).mean() + 1e-6) * gamma[:size] + beta[:size]
+    np.testing.assert_allclose(out[:size], wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(normed, out * smooth)
+    assert not out[size:].any()
+
+
+@every_set
+@pytest.mark.parametrize(
+    ("heads", "size", "dim"), [(1, 16, 16), (3, 64, 64), (2, 40, 48), (1, 128, 128), (3, 256, 256)]
+)
+def test_norms_of_heads(kernels, heads, size, dim):
+    rng = random(dim)
+    x, gamma = rng.normal(size=(heads, dim)) * 5, rng.normal(size=dim)
+    x[:, size:] = gamma[size:] = 0
+    out = testing.norm_heads(kernels, floats(x.ravel()), floats(gamma), size, 1e-6).reshape(heads, dim)
+    wanted = x / np.sqrt((x[:, :size] ** 2).mean(1, keepdims=True) + 1e-6) * gamma
+    np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-6)
+    assert_same_bits(lambda each: testing.norm_heads(each, floats(x.ravel()), floats(gamma), size, 1e-6))
+
+
+@given(seeds, st.integers(1, 400), st.integers(0, 2), st.booleans(), st.booleans(), st.booleans(), magnitudes)
 @settings(max_examples=60, deadline=None)
-def test_norms_have_the_same_bits(seed, size, panels, alone, keeps, magnitude):
+def test_norms_have_the_same_bits(seed, size, panels, alone, keeps, rms, magnitude):
     width = (size + PANEL - 1) // PANEL * PANEL + panels * PANEL
     branch, x, gamma, beta, smooth = norm_inputs(random(seed), size, width, magnitude)
     branch = None if alone else branch
     inputs = (branch, x, size, gamma, beta, smooth, 1e-12)
-    out, normed = assert_same_bits(lambda kernels: testing.add_norm(kernels, *inputs, keeps=keeps))
+    out, normed = assert_same_bits(lambda kernels: testing.add_norm(kernels, *inputs, keeps=keeps, rms=rms))
     total = x if alone else x + branch
     if keeps:
         np.testing.assert_array_equal(out, total)
-    norm, same = testing.add_norm("reference", *inputs)
+    norm, same = testing.add_norm("reference", *inputs, rms=rms)
     np.testing.assert_array_equal(normed, norm * smooth)
     np.testing.assert_array_equal(normed, same)
 
