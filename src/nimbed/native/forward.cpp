@@ -78,19 +78,18 @@ void ForwardPass::transformer_layer(int number, const Inputs* inputs) {
   for (int first = 0; first < rows_; first += block_rows_) {
     const int rows = std::min(block_rows_, rows_ - first);
     const float* context = shared_.context.get() + ptrdiff_t(first) * net_.context_width();
-    float *attention_out = shared_.attention_out.get(), *inner = shared_.inner.get();
-    float* feed_forward_out = shared_.feed_forward_out.get();
+    float *attention_out = shared_.attention_out.get(), *feed_forward_out = shared_.feed_forward_out.get();
     yield_to_queries();
 
     linear(activations(context, rows, layer.output), layer.output, attention_out);
     add_norm(first, rows, attention_out, layer.attention_norm, &layer.up);
 
     const Activations normed = own_.normed.view(rows_).from(first, rows, net_.width);
-    feed_forward_up(normed, layer.up, inner);
-    linear(activations(inner, rows, layer.down), layer.down, feed_forward_out);
+    const Activations inner = feed_forward_up(normed, layer.up, layer.down);
+    linear(inner, layer.down, feed_forward_out);
     if (inputs != nullptr) {
       copy_rows(normed.exact, rows, net_.width, inputs->up + ptrdiff_t(first) * net_.width);
-      copy_rows(inner, rows, net_.inner, inputs->down + ptrdiff_t(first) * net_.inner);
+      copy_rows(inner.exact, rows, net_.inner, inputs->down + ptrdiff_t(first) * net_.inner);
     }
     add_norm(first, rows, feed_forward_out, layer.output_norm, last ? nullptr : &(&layer)[1].projection);
   }
@@ -240,16 +239,17 @@ Activations ForwardPass::activations(const float* x, int rows, const Linear& rea
 
 // A row in 8 bits, in the groups and passes of the product that reads it.
 void ForwardPass::round_row(const float* x, int row, const Linear& reader, const ActivationBuffer& to) {
-  for (int pass = 0; pass < reader.passes; ++pass) {
-    uint8_t* values = to.values.get() + (pass * to.rows * to.width) + size_t(row) * reader.inputs;
-    float* rest = own_.rest.get();
-    for (int g = 0; g < reader.groups(); ++g) {
-      const int at = g * reader.group, size = reader.group_size(g);
-      const RowScale scale = kernels_.quantize(x + at, size, values + at);
-      to.scales.get()[(size_t(pass) * reader.groups() + g) * to.rows + row] = scale;
-      if (pass + 1 < reader.passes) kernels_.remainder(x + at, values + at, scale, size, rest + at);
-    }
-    x = rest;
+  for (int g = 0; g < reader.groups(); ++g) round_group(x + g * reader.group, row, g, reader, to);
+}
+
+// A group of a row.
+void ForwardPass::round_group(const float* x, int row, int g, const Linear& reader, const ActivationBuffer& to) {
+  const int size = reader.group_size(g);
+  for (int pass = 0; pass < reader.passes; ++pass, x = own_.rest.get()) {
+    uint8_t* values = to.values.get() + (pass * to.rows * to.width) + size_t(row) * reader.inputs + g * reader.group;
+    const RowScale scale = kernels_.quantize(x, size, values);
+    to.scales.get()[(size_t(pass) * reader.groups() + g) * to.rows + row] = scale;
+    if (pass + 1 < reader.passes) kernels_.remainder(x, values, scale, size, own_.rest.get());
   }
 }
 
@@ -264,22 +264,31 @@ void ForwardPass::linear(const Activations& x, const Linear& weights, float* out
   barrier();
 }
 
-// out [x.rows, inner] = activation(x W^T + b), or activation(x G^T + c) * (x W^T + b) where it is gated (Shazeer 2020).
-void ForwardPass::feed_forward_up(const Activations& x, const Linear& weights, float* out) {
-  const int width = net_.inner;
-  const Share share(width / kPanel, rank_, threads_);
-  for (int i = share.begin; i < share.end; ++i) {
-    const int panel = net_.gated ? 2 * i : i;
-    const float* bias = weights.bias + ptrdiff_t(panel) * kPanel;
-    float *column = out + ptrdiff_t(i) * kPanel, *gate = own_.gate.get();
-    if (net_.gated) {
-      linear_panel(x, weights, panel, {bias, 0, net_.activation, nullptr, 0, gate, kPanel});
-      linear_panel(x, weights, panel + 1, {bias + kPanel, 0, Activation::none, gate, kPanel, column, width});
-    } else {
-      linear_panel(x, weights, panel, {bias, 0, net_.activation, nullptr, 0, column, width});
+// activation(x W^T + b), or activation(x G^T + c) * (x W^T + b) where it is gated (Shazeer 2020), as `down` reads it:
+// threads share the groups of its inputs, round what they have computed, and wait for each other.
+Activations ForwardPass::feed_forward_up(const Activations& x, const Linear& up, const Linear& down) {
+  const int group = net_.exact ? kPanel : down.group, stride = net_.exact ? net_.inner : group;
+  const Share share(groups_of(net_.inner, group), rank_, threads_);
+  for (int g = share.begin; g < share.end; ++g) {
+    float* out = net_.exact ? shared_.inner.get() + ptrdiff_t(g) * group : own_.inner.get();
+    for (int column = g * group; column < std::min((g + 1) * group, net_.inner); column += kPanel) {
+      inner_panel(x, up, column / kPanel, out + column - g * group, stride);
     }
+    for (int r = 0; r < x.rows && !net_.exact; ++r) round_group(out + ptrdiff_t(r) * stride, r, g, down, shared_.inner_rounded);
   }
   barrier();
+  if (net_.exact) return {x.rows, shared_.inner.get(), nullptr, nullptr, 0, 0};
+  return shared_.inner_rounded.view(x.rows);
+}
+
+// 64 columns of what is between the products of the feed-forward network.
+void ForwardPass::inner_panel(const Activations& x, const Linear& up, int i, float* out, ptrdiff_t stride) {
+  const int panel = net_.gated ? 2 * i : i;
+  const float* bias = up.bias + ptrdiff_t(panel) * kPanel;
+  if (!net_.gated) return linear_panel(x, up, panel, {bias, 0, net_.activation, nullptr, 0, out, stride});
+  float* gate = own_.gate.get();
+  linear_panel(x, up, panel, {bias, 0, net_.activation, nullptr, 0, gate, kPanel});
+  linear_panel(x, up, panel + 1, {bias + kPanel, 0, Activation::none, gate, kPanel, out, stride});
 }
 
 // 64 columns of a product: pass after pass and group after group of inputs is added to the bias; `last` is what becomes

@@ -70,8 +70,10 @@ class ForwardPass {
   Activations pooled_rows(const Linear& reader);
   Activations activations(const float* x, int rows, const Linear& reader);
   void round_row(const float* x, int row, const Linear& reader, const ActivationBuffer& to);
+  void round_group(const float* x, int row, int g, const Linear& reader, const ActivationBuffer& to);
   void linear(const Activations& x, const Linear& weights, float* out);
-  void feed_forward_up(const Activations& x, const Linear& weights, float* out);
+  Activations feed_forward_up(const Activations& x, const Linear& up, const Linear& down);
+  void inner_panel(const Activations& x, const Linear& up, int i, float* out, ptrdiff_t stride);
   void linear_panel(const Activations& x, const Linear& weights, int panel, const Epilogue& last);
 
   const Network& net_;

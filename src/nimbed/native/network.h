@@ -131,6 +131,11 @@ struct Network {
   // Of a token in a layer, in the time that one in 8 bits takes.
   int64_t layer_multiplications() const { return layers.empty() ? 0 : layers[0].weight_count() * (exact ? 4 : 1); }
   int dim() const { return head.empty() ? size : head.back().outputs; }  // of a text's vector
+  int inner_group() const {  // inputs that a feed-forward network's second product rounds together: the most
+    int most = kPanel;
+    for (const Layer& layer : layers) most = std::max(most, std::min(layer.down.group, inner));
+    return most;
+  }
   int widest() const { return std::max(context_width(), inner); }        // of what a product reads behind attention
   int widest_vector() const {
     int widest = width;

@@ -91,10 +91,11 @@ struct Workspace {
   Buffer<float> partial;          // [tokens, 64]: of a product, while groups of its inputs are added
   ActivationBuffer pooled;        // [texts, width]: the rows of `normed` that pooling takes
   // Of a block of rows.
-  ActivationBuffer rounded;        // [rows, context_width or inner], in 8 bits
+  ActivationBuffer rounded;        // [rows, context_width], in 8 bits
   Buffer<float> attention_out;     // [rows, width]
   Buffer<float> gate;              // [rows, 64]
-  Buffer<float> inner;             // [rows, inner]: within the feed-forward network
+  Buffer<float> inner;             // [rows, inner]: within the feed-forward network; in 8 bits, of a group alone
+  ActivationBuffer inner_rounded;  // [rows, inner], in 8 bits
   Buffer<float> feed_forward_out;  // [rows, width]
   // Of a row.
   Buffer<float> row, rest;  // what is rounded, and what rounding left
@@ -113,10 +114,10 @@ struct Workspace {
     context.reserve(all * net.context_width());
     partial.reserve(all * kPanel);
     if (net.pools_one_token()) pooled.reserve(net, texts, width);
-    if (!net.exact) rounded.reserve(net, rows, net.widest());
+    if (!net.exact) rounded.reserve(net, rows, net.context_width()), inner_rounded.reserve(net, rows, net.inner);
     attention_out.reserve(rows * width);
     if (net.gated) gate.reserve(rows * kPanel);
-    inner.reserve(rows * net.inner);
+    inner.reserve(rows * (net.exact ? net.inner : net.inner_group()));
     feed_forward_out.reserve(rows * width);
     row.reserve(width);
     branch.reserve(width);
