@@ -21,7 +21,7 @@ from nimbed.backends import BUILT
 from nimbed.backends.table import SCRIPT
 from nimbed.errors import ArtefactError
 
-FORMAT = 3
+FORMAT = 4
 # Raised when the same inputs give another artefact, so that those in the cache are not found any more.
 RECIPE = 12
 MANIFEST = "nimbed.json"

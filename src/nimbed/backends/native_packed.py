@@ -131,7 +131,7 @@ def layer_rows(weights: Weights, layout: Layout, number: int) -> dict[str, tuple
         return weights[f"layers.{number}.{name}.{kind}"]
 
     # The scores' divisor goes into the queries, or into what norms them.
-    scale = _score_scale(layout.network) if layout.network.head_norm is None else np.float32(1)
+    scale = _score_scale(layout.network) if layout.network.head_norm is None else np.array(1, np.float32)
 
     def projection(kind: str) -> Float32Array:
         return layout.projection(part("query", kind) * scale, part("key", kind), part("value", kind))
@@ -148,12 +148,12 @@ def layer_rows(weights: Weights, layout: Layout, number: int) -> dict[str, tuple
     }
 
 
-def _score_scale(network: Network) -> np.float32:
-    return np.float32(network.head_dim**-0.5)
+def _score_scale(network: Network) -> Float32Array:
+    return np.array(network.head_dim**-0.5, np.float32)
 
 
 def _norm(layout: Layout, weights: Weights, name: str, step: NormStep) -> dict[str, Array]:
-    arrays = {}
+    arrays: dict[str, Array] = {}
     for norm in (name,) if step.after is None else (name, f"{name}.after"):
         values = {"gamma": weights[f"{norm}.weight"], "beta": weights[f"{norm}.bias"]}
         values["smooth"] = np.ones(layout.network.hidden, np.float32)

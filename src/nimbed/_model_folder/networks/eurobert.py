@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nimbed._model_folder.networks.config import expect, function_of, width_of
+from nimbed._model_folder.networks.config import expect, function_of, tokens_of, width_of
 from nimbed._model_folder.networks.description import AttentionKind, Network
 from nimbed._model_folder.networks.family import Family
-from nimbed._model_folder.networks.pre_norm import head_dim, locate_pre_norm, longest_of, pre_norm
+from nimbed._model_folder.networks.pre_norm import KEYS, head_dim, locate_pre_norm, pre_norm
 from nimbed._model_folder.networks.rotary import rotary_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nimbed._model_folder.networks.family import Sources
     from nimbed._types import ModelSpec
 
+_LONGEST = ("max_position_embeddings", 8192)
 _ALL = "full_attention"
 
 
@@ -29,7 +30,7 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
         **pre_norm(config, epsilon, {_ALL: kind}, [_ALL] * width_of(config, "num_hidden_layers")),
         family="eurobert",
         activation=function_of(config, "hidden_act", "silu"),
-        max_length=longest_of(config, 8192),
+        max_length=tokens_of(config, *_LONGEST),
         pooling=spec.pooling,
     )
 
@@ -42,7 +43,8 @@ EUROBERT = Family(
     name="eurobert",
     types=("eurobert",),
     classes=("EuroBert",),
-    honours=frozenset({"head_dim", "num_key_value_heads", "rope_parameters", "rope_scaling"}),
+    honours=frozenset({*KEYS, "rope_scaling"}),
+    longest=lambda _: _LONGEST,
     describe=_describe,
     locate=_locate,
 )

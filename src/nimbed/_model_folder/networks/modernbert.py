@@ -16,7 +16,7 @@ from nimbed._model_folder.networks.config import (
 )
 from nimbed._model_folder.networks.description import AttentionKind, Head, Network, NormStep
 from nimbed._model_folder.networks.family import Family, Names, encoder, linear, norm
-from nimbed._model_folder.networks.rotary import scaled
+from nimbed._model_folder.networks.layer_types import GLOBAL, LOCAL, layer_types, turns_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,9 +41,8 @@ _NAMES = Names(
     },
 )
 _LONGEST = ("max_position_embeddings", 8192)
-_GLOBAL, _LOCAL = "full_attention", "sliding_attention"
 # transformers' names -> the older key of its base, and that base.
-_THETA = {_GLOBAL: ("global_rope_theta", 160_000.0), _LOCAL: ("local_rope_theta", 10_000.0)}
+_THETA = {GLOBAL: ("global_rope_theta", 160_000.0), LOCAL: ("local_rope_theta", 10_000.0)}
 
 
 def _describe(config: Fields, spec: ModelSpec) -> Network:
@@ -51,7 +50,10 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
     layers, heads = (count_of(config, key, default=size) for key, size in _COUNTS.items())
     step = NormStep(epsilon=config.number("norm_eps", default=1e-5, minimum=0), keeps=True)
     last = NormStep(epsilon=step.epsilon)
-    head_dim, of = head_dim_of(config, "num_attention_heads", hidden, heads), _layer_types(config, layers)
+    head_dim, of = (
+        head_dim_of(config, "num_attention_heads", hidden, heads),
+        layer_types(config, _pattern(config, layers)),
+    )
     kinds = sorted(set(of))
     head = _classifier(config, hidden, step.epsilon) if spec.task == "scoring" else ()
     return Network(
@@ -76,30 +78,16 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
     )
 
 
-def _layer_types(config: Fields, layers: int) -> list[str]:
-    """Each layer's, as the newer configs list them, or every n-th is global."""
-    types = config.get("layer_types")
-    if types is None:
-        every = width_of(config, "global_attn_every_n_layers", default=3)
-        return [_LOCAL if i % every else _GLOBAL for i in range(layers)]
-    if not isinstance(types, list) or len(types) != layers or any(one not in _THETA for one in map(str, types)):
-        raise config.wrong("layer_types", f"a list of {layers} times {_GLOBAL} or {_LOCAL}")
-    return types
+def _pattern(config: Fields, layers: int) -> list[str]:
+    """Every n-th is global."""
+    every = width_of(config, "global_attn_every_n_layers", default=3)
+    return [LOCAL if i % every else GLOBAL for i in range(layers)]
 
 
 def _attention(config: Fields, kind: str, head_dim: int) -> AttentionKind:
     """A local layer reads half of the window to both sides."""
-    reach = tokens_of(config, "local_attention", 128) // 2 if kind == _LOCAL else None
-    return AttentionKind(back=reach, ahead=reach, rotary=_turns(config, kind, head_dim))
-
-
-def _turns(config: Fields, kind: str, head_dim: int) -> tuple[float, ...]:
-    """The newer key has settings for each kind."""
-    (key, default), by_kind = _THETA[kind], config.fields("rope_parameters", default={})
-    if not by_kind.keys() <= _THETA.keys():
-        raise config.wrong("rope_parameters", f"settings by the names {_GLOBAL} and {_LOCAL}, and no others")
-    theta = config.number(key, default=default, minimum=1)
-    return scaled(by_kind.fields(kind, default={}), head_dim, theta)
+    reach = tokens_of(config, "local_attention", 128) // 2 if kind == LOCAL else None
+    return AttentionKind(back=reach, ahead=reach, rotary=turns_of(config, kind, _THETA, head_dim))
 
 
 def _classifier(config: Fields, hidden: int, epsilon: float) -> tuple[Head, ...]:

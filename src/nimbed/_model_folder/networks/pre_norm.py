@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nimbed._model_folder.networks.config import head_dim_of, tokens_of, width_of
+from nimbed._model_folder.networks.config import head_dim_of, width_of
 from nimbed._model_folder.networks.description import NormStep
 from nimbed._model_folder.networks.family import Names, encoder, norm
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from nimbed._model_folder.networks.description import AttentionKind, Network
     from nimbed._model_folder.networks.family import Source
 
+# What these configs say that others have to leave out.
+KEYS = frozenset({"head_dim", "num_key_value_heads", "rope_parameters"})
 _PRODUCTS = {
     **{part: f"self_attn.{part[0]}_proj" for part in ("query", "key", "value")},
     "output": "self_attn.o_proj",
@@ -100,8 +102,3 @@ def locate_pre_norm(network: Network, *, before: str = "post_attention_layernorm
             name = f"layers.{number}.self_attn.{part[0]}_norm"
             found |= norm(f"layers.{number}.{part}_norm", name, network.head_dim, bias=False)
     return found
-
-
-def longest_of(config: Fields, default: int) -> int:
-    """Tokens of the longest text that positions are defined for."""
-    return tokens_of(config, "max_position_embeddings", default)

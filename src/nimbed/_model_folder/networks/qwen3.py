@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nimbed._model_folder.networks.config import expect, function_of, width_of
+from nimbed._model_folder.networks.config import expect, function_of, tokens_of, width_of
 from nimbed._model_folder.networks.description import AttentionKind, Network
 from nimbed._model_folder.networks.family import Family
-from nimbed._model_folder.networks.pre_norm import head_dim, locate_pre_norm, longest_of, pre_norm
+from nimbed._model_folder.networks.pre_norm import KEYS, head_dim, locate_pre_norm, pre_norm
 from nimbed._model_folder.networks.rotary import rotary_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nimbed._model_folder.networks.family import Sources
     from nimbed._types import ModelSpec
 
+_LONGEST = ("max_position_embeddings", 32_768)
 _ALL = "full_attention"
 
 
@@ -33,7 +34,7 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
         family="qwen3",
         activation=function_of(config, "hidden_act", "silu"),
         head_norm=epsilon,
-        max_length=longest_of(config, 32768),
+        max_length=tokens_of(config, *_LONGEST),
         pooling=spec.pooling,
     )
 
@@ -45,12 +46,8 @@ def _locate(network: Network, _: Fields, __: Collection[str]) -> Sources:
 QWEN3 = Family(
     name="qwen3",
     types=("qwen3",),
-    honours=frozenset(
-        {
-            *("head_dim", "is_causal", "layer_types", "num_key_value_heads", "rope_parameters", "rope_scaling"),
-            "sliding_window",
-        }
-    ),
+    honours=frozenset({*KEYS, "is_causal", "layer_types", "rope_scaling", "sliding_window"}),
+    longest=lambda _: _LONGEST,
     describe=_describe,
     locate=_locate,
 )
