@@ -68,6 +68,27 @@ def test_any_number_and_width_of_heads(heads, shared, width, rotary, tmp_path):
     np.testing.assert_allclose(engine.vector(ids), PlainNetwork(network, weights).vector(ids), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("heads", "shared", "width"), [(3, 1, 256), (4, 1, 64), (5, 1, 128), (6, 2, 64), (2, 1, 32)])
+def test_threads_share_the_queries_of_a_head_of_keys(heads, shared, width, tmp_path):
+    native = pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")
+    folder = written("gte-new", tmp_path)
+    kinds = (AttentionKind(rotary=tuple(1.0 / (i + 1) for i in range(width // 2))), AttentionKind(distances="alibi"))
+    network = replace(
+        described(folder), heads=heads, key_value_heads=shared, head_dim=width, types=None, attention=kinds,
+        attention_of=(0, 1, 0), vocabulary=50,
+    )  # fmt: skip
+    model = native.Model(settings_of(network, spec_of(folder)), pack(random_weights(network), network))
+    ids, offsets = np.arange(40, dtype=np.int32), np.array([0, 11, 40], np.int32)
+    alone = native.Session(model, 1, bulk=False).run(ids, offsets)
+    for threads in (2, 3, 8):
+        np.testing.assert_array_equal(native.Session(model, threads, bulk=False).run(ids, offsets), alone)
+
+
+def norm(*, keeps):
+    """The settings of ModernBERT's."""
+    return {"epsilon": 1e-5, "keeps": keeps, "rms": False, "after": None}
+
+
 def test_settings(tmp_path):
     network, spec = described(written("modernbert", tmp_path)), spec_of(tmp_path)
     settings = with_passes({**settings_of(network, spec, precision="int8"), "words": "bf16"}, ["layers.1.down"])
@@ -75,7 +96,7 @@ def test_settings(tmp_path):
     assert settings == {
         "precision": "int8", "size": 96, "inner": 192, "head_dim": 32, "group_heads": 2, "queries": 1, "head_groups": 3,
         "vocabulary": 1200, "words": "bf16", "positions": 0, "types": 0, "max_length": 64, "padding": -1,
-        "activation": "gelu", "gated": True, "embedding_norm": {"epsilon": 1e-5, "keeps": False},
+        "activation": "gelu", "gated": True, "embedding_norm": norm(keeps=False),
         "attention": [
             {"back": -1, "ahead": -1, "rotary": True, "distances": False},
             {"back": 8, "ahead": 8, "rotary": True, "distances": False},
@@ -83,8 +104,8 @@ def test_settings(tmp_path):
         "pooling": "mean", "normalize": True, "head": [],
     }  # fmt: skip
     assert layers[1] == {
-        "attention": 1, "attention_norm": {"epsilon": 1e-5, "keeps": True},
-        "output_norm": {"epsilon": 1e-5, "keeps": True}, "projection": {"group": 128, "passes": 1},
+        "attention": 1, "query_norm": None, "key_norm": None, "attention_norm": norm(keeps=True),
+        "output_norm": norm(keeps=True), "projection": {"group": 128, "passes": 1},
         "output": {"group": 128, "passes": 1}, "up": {"group": 128, "passes": 1}, "down": {"group": 128, "passes": 2},
     }  # fmt: skip
 

@@ -37,11 +37,11 @@ class PlainEngine:
         stream, normed = self._step(self._embedded(ids, types), "embedding_norm", self.settings["embedding_norm"])
         for number, layer in enumerate(self.settings["layers"]):
             name = f"layers.{number}."
-            mixed = self._attention(self._product(normed, f"{name}projection"), layer["attention"])
-            stream = stream + self._product(mixed, f"{name}output")
-            stream, normed = self._step(stream, f"{name}attention_norm", layer["attention_norm"])
-            stream = stream + self._product(self._activated(self._product(normed, f"{name}up")), f"{name}down")
-            stream, normed = self._step(stream, f"{name}output_norm", layer["output_norm"])
+            mixed = self._attention(self._product(normed, f"{name}projection"), number)
+            attended = self._product(mixed, f"{name}output")
+            stream, normed = self._step(stream, f"{name}attention_norm", layer["attention_norm"], attended)
+            wide = self._product(self._activated(self._product(normed, f"{name}up")), f"{name}down")
+            stream, normed = self._step(stream, f"{name}output_norm", layer["output_norm"], wide)
         return normed
 
     def _embedded(self, ids: Array, types: Array | None) -> Array:
@@ -58,13 +58,20 @@ class PlainEngine:
         y = np.stack([x @ panel for panel in panels], axis=-2)
         return y.reshape(*y.shape[:-2], -1) + self.arrays[f"{name}.bias"]
 
-    def _step(self, stream: Array, name: str, step: Mapping[str, Any]) -> tuple[Array, Array]:
-        size = self.settings["size"]
-        real = stream[..., :size]
-        gamma, beta, smooth = (self.arrays[f"{name}.{part}"] for part in ("gamma", "beta", "smooth"))
-        deviation = np.sqrt(real.var(axis=-1, keepdims=True) + step["epsilon"])
-        normed = (stream - real.mean(axis=-1, keepdims=True)) / deviation * gamma + beta
-        return stream if step["keeps"] else normed, normed * smooth
+    def _step(
+        self, stream: Array, name: str, step: Mapping[str, Any], branch: Array | float = 0.0
+    ) -> tuple[Array, Array]:
+        if step["after"] is not None:
+            branch = self._norm(branch, f"{name}.after", step["after"], rms=step["rms"])
+        stream = stream + branch
+        normed = self._norm(stream, name, step["epsilon"], rms=step["rms"])
+        return stream if step["keeps"] else normed, normed * self.arrays[f"{name}.smooth"]
+
+    def _norm(self, x: Array, name: str, epsilon: float, *, rms: bool) -> Array:
+        real = x[..., : self.settings["size"]]
+        mean = 0.0 if rms else real.mean(axis=-1, keepdims=True)
+        deviation = np.sqrt(((real - mean) ** 2).mean(axis=-1, keepdims=True) + epsilon)
+        return (x - mean) / deviation * self.arrays[f"{name}.gamma"] + self.arrays[f"{name}.beta"]
 
     def _activated(self, x: Array) -> Array:
         activation = ACTIVATIONS[self.settings["activation"]]
@@ -73,7 +80,7 @@ class PlainEngine:
         panels = x.reshape(len(x), -1, 2, 64)
         return (activation(panels[:, :, 0]) * panels[:, :, 1]).reshape(len(x), -1)
 
-    def _attention(self, x: Array, kind: int) -> Array:
+    def _attention(self, x: Array, layer: int) -> Array:
         """Of each group of heads its columns of queries, of keys, of values."""
         settings = self.settings
         groups, members, queries = (settings[key] for key in ("head_groups", "group_heads", "queries"))
@@ -85,9 +92,20 @@ class PlainEngine:
             q, k, v = np.split(columns, [wide, wide + narrow], axis=1)
             for member in range(members * queries):
                 own, shared = (slice(m * dim, (m + 1) * dim) for m in (member, member // queries))
-                mixed = self._head(q[:, own], k[:, shared], v[:, shared], kind, group * members * queries + member)
+                number = group * members * queries + member
+                query, key = (
+                    self._normed(part, layer, name) for part, name in ((q[:, own], "query"), (k[:, shared], "key"))
+                )
+                mixed = self._head(query, key, v[:, shared], settings["layers"][layer]["attention"], number)
                 made[:, group * wide :][:, own] = mixed
         return made
+
+    def _normed(self, x: Array, layer: int, name: str) -> Array:
+        norm = self.settings["layers"][layer][f"{name}_norm"]
+        if norm is None:
+            return x
+        size = np.sqrt((x**2).sum(axis=1, keepdims=True) / norm["size"] + norm["epsilon"])
+        return x / size * self.arrays[f"layers.{layer}.{name}_norm"]
 
     def _head(self, q: Array, k: Array, v: Array, kind: int, head: int) -> Array:
         settings, tokens = self.settings["attention"][kind], len(q)

@@ -54,9 +54,9 @@ class PlainNetwork:
         for i in range(network.layers):
             kind, name = network.attention[network.attention_of[i]], f"layers.{i}."
             attended = self._attention(normed, name, kind)
-            stream, normed = self._step(stream + attended, f"{name}attention_norm", network.attention_norms[i])
+            stream, normed = self._step(stream, f"{name}attention_norm", network.attention_norms[i], attended)
             wide = self._feed_forward(normed, name)
-            stream, normed = self._step(stream + wide, f"{name}output_norm", network.output_norms[i])
+            stream, normed = self._step(stream, f"{name}output_norm", network.output_norms[i], wide)
             states.append(normed)
         return states
 
@@ -70,14 +70,21 @@ class PlainNetwork:
             x = x + self.weights["types"][np.zeros_like(ids) if types is None else types]
         return x
 
-    def _step(self, stream: np.ndarray, name: str, step: NormStep) -> tuple[np.ndarray, np.ndarray]:
+    def _step(
+        self, stream: np.ndarray, name: str, step: NormStep, branch: np.ndarray | float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The residual stream from here on, and what is read of it."""
-        normed = self._norm(stream, name, step.epsilon)
+        norm = self._rms_norm if step.rms else self._norm
+        stream = stream + (branch if step.after is None else norm(branch, f"{name}.after", step.after))
+        normed = norm(stream, name, step.epsilon)
         return stream if step.keeps else normed, normed
 
     def _attention(self, x: np.ndarray, name: str, kind: AttentionKind) -> np.ndarray:
         network, tokens = self.network, len(x)
         q, k, v = (self._linear(x, name + part).reshape(tokens, -1, network.head_dim) for part in _QKV)
+        if network.head_norm is not None:
+            q = self._rms_norm(q, f"{name}query_norm", network.head_norm)
+            k = self._rms_norm(k, f"{name}key_norm", network.head_norm)
         if kind.rotary is not None:
             q, k = (_turned(part, np.array(kind.rotary)) for part in (q, k))
         k, v = (part.repeat(network.heads // network.key_value_heads, axis=1) for part in (k, v))
@@ -104,6 +111,10 @@ class PlainNetwork:
 
     def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
         return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+
+    def _rms_norm(self, x: np.ndarray, name: str, epsilon: float) -> np.ndarray:
+        size = np.sqrt((x**2).mean(axis=-1, keepdims=True) + epsilon)
+        return x / size * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
 
     def _norm(self, x: np.ndarray, name: str, epsilon: float) -> np.ndarray:
         deviation = np.sqrt(x.var(axis=-1, keepdims=True) + epsilon)

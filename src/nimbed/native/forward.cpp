@@ -267,7 +267,7 @@ void ForwardPass::linear(const Activations& x, const Linear& weights, float* out
 // activation(x W^T + b), or activation(x G^T + c) * (x W^T + b) where it is gated (Shazeer 2020), as `down` reads it:
 // threads share the groups of its inputs, round what they have computed, and wait for each other.
 Activations ForwardPass::feed_forward_up(const Activations& x, const Linear& up, const Linear& down) {
-  const int group = net_.exact ? kPanel : down.group, stride = net_.exact ? net_.inner : group;
+  const int group = net_.exact ? kPanel : down.group_size(0), stride = net_.exact ? net_.inner : group;
   const Share share(groups_of(net_.inner, group), rank_, threads_);
   for (int g = share.begin; g < share.end; ++g) {
     float* out = net_.exact ? shared_.inner.get() + ptrdiff_t(g) * group : own_.inner.get();

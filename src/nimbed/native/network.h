@@ -133,7 +133,7 @@ struct Network {
   int dim() const { return head.empty() ? size : head.back().outputs; }  // of a text's vector
   int inner_group() const {  // inputs that a feed-forward network's second product rounds together: the most
     int most = kPanel;
-    for (const Layer& layer : layers) most = std::max(most, std::min(layer.down.group, inner));
+    for (const Layer& layer : layers) most = std::max(most, layer.down.group_size(0));
     return most;
   }
   int widest() const { return std::max(context_width(), inner); }        // of what a product reads behind attention

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 from tests.support.described import change, config_of, described, families, fields_of, spec_of, written
-from tests.support.rotary_families import FAMILIES
 
 from nimbed._files.json import Fields
 from nimbed._model_folder.networks import table
@@ -19,9 +18,13 @@ from nimbed.errors import SpecError
 def test_every_family_is_known_by_its_config(family, tmp_path):
     folder = written(family, tmp_path)
     assert table.knows(fields_of(folder))
-    network, config = described(folder), FAMILIES[family].config
-    assert (network.hidden, network.layers, network.heads, network.head_dim) == (96, 3, 6, 16)
-    assert (network.key_value_heads, network.intermediate, network.vocabulary) == (6, 160, 1200)
+    network, config = described(folder), json.loads((folder / "config.json").read_text())
+    assert (network.hidden, network.layers, network.heads) == (96, 3, 6)
+    assert (network.head_dim, network.key_value_heads) == (
+        config.get("head_dim", 16),
+        config.get("num_key_value_heads", 6),
+    )
+    assert (network.intermediate, network.vocabulary) == (160, 1200)
     assert config["model_type"] in next(one for one in table.FAMILIES if one.name == network.family).types
     assert len(network.attention_of) == len(network.attention_norms) == len(network.output_norms) == 3
     assert hash(network) == hash(described(folder))

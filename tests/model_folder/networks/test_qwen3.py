@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.support.described import change, described, tensors_of, weights_of, written
+
+from nimbed.errors import SpecError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return written("qwen3", tmp_path)
+
+
+def test_tokens_read_what_is_before_them(folder):
+    network = described(folder)
+    (kind,) = network.attention
+    assert (kind.back, kind.ahead) == (None, 0)
+
+
+def test_queries_and_keys_are_normed(folder):
+    assert described(folder).head_norm == 1e-6
+    weights, stored = weights_of(folder), tensors_of(folder)
+    for part in ("query", "key"):
+        np.testing.assert_array_equal(
+            weights[f"layers.1.{part}_norm.weight"], stored[f"layers.1.self_attn.{part[0]}_norm.weight"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attention_bias", True),
+        ("is_causal", False),
+        ("layer_types", ["sliding_attention"] * 3),
+        ("use_sliding_window", True),
+    ],
+)
+def test_another_network_is_refused(key, value, folder):
+    with pytest.raises(SpecError, match=rf"config\.json: {key}: .* is not honoured"):
+        described(change(folder, **{key: value}))
+
+
+def test_what_transformers_writes_of_full_attention_is_honoured(folder):
+    said = change(folder, layer_types=["full_attention"] * 3, is_causal=True, sliding_window=4096)
+    assert described(said).attention == described(folder).attention
