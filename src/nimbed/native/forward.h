@@ -21,6 +21,12 @@ struct Inputs {
   float *projection, *output, *up, *down;
 };
 
+// Threads take contiguous parts of `count` things.
+struct Share {
+  int begin, end;
+  Share(int count, int rank, int threads) : begin(count * rank / threads), end(count * (rank + 1) / threads) {}
+};
+
 // A group of heads that is computed together: of each of its heads of keys, the heads of queries from `first` to `end`.
 struct HeadGroup {
   int group, first, end;
