@@ -18,7 +18,6 @@ import _common
 import numpy as np
 
 from nimbed import Encoder, NimbedError, Reranker, quantize
-from nimbed.quantization import QualityGate
 from nimbed.spec import SpecOverrides
 
 sys.path.insert(0, str(_common.ROOT))
@@ -40,8 +39,6 @@ MAX_LENGTH = 256
 MIN_COSINE = 0.999999
 MAX_SCORE_ERROR = 1e-4  # in standard deviations of all scores
 TASK = "retrieval.passage"  # whose adapters a document's vector comes from
-# A seeded network has texts by which it is upset, one in hundreds; agreement and the mean error are judged here.
-GATE = QualityGate(min_cosine=0.98)
 PLAIN = SpecOverrides(prompts={"query": "", "document": ""})
 
 
@@ -82,9 +79,7 @@ def vectors(family: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any
     found: dict[str, Any] = {"4-bit weights": figures(exact, crude(family, folder, ids), len(texts))}
     for precision in ("fp32", "int8"):
         try:
-            model = (
-                folder if precision == "fp32" else quantize(folder, backend="native", gate=GATE, progress=False).folder
-            )
+            model, quality = opened(folder, precision)
             with Encoder(
                 model, backend="native", precision=precision, max_length=MAX_LENGTH, truncate="silent", spec=PLAIN
             ) as encoder:
@@ -92,8 +87,20 @@ def vectors(family: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any
         except NimbedError as refused:
             found[precision] = {"refused": str(refused).replace(str(folder), folder.name)}
         else:
-            found[precision] = figures(exact, got, len(texts))
+            found[precision] = figures(exact, got, len(texts)) | quality
     return found
+
+
+def opened(folder: Path, precision: str) -> tuple[Path, dict[str, Any]]:
+    """What an encoder opens; of int8 the artefact, and what its own gate missed on the held-out texts.
+
+    A seeded network has texts that upset it, one in hundreds: with `force` such an artefact is mended and published.
+    """
+    if precision == "fp32":
+        return folder, {}
+    made = quantize(folder, backend="native", force=True, progress=False)
+    missed = made.manifest.quality["missed"]
+    return made.folder, {"missed": {name: made.manifest.quality[name] for name in missed}}
 
 
 def crude(family: Family, folder: Path, ids: Sequence[Sequence[int]]) -> Vectors:
@@ -122,7 +129,7 @@ def scores(_: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for precision in ("fp32", "int8"):
         try:
-            model = folder if precision == "fp32" else quantize(folder, backend="native", progress=False).folder
+            model, quality = opened(folder, precision)
             with Reranker(model, backend="native", precision=precision, max_length=MAX_LENGTH) as reranker:
                 got = reranker.score_pairs(pairs)
         except NimbedError as refused:
@@ -131,6 +138,7 @@ def scores(_: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
             found[precision] = {
                 "worst_difference_in_deviations": float(np.abs(got - exact).max() / exact.std()),
                 "error_over_spread": rounding.score_error_over_spread(exact, got),
+                **quality,
             }
     return found
 
