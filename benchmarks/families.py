@@ -123,7 +123,7 @@ def scores(_: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
              for at, text in enumerate(texts)]  # fmt: skip
     tokenizer = networks.read_tokenizer(folder)
     tokenizer.no_padding()
-    tokenizer.enable_truncation(MAX_LENGTH, strategy="only_second")
+    tokenizer.enable_truncation(MAX_LENGTH, strategy="longest_first")
     encoded = tokenizer.encode_batch(pairs)
     exact = oracles.oracle_scores(folder, [one.ids for one in encoded], [one.type_ids for one in encoded])[:, 0]
     found: dict[str, Any] = {}
