@@ -39,3 +39,18 @@ def test_heads_of_keys_divide_those_of_queries(folder):
     assert described(change(folder, "num_key_value_heads")).key_value_heads == 6
     with pytest.raises(SpecError, match=r"config\.json: num_key_value_heads: .*divides the 6 heads"):
         described(change(folder, num_key_value_heads=4))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"head_dim": 1040},
+        {"head_dim": 1024, "num_attention_heads": 32},
+        {"head_dim": 0},
+        {"num_attention_heads": 1025, "head_dim": 8},
+        {"num_hidden_layers": 1025},
+    ],
+)
+def test_what_the_engine_has_no_room_for_is_refused_by_key(keys, folder):
+    with pytest.raises(SpecError, match=rf"config\.json: {next(iter(keys))}: "):
+        described(change(folder, **keys))

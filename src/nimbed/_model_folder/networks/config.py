@@ -63,7 +63,7 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
 # The engine's own limits (native/model.cpp). No row of activations is wider; heads, of 1024 components at most, have
 # room in its columns, and layers in its settings.
 MAX_WIDTH = 8192
-_MAX_COUNT = _MAX_HEAD = 1024
+_MAX_COUNT = MAX_HEAD = 1024
 _MAX_TOKENS = 1 << 17
 
 
@@ -139,8 +139,8 @@ def head_dim_of(config: Fields, key: str, hidden: int, heads: int) -> int:
     """
     if hidden % heads:
         raise config.wrong(key, f"a number of heads that divides the width of {hidden}")
-    if hidden // heads > _MAX_HEAD:
-        raise config.wrong(key, f"enough for the native engine, whose heads have {_MAX_HEAD} of {hidden} at most")
+    if hidden // heads > MAX_HEAD:
+        raise config.wrong(key, f"enough for the native engine, whose heads have {MAX_HEAD} of {hidden} at most")
     return hidden // heads
 
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nimbed._model_folder.networks.config import expect, function_of, tokens_of, width_of
+from nimbed._model_folder.networks.config import count_of, expect, function_of, tokens_of
 from nimbed._model_folder.networks.description import AttentionKind, Network
 from nimbed._model_folder.networks.family import Family
+from nimbed._model_folder.networks.layer_types import GLOBAL
 from nimbed._model_folder.networks.pre_norm import KEYS, head_dim, locate_pre_norm, pre_norm
 from nimbed._model_folder.networks.rotary import rotary_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from nimbed._files.json import Fields
-    from nimbed._model_folder.networks.family import Sources
     from nimbed._types import ModelSpec
 
 _LONGEST = ("max_position_embeddings", 8192)
-_ALL = "full_attention"
 
 
 def _describe(config: Fields, spec: ModelSpec) -> Network:
@@ -27,16 +24,11 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
     kind = AttentionKind(rotary=rotary_of(config, head_dim(config), 250_000.0))
     epsilon = config.number("rms_norm_eps", default=1e-5, minimum=0)
     return Network(
-        **pre_norm(config, epsilon, {_ALL: kind}, [_ALL] * width_of(config, "num_hidden_layers")),
+        **pre_norm(config, spec, epsilon, {GLOBAL: kind}, [GLOBAL] * count_of(config, "num_hidden_layers")),
         family="eurobert",
         activation=function_of(config, "hidden_act", "silu"),
         max_length=tokens_of(config, *_LONGEST),
-        pooling=spec.pooling,
     )
-
-
-def _locate(network: Network, _: Fields, __: Collection[str]) -> Sources:
-    return locate_pre_norm(network)
 
 
 EUROBERT = Family(
@@ -46,5 +38,5 @@ EUROBERT = Family(
     honours=frozenset({*KEYS, "rope_scaling"}),
     longest=lambda _: _LONGEST,
     describe=_describe,
-    locate=_locate,
+    locate=locate_pre_norm,
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nimbed._model_folder.networks.config import expect, function_of, tokens_of, width_of
+from nimbed._model_folder.networks.config import count_of, expect, function_of, tokens_of, width_of
 from nimbed._model_folder.networks.description import AttentionKind, Network
 from nimbed._model_folder.networks.family import Family, norm
 from nimbed._model_folder.networks.layer_types import GLOBAL, LOCAL, layer_types, turns_of
@@ -36,19 +36,18 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
     epsilon = config.number("rms_norm_eps", default=1e-6, minimum=0)
     attention = {kind: _attention(config, kind) for kind in set(kinds)}
     return Network(
-        **pre_norm(config, epsilon, attention, kinds, after=True),
+        **pre_norm(config, spec, epsilon, attention, kinds, after=True),
         family="gemma3",
         activation=function_of(config, "hidden_activation", "gelu_pytorch_tanh"),
         head_norm=epsilon,
         max_length=tokens_of(config, *_LONGEST),
-        pooling=spec.pooling,
     )
 
 
 def _pattern(config: Fields) -> list[str]:
     """Every n-th is global."""
     every = width_of(config, "sliding_window_pattern", default=6)
-    return [LOCAL if (i + 1) % every else GLOBAL for i in range(width_of(config, "num_hidden_layers"))]
+    return [LOCAL if (i + 1) % every else GLOBAL for i in range(count_of(config, "num_hidden_layers"))]
 
 
 def _attention(config: Fields, kind: str) -> AttentionKind:
@@ -62,9 +61,9 @@ def _attention(config: Fields, kind: str) -> AttentionKind:
     )
 
 
-def _locate(network: Network, config: Fields, _: Collection[str]) -> Sources:
+def _locate(network: Network, config: Fields, names: Collection[str]) -> Sources:
     """Norms multiply by one more than their weights, words by the root of the width."""
-    found = locate_pre_norm(network, before="pre_feedforward_layernorm")
+    found = locate_pre_norm(network, config, names, before="pre_feedforward_layernorm")
     for number in range(network.layers):
         for ours, theirs in (("attention", "attention"), ("output", "feedforward")):
             name = f"layers.{number}.post_{theirs}_layernorm"

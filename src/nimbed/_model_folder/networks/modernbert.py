@@ -50,10 +50,8 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
     layers, heads = (count_of(config, key, default=size) for key, size in _COUNTS.items())
     step = NormStep(epsilon=config.number("norm_eps", default=1e-5, minimum=0), keeps=True)
     last = NormStep(epsilon=step.epsilon)
-    head_dim, of = (
-        head_dim_of(config, "num_attention_heads", hidden, heads),
-        layer_types(config, _pattern(config, layers)),
-    )
+    head_dim = head_dim_of(config, "num_attention_heads", hidden, heads)
+    of = layer_types(config, _pattern(config, layers))
     kinds = sorted(set(of))
     head = _classifier(config, hidden, step.epsilon) if spec.task == "scoring" else ()
     return Network(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nimbed._model_folder.networks.config import head_dim_of, width_of
+from nimbed._model_folder.networks.config import MAX_HEAD, MAX_WIDTH, count_of, head_dim_of, width_of
 from nimbed._model_folder.networks.description import NormStep
 from nimbed._model_folder.networks.family import Names, encoder, norm
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
     from nimbed._files.json import Fields
     from nimbed._model_folder.networks.description import AttentionKind, Network
     from nimbed._model_folder.networks.family import Source
+    from nimbed._types import ModelSpec
 
 # What these configs say that others have to leave out.
 KEYS = frozenset({"head_dim", "num_key_value_heads", "rope_parameters"})
@@ -24,9 +28,10 @@ _PRODUCTS = {
 
 def pre_norm(
     config: Fields,
+    spec: ModelSpec,
     epsilon: float,
-    attention: dict[str, AttentionKind],
-    kinds: list[str],
+    attention: Mapping[str, AttentionKind],
+    types: Sequence[str],
     *,
     after: bool = False,
 ) -> dict[str, Any]:
@@ -34,53 +39,55 @@ def pre_norm(
 
     Args:
         config: of the folder.
+        spec: of the folder.
         epsilon: of all norms.
-        attention: its kinds by name.
-        kinds: the name of each layer's.
+        attention: the kind of each type of layer.
+        types: the type of each layer.
         after: whether each branch has a norm of its own, before it is added.
     """
-    hidden, heads = width_of(config, "hidden_size"), width_of(config, "num_attention_heads")
+    heads, names = count_of(config, "num_attention_heads"), sorted(attention)
     step = NormStep(epsilon=epsilon, keeps=True, rms=True, after=epsilon if after else None)
-    last = NormStep(epsilon=epsilon, rms=True, after=step.after)
-    names = sorted(attention)
     return {
-        "hidden": hidden,
-        "layers": len(kinds),
+        "hidden": width_of(config, "hidden_size"),
+        "layers": len(types),
         "heads": heads,
-        "key_value_heads": key_value_heads_of(config, heads),
+        "key_value_heads": _key_value_heads(config, heads),
         "head_dim": head_dim(config),
         "intermediate": width_of(config, "intermediate_size"),
         "gated": True,
         "vocabulary": config.whole("vocab_size", minimum=1),
         "attention": tuple(attention[name] for name in names),
-        "attention_of": tuple(map(names.index, kinds)),
-        "embedding_norm": NormStep(epsilon=epsilon, keeps=True, rms=True),
-        "attention_norms": (step,) * len(kinds),
-        "output_norms": (*(step,) * (len(kinds) - 1), last),
+        "attention_of": tuple(map(names.index, types)),
+        "embedding_norm": replace(step, after=None),
+        "attention_norms": (step,) * len(types),
+        "output_norms": (*(step,) * (len(types) - 1), replace(step, keeps=False)),
+        "pooling": spec.pooling,
     }
 
 
 def head_dim(config: Fields) -> int:
-    """The width of a head, which may be another than that of the stream by the number of heads."""
-    if config.get("head_dim") is not None:
-        return width_of(config, "head_dim")
-    heads = width_of(config, "num_attention_heads")
-    return head_dim_of(config, "num_attention_heads", width_of(config, "hidden_size"), heads)
-
-
-def key_value_heads_of(config: Fields, heads: int) -> int:
-    """Heads of keys and values (Ainslie et al. 2023).
+    """The width of a head, which may be another than that of the stream by the number of heads.
 
     Raises:
-        SpecError: they do not divide the heads of queries.
+        SpecError: it is no whole number from 1 on, or heads are wider than the engine has room for.
     """
-    shared = width_of(config, "num_key_value_heads", default=heads)
+    heads = count_of(config, "num_attention_heads")
+    if config.get("head_dim") is None:
+        return head_dim_of(config, "num_attention_heads", width_of(config, "hidden_size"), heads)
+    return config.whole("head_dim", minimum=1, maximum=min(MAX_HEAD, 2 * MAX_WIDTH // heads))
+
+
+def _key_value_heads(config: Fields, heads: int) -> int:
+    """Heads of keys and values (Ainslie et al. 2023)."""
+    shared = count_of(config, "num_key_value_heads", default=heads)
     if heads % shared:
         raise config.wrong("num_key_value_heads", f"a number that divides the {heads} heads of queries")
     return shared
 
 
-def locate_pre_norm(network: Network, *, before: str = "post_attention_layernorm") -> dict[str, Source]:
+def locate_pre_norm(
+    network: Network, _: Fields, __: Collection[str], *, before: str = "post_attention_layernorm"
+) -> dict[str, Source]:
     """Where the weights lie. A layer's own norm in the file is the one that the layer before executes.
 
     Args:
