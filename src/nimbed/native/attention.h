@@ -13,8 +13,8 @@ constexpr float kValueLevels = 4095.0f;
 constexpr float kMaxWeight = 32767.0f;
 constexpr float kTotalWeight = 393216.0f;  // of a row; with kValueLevels, what rounding adds to weights has room yet
 
-// Where a block's weights have no larger sum, the step of rounding is one of the largest weight, in which all others may
-// be lost (a sink's tail): in long texts such weights stay floats.
+// Where a block's weights have no larger sum, the step of rounding is one of the largest weight, in which all others
+// may be lost (a sink's tail): in long texts such weights stay floats.
 constexpr float kSmallTotal = kTotalWeight / kMaxWeight;
 
 // Levels of a query and of a key.

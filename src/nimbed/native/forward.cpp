@@ -179,7 +179,9 @@ Activations ForwardPass::feed_forward_up(const Activations& x, const Linear& up,
     for (int column = g * group; column < std::min((g + 1) * group, net_.inner); column += kPanel) {
       inner_panel(x, up, column / kPanel, out + column - g * group, stride);
     }
-    for (int r = 0; r < x.rows && !net_.exact; ++r) round_group(out + ptrdiff_t(r) * stride, r, g, down, shared_.inner_rounded);
+    for (int r = 0; r < x.rows && !net_.exact; ++r) {
+      round_group(out + ptrdiff_t(r) * stride, r, g, down, shared_.inner_rounded);
+    }
   }
   barrier();
   if (net_.exact) return {x.rows, shared_.inner.get(), nullptr, nullptr, 0, 0};

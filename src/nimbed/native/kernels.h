@@ -1,5 +1,6 @@
 // The arithmetic of an encoder layer, once per instruction set. Every function works on a few rows of activations
-// ("a row" is one token), never allocates, and gives a row the same result whatever rows are beside it.
+// ("a row" is one token), allocates nothing (but the reference's attention), and gives a row the same result whatever
+// rows are beside it.
 //
 // The bits rule: every instruction set gives the same bits, those of the reference kernels, which are the definition.
 // Integer sums are exact. Floats are added in lanes (number i goes to lane i % lanes) in the order of i, and the lanes
@@ -123,8 +124,8 @@ struct Kernels {
   // rest = x - (low + step * q): what rounding left of a row.
   void (*remainder)(const float* x, const uint8_t* q, RowScale scale, int width, float* rest);
 
-  // x += branch (where it is not nullptr), then normed = norm(x) * smooth for one row, of which `size` of `width` floats
-  // are real; and x = norm(x) unless the norm keeps it.
+  // x += branch (where it is not nullptr), then normed = norm(x) * smooth for one row, of which `size` of `width`
+  // floats are real; and x = norm(x) unless the norm keeps it.
   void (*add_norm)(const float* branch, float* x, const Norm& norm, int size, int width, float* normed);
 
   // Each of `heads` neighbours of `dim` floats becomes its RMSNorm. dim: a multiple of 16.

@@ -146,7 +146,8 @@ struct VectorAttention {
     const float* values = a.values + (block.first + keys.from) * a.key_stride;
     for_columns<Isa, R>(0, a.dim, [&](auto columns, int d) {
       VectorAttention<Isa, FloatProducts<Isa>>::template multiply<R, columns>(
-          {block.scores, block.padded}, keys.to - keys.from, {values + d, a.key_stride}, shares, block.exact + d, a.dim);
+          {block.scores, block.padded}, keys.to - keys.from, {values + d, a.key_stride}, shares, block.exact + d,
+          a.dim);
     });
   }
 
