@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Vectors = npt.NDArray[np.float32]
 
 TEXTS, QUICK_TEXTS = 64, 24
+STRETCH, STRETCHES = 12, 4  # words of a query, and queries of a text: some two hundred, or agreement is noise
 MAX_LENGTH = 256
 MIN_COSINE = 0.999999
 MAX_SCORE_ERROR = 1e-4  # in standard deviations of all scores
@@ -71,8 +72,8 @@ def measured(name: str, variant: str, texts: Sequence[str], options: Namespace) 
 
 
 def vectors(family: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
-    """A bi-encoder: the texts are documents, the first words of each a query."""
-    asked = [" ".join(text.split()[:12]) for text in texts]
+    """A bi-encoder: the texts are documents, short stretches of each are queries."""
+    asked = [stretch for text in texts for stretch in stretches(text)]
     everything = [*texts, *asked]
     ids = networks.token_ids(folder, everything, longest=MAX_LENGTH)
     exact = oracles.oracle_vectors(folder, ids, task=TASK if family.adapters else None)
@@ -89,6 +90,13 @@ def vectors(family: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any
         else:
             found[precision] = figures(exact, got, len(texts)) | quality
     return found
+
+
+def stretches(text: str) -> list[str]:
+    """Up to ``STRETCHES`` queries: one after another from the text's first word on, none shorter than the others."""
+    words = text.split()
+    starts = range(0, min(len(words) - STRETCH, STRETCH * (STRETCHES - 1)) + 1, STRETCH)
+    return [" ".join(words[start : start + STRETCH]) for start in starts]
 
 
 def opened(folder: Path, precision: str) -> tuple[Path, dict[str, Any]]:
@@ -119,7 +127,7 @@ def figures(exact: Vectors, got: Vectors, documents: int) -> dict[str, Any]:
 
 def scores(_: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
     """A cross-encoder: the first words of each text with the text, and with the next one."""
-    pairs = [(" ".join(text.split()[:12]), texts[(at + apart) % len(texts)]) for apart in (0, 1)
+    pairs = [(" ".join(text.split()[:STRETCH]), texts[(at + apart) % len(texts)]) for apart in (0, 1)
              for at, text in enumerate(texts)]  # fmt: skip
     tokenizer = networks.read_tokenizer(folder)
     tokenizer.no_padding()
