@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nimbed.backends.protocol import Bulk
 from nimbed.errors import BackendError
 
 if TYPE_CHECKING:
     from nimbed._files.digests import Unchanged
     from nimbed._types import Float32Array, TokenBatch
-    from nimbed.backends.protocol import Backend, Session
+    from nimbed.backends.protocol import Backend, Bulk, Session
 
 
 class CheckedSession:
@@ -55,4 +55,4 @@ def checked(backend: Backend, files: Unchanged) -> tuple[CheckedSession, Bulk]:
     """A backend's session for queries, and those for bulk."""
     bulk = backend.bulk()
     sessions = [CheckedSession(session, files) for session in bulk.sessions]
-    return CheckedSession(backend.session(), files), Bulk(sessions=sessions, shapes=bulk.shapes)
+    return CheckedSession(backend.session(), files), replace(bulk, sessions=sessions)

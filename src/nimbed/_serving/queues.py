@@ -93,6 +93,11 @@ class Batch:
         """Token ids of each row."""
         return [request.sequences[index] for request, index in self.rows]
 
+    @property
+    def tokens(self) -> int:
+        """Of all rows."""
+        return sum(map(len, self.sequences))
+
     def pending(self) -> Batch:
         """Without the rows that nobody waits for any more."""
         rows = [row for row in self.rows if not row[0].done]

@@ -56,7 +56,7 @@ class Scheduler:
         self._dim = dim
         self._shapes: dict[Role, ShapePolicy] = {"query": shapes, "document": bulk.shapes}
         self.runner = Runner(dim, self._shapes, on_batch)
-        self._state = SchedulerState(self._shapes)
+        self._state = SchedulerState(self._shapes, bulk.longest_lent)
         self._lock = threading.RLock()  # garbage collection may close it on the thread that holds it
         # Two conditions: a query does not wake threads that wait for documents, nor wait behind their vectors.
         self._wake: dict[Role, threading.Condition] = {role: threading.Condition(self._lock) for role in self._shapes}

@@ -24,6 +24,7 @@ class SchedulerState:
 
     Args:
         shapes: of each role's batches.
+        longest_lent: tokens of the longest batch of documents for which the queries' session is lent; None: any.
 
     Attributes:
         running: what each thread runs, by the thread's number.
@@ -32,7 +33,8 @@ class SchedulerState:
         is_closed: whether nothing starts any more.
     """
 
-    def __init__(self, shapes: Mapping[Role, ShapePolicy]) -> None:
+    def __init__(self, shapes: Mapping[Role, ShapePolicy], longest_lent: int | None = None) -> None:
+        self._longest_lent = longest_lent
         # Queries that come later may be in the next batch; documents are planned ahead, so that like lengths meet.
         self._queries = RequestQueue("query", shapes["query"], ahead=False)
         self._documents = RequestQueue("document", shapes["document"], ahead=True)
@@ -57,9 +59,11 @@ class SchedulerState:
         """A caller's thread asks for the queries' session to run its own batch. If it may, the batch counts as running.
 
         Nothing may wait or run before it, nor run on this thread already (and its hook embeds). Documents leave the
-        session to queries while other documents run.
+        session to queries while other documents run, and where they are long.
         """
-        busy = self.query_thread is not None or thread in self.running or (batch.role == "document" and self.running)
+        busy = self.query_thread is not None or thread in self.running
+        if batch.role == "document":
+            busy = busy or bool(self.running) or not self._may_be_lent(batch)
         if self.is_closed or busy or self._queries or self.queues[batch.role]:
             return False
         self.running[thread] = batch
@@ -121,4 +125,11 @@ class SchedulerState:
 
     def _all_threads_for_documents(self) -> bool:
         """Whether the documents that wait are one batch and nothing else runs or waits: it gets all threads then."""
-        return not self.running and not self._queries and self._documents.is_one_batch
+        if self.running or self._queries or not self._documents.is_one_batch:
+            return False
+        batch = self._documents.first()
+        return batch is not None and self._may_be_lent(batch)
+
+    def _may_be_lent(self, batch: Batch) -> bool:
+        """Whether a query may wait for it in its own session."""
+        return self._longest_lent is None or batch.tokens <= self._longest_lent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from nimbed._types import Float32Array, ModelSpec, Role, TokenBatch
     from nimbed.backends.protocol import OpenRequest
 
-# Tokens in a batch for one thread: several groups of those that pass through the layers together.
+# Tokens in a batch for one thread: several groups of those that pass through the layers together. Longer texts come one
+# by one, on all threads: they would need a workspace each.
 _TOKENS_PER_THREAD = 1024
 
 
@@ -44,8 +46,8 @@ class NativeBackend:
         first = self._sessions(request.threads, bulk=False)
         self._first_session: NativeSession | None = first
         self._threads = first.threads
-        self.shapes = _shapes(request, self._threads)
-        self._bulk_shapes = _shapes(request, 1)
+        self.shapes = _shapes(self._threads)
+        self._bulk_shapes = _shapes(1)
         self.reasons = {"arithmetic": f"{request.precision} by {kernels()} kernels"}
         if self._threads < request.threads:
             self.reasons["threads"] = f"{self._threads} of {request.threads}: the system gives no more threads"
@@ -61,8 +63,12 @@ class NativeBackend:
         return session or self._sessions(self._threads, bulk=False)
 
     def bulk(self) -> Bulk:
-        """A session for each thread, which takes whole texts through all layers."""
-        return Bulk(sessions=[self._sessions(1, bulk=True) for _ in range(self._threads)], shapes=self._bulk_shapes)
+        """A session for each thread, which takes whole texts through all layers; long ones share all threads."""
+        together = self._sessions(self._threads, bulk=True)
+        turns = threading.Lock()
+        alone = [self._sessions(1, bulk=True) for _ in range(self._threads)]
+        sessions = [_BulkSession(one, together, turns) for one in alone] if self._threads > 1 else alone
+        return Bulk(sessions=sessions, shapes=self._bulk_shapes, longest_lent=_TOKENS_PER_THREAD)
 
     def close(self) -> None:
         """Drop the weights."""
@@ -100,9 +106,30 @@ class NativeSession:
             raise BackendError(f"the native engine refused {len(batch)} texts: {err}") from err
 
 
-def _shapes(request: OpenRequest, threads: int) -> ShapePolicy:
+class _BulkSession:
+    """A session of one thread, and in turns with its like the one of all threads."""
+
+    any_thread = True
+
+    def __init__(self, alone: NativeSession, together: NativeSession, turns: threading.Lock) -> None:
+        self._alone = alone
+        self._together = together
+        self._turns = turns
+
+    def expect(self) -> None:
+        """Nothing sleeps here."""
+
+    def run(self, batch: TokenBatch) -> Float32Array:
+        """As :meth:`NativeSession.run`."""
+        if len(batch.ids) <= _TOKENS_PER_THREAD:
+            return self._alone.run(batch)
+        with self._turns:
+            return self._together.run(batch)
+
+
+def _shapes(threads: int) -> ShapePolicy:
     """Any length, any number of rows."""
-    return ShapePolicy(token_budget=max(_TOKENS_PER_THREAD * threads, request.spec.max_length))
+    return ShapePolicy(token_budget=_TOKENS_PER_THREAD * threads)
 
 
 def read_packed(

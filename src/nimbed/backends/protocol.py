@@ -62,10 +62,18 @@ class Session(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Bulk:
-    """How an engine takes many texts: sessions that run at once, and the shapes that suit each."""
+    """How an engine takes many texts.
+
+    Attributes:
+        sessions: which run at once.
+        shapes: that suit each.
+        longest_lent: tokens of the longest batch that the queries' session takes from them when nothing else runs: a
+            query that comes then waits for it. None: any.
+    """
 
     sessions: Sequence[Session]
     shapes: ShapePolicy
+    longest_lent: int | None = None
 
 
 class Backend(Protocol):

@@ -32,14 +32,14 @@ void ForwardPass::embed() {
   for (int text = 0, row = 0; text < texts_.count; ++text) {
     int next_position = net_.padding + 1;
     for (int at = texts_.offsets[text]; at < texts_.offsets[text + 1]; ++at, ++row) {
-      float* x = own_.hidden.get() + row * width;
+      float* x = stream_.hidden.get() + row * width;
       add_words(texts_.ids[at], x);
       const int type = texts_.types ? texts_.types[at] : 0;
       for (int i = 0; net_.types > 0 && i < width; ++i) x[i] += net_.type_table[type * width + i];
       const int position = texts_.ids[at] == net_.padding ? net_.padding : next_position++;
       const float* branch = net_.positions > 0 ? net_.position_table + position * width : nullptr;
       for (int i = 0; branch != nullptr && i < width; ++i) x[i] += branch[i];
-      add_norm(row, 1, nullptr, net_.embedding_norm, net_.layers.empty() ? nullptr : &net_.layers[0].projection);
+      add_norm_row(row, nullptr, net_.embedding_norm, net_.layers.empty() ? nullptr : &net_.layers[0].projection);
     }
   }
 }
@@ -71,14 +71,13 @@ void ForwardPass::transformer_layer(int number, const Inputs* inputs) {
   // What follows looks at each row by itself: a block of rows stays in the L2 cache from one product to the next.
   for (int first = 0; first < rows_; first += block_rows_) {
     const int rows = std::min(block_rows_, rows_ - first);
-    const float* context = shared_.context.get() + ptrdiff_t(first) * net_.context_width();
     float *attention_out = shared_.attention_out.get(), *feed_forward_out = shared_.feed_forward_out.get();
     yield_to_queries();
 
-    linear(activations(context, rows, layer.output), layer.output, attention_out);
+    linear(context_rows(first, rows, layer.output), layer.output, attention_out);
     add_norm(first, rows, attention_out, layer.attention_norm, &layer.up);
 
-    const Activations normed = own_.normed.view(rows_).from(first, rows, net_.width);
+    const Activations normed = stream_.normed.view(rows_).from(first, rows, net_.width);
     const Activations inner = feed_forward_up(normed, layer.up, layer.down);
     linear(inner, layer.down, feed_forward_out);
     if (inputs != nullptr) {
@@ -93,33 +92,39 @@ int ForwardPass::pooled_token(int text) const { return net_.pooling == Pooling::
 
 // The residual stream becomes that of the pooled tokens, a row a text.
 void ForwardPass::keep_pooled_rows() {
-  float* hidden = own_.hidden.get();
-  for (int text = 0; text < texts_.count; ++text) {
+  float* hidden = stream_.hidden.get();
+  for (int text = 0; text < texts_.count && (rank_ == 0 || !shares_rows_); ++text) {
     const ptrdiff_t from = texts_.row(text) + pooled_token(text);
     std::copy_n(hidden + from * net_.width, net_.width, hidden + ptrdiff_t(text) * net_.width);
   }
   rows_ = texts_.count;
+  rows_done();
 }
 
 // hidden += branch (or the branch's norm), and its norm, for some rows from `first` on, branch [rows, width]; and the
-// norm as the product reads it that comes next, if one does. Every thread does it for all rows, in memory of its own.
+// norm as the product reads it that comes next, if one does.
 void ForwardPass::add_norm(int first, int rows, float* branch, const NormStep& step, const Linear* reader) {
-  for (int r = 0; r < rows; ++r) {
-    const ptrdiff_t at = ptrdiff_t(first + r) * net_.width;
-    float* normed = net_.exact ? own_.normed.exact.get() + at : own_.row.get();
-    float* added = branch ? branch + ptrdiff_t(r) * net_.width : nullptr;
-    if (step.branch.gamma != nullptr) {
-      kernels_.add_norm(nullptr, added, step.branch, net_.size, net_.width, own_.branch.get());
-      added = own_.branch.get();
-    }
-    kernels_.add_norm(added, own_.hidden.get() + at, step.norm, net_.size, net_.width, normed);
-    if (!net_.exact && reader != nullptr) round_row(normed, first + r, *reader, own_.normed);
+  const Share share = share_of(rows);
+  for (int r = share.begin; r < share.end; ++r) {
+    add_norm_row(first + r, branch + ptrdiff_t(r) * net_.width, step, reader);
   }
+  rows_done();
+}
+
+void ForwardPass::add_norm_row(int row, float* branch, const NormStep& step, const Linear* reader) {
+  const ptrdiff_t at = ptrdiff_t(row) * net_.width;
+  float* normed = net_.exact ? stream_.normed.exact.get() + at : own_.row.get();
+  if (step.branch.gamma != nullptr) {
+    kernels_.add_norm(nullptr, branch, step.branch, net_.size, net_.width, own_.branch.get());
+    branch = own_.branch.get();
+  }
+  kernels_.add_norm(branch, stream_.hidden.get() + at, step.norm, net_.size, net_.width, normed);
+  if (!net_.exact && reader != nullptr) round_row(normed, row, *reader, stream_.normed);
 }
 
 // The rows of `normed` that pooling takes.
 Activations ForwardPass::pooled_rows(const Linear& reader) {
-  const ActivationBuffer &all = own_.normed, &some = own_.pooled;
+  const ActivationBuffer &all = stream_.normed, &some = own_.pooled;
   const ptrdiff_t width = net_.width;
   for (int text = 0; text < texts_.count; ++text) {
     const ptrdiff_t from = texts_.row(text) + pooled_token(text);
@@ -135,11 +140,17 @@ Activations ForwardPass::pooled_rows(const Linear& reader) {
   return some.view(texts_.count);
 }
 
-// x [rows, reader.inputs] as the product reads it.
-Activations ForwardPass::activations(const float* x, int rows, const Linear& reader) {
-  if (net_.exact) return {rows, x, nullptr, nullptr, 0, 0};
-  for (int r = 0; r < rows; ++r) round_row(x + ptrdiff_t(r) * reader.inputs, r, reader, own_.rounded);
-  return own_.rounded.view(rows);
+// Rows of what attention gave, as the product reads them.
+Activations ForwardPass::context_rows(int first, int rows, const Linear& reader) {
+  if (net_.rounds_heads()) return shared_.rounded.view(rows_).from(first, rows, reader.inputs);
+  const float* context = shared_.context.get() + ptrdiff_t(first) * reader.inputs;
+  if (net_.exact) return {rows, context, nullptr, nullptr, 0, 0};
+  const Share share = share_of(rows);
+  for (int r = share.begin; r < share.end; ++r) {
+    round_row(context + ptrdiff_t(r) * reader.inputs, r, reader, stream_.rounded);
+  }
+  rows_done();
+  return stream_.rounded.view(rows);
 }
 
 // A row in 8 bits, in the groups and passes of the product that reads it.
@@ -224,10 +235,13 @@ void ForwardPass::pool(float* out) const {
 // The layer that this thread takes part in next: `layer`, or a later one where it woke too late for that.
 int ForwardPass::enter_layer(int layer, int first_step) {
   if (pool_ == nullptr) return layer;
-  const ThreadPool::Step step = pool_->enter_step(rank_, first_step + layer);
+  // In bulk, others that run have a thread each.
+  const int others = yield_to_ == nullptr ? 0 : yield_to_->bulk_running() - 1;
+  const ThreadPool::Step step = pool_->enter_step(rank_, first_step + layer, std::max(1, pool_->size() - others));
   threads_ = step.threads;
   const int next = step.number - first_step;
-  if (rank_ != 0 && !has_hidden_ && next < int(net_.layers.size())) copy_hidden();
+  has_hidden_ = has_hidden_ && next == layer;
+  if (rank_ != 0 && !shares_rows_ && !has_hidden_ && next < int(net_.layers.size())) copy_hidden();
   return next;
 }
 
@@ -237,6 +251,13 @@ void ForwardPass::copy_hidden() {
   std::copy_n(shared_.hidden.get(), count, own_.hidden.get());
   own_.normed.copy(shared_.normed, net_, tokens_);
   has_hidden_ = true;
+}
+
+// The rows that this thread computes: its share of one residual stream, or all of its own.
+Share ForwardPass::share_of(int rows) const { return shares_rows_ ? Share(rows, rank_, threads_) : Share(rows, 0, 1); }
+
+void ForwardPass::rows_done() {
+  if (shares_rows_) barrier();
 }
 
 void ForwardPass::barrier() {

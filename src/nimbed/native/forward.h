@@ -32,6 +32,18 @@ struct HeadGroup {
   int group, first, end;
 };
 
+// Neighbouring rows of a piece.
+struct RowRange {
+  int first, end;
+  int count() const { return end - first; }
+};
+
+// Neighbouring tokens of a text, and where the first of them is among the rows that are computed together.
+struct Tokens {
+  int text, first, count;
+  ptrdiff_t row;
+};
+
 class ForwardPass {
  public:
   // `block_rows`: how many rows pass together through what follows attention in a layer. `yield_to`: nullptr in a
@@ -40,7 +52,8 @@ class ForwardPass {
               QueryPriority* yield_to, bool only_pooled)
       : net_(net), kernels_(kernels), texts_(texts), tokens_(texts.tokens()), block_rows_(block_rows), own_(worker.own),
         shared_(worker.shared), pool_(worker.pool), rank_(worker.rank), yield_to_(yield_to),
-        only_pooled_(only_pooled && net.pools_one_token()), rows_(tokens_) {}
+        only_pooled_(only_pooled && net.pools_one_token()), shares_rows_(pool_ != nullptr && tokens_ > kOwnRows),
+        stream_(shares_rows_ ? shared_ : own_), rows_(tokens_) {}
 
   // The embeddings and so many layers. Each layer is a step of the thread pool's batch, and so is the end;
   // `first_step`: how many steps the batch has behind it.
@@ -61,20 +74,27 @@ class ForwardPass {
   void copy_hidden();
   void barrier();
   void yield_to_queries();
+  Share share_of(int rows) const;
+  void rows_done();
 
   void add_words(int id, float* x) const;
   int pooled_token(int text) const;
   void attention(const Layer& layer, bool narrow);
-  void project_heads(const Layer& layer, const HeadGroup& heads, bool narrow);
+  void project_keys(const Layer& layer, int group);
+  void project_queries(const Layer& layer, const HeadGroup& heads, RowRange rows, bool narrow);
   void project(const Activations& x, const Linear& projection, int first_panel, int panels, float* out,
                ptrdiff_t stride);
   void norm_heads(const HeadNorm& norm, float* heads, int rows, int count, int width);
-  void rotate(const Layer& layer, float* heads, int count, int width, bool narrow);
-  void attend(const Layer& layer, const HeadGroup& heads, int text, bool narrow);
+  void rotate(const Layer& layer, const Tokens& tokens, float* heads, int count, int width);
+  void attend(const Layer& layer, const HeadGroup& heads, const Tokens& queries, float* out, ptrdiff_t stride);
+  void round_heads(const Layer& layer, const HeadGroup& heads, RowRange rows);
+  template <class Work>
+  void each_text(RowRange rows, bool narrow, Work work) const;
   void keep_pooled_rows();
   void add_norm(int first, int rows, float* branch, const NormStep& step, const Linear* reader);
+  void add_norm_row(int row, float* branch, const NormStep& step, const Linear* reader);
   Activations pooled_rows(const Linear& reader);
-  Activations activations(const float* x, int rows, const Linear& reader);
+  Activations context_rows(int first, int rows, const Linear& reader);
   void round_row(const float* x, int row, const Linear& reader, const ActivationBuffer& to);
   void round_group(const float* x, int row, int g, const Linear& reader, const ActivationBuffer& to);
   void linear(const Activations& x, const Linear& weights, float* out);
@@ -91,6 +111,8 @@ class ForwardPass {
   const int rank_;
   QueryPriority* yield_to_;
   const bool only_pooled_;
+  const bool shares_rows_;  // threads share the rows of one residual stream
+  Workspace& stream_;       // where the residual stream is
   int rows_;         // of the residual stream
   int threads_ = 1;  // that take part in this layer
   bool has_hidden_ = false;

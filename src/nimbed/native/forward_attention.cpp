@@ -12,35 +12,64 @@ void ForwardPass::attention(const Layer& layer, bool narrow) {
   const bool divisible = net_.group_heads == 1 && net_.head_dim % kPanel == 0;
   const int parts = divisible ? std::min(net_.queries, (threads_ + net_.head_groups - 1) / net_.head_groups) : 1;
   const Share share(net_.head_groups * parts, rank_, threads_);
+  const int rows = narrow ? texts_.count : tokens_;
   for (int at = share.begin; at < share.end;) {
     const int group = at / parts, stop = std::min(share.end, (group + 1) * parts), from = group * parts;
     const HeadGroup heads{group, net_.queries * (at - from) / parts, net_.queries * (stop - from) / parts};
-    yield_to_queries();
-    project_heads(layer, heads, narrow);
-    for (int text = 0; text < texts_.count; ++text) attend(layer, heads, text, narrow);
+    project_keys(layer, group);
+    for (int first = 0; first < rows; first += kAttentionRows) {
+      const RowRange some{first, std::min(first + kAttentionRows, rows)};
+      yield_to_queries();
+      project_queries(layer, heads, some, narrow);
+      const bool rounds = net_.rounds_heads();
+      const ptrdiff_t stride = rounds ? net_.query_width() : net_.context_width();
+      float* out = rounds ? own_.context.get() : shared_.context.get() + first * stride + group * net_.query_width();
+      each_text(some, narrow, [&](const Tokens& queries) { attend(layer, heads, queries, out, stride); });
+      if (rounds) round_heads(layer, heads, some);
+    }
     at = stop;
   }
   barrier();
 }
 
-// The queries, keys and values of a group of heads, normed where the layer norms them, with their positions.
-void ForwardPass::project_heads(const Layer& layer, const HeadGroup& heads, bool narrow) {
+// Of each text its tokens among the rows; `narrow`: a row is a text's pooled token.
+template <class Work>
+void ForwardPass::each_text(RowRange rows, bool narrow, Work work) const {
+  for (int text = narrow ? rows.first : 0; text < (narrow ? rows.end : texts_.count); ++text) {
+    const int start = narrow ? text - pooled_token(text) : texts_.row(text);
+    const int first = narrow ? text : std::max(start, rows.first);
+    const int end = narrow ? text + 1 : std::min(start + texts_.length(text), rows.end);
+    if (first < end) work(Tokens{text, first - start, end - first, first - rows.first});
+  }
+}
+
+// The keys and values of a group of heads, normed where the layer norms them, with their positions.
+void ForwardPass::project_keys(const Layer& layer, int group) {
+  const int width = net_.key_width(), panels = width / kPanel;
+  const int first = group * net_.group_panels() + net_.query_width() / kPanel;
+  for (int row = 0; row < tokens_; row += kAttentionRows) {
+    const RowRange rows{row, std::min(row + kAttentionRows, tokens_)};
+    const Activations normed = stream_.normed.view(tokens_).from(row, rows.count(), net_.width);
+    float *k = own_.keys.get() + ptrdiff_t(row) * width, *v = own_.values.get() + ptrdiff_t(row) * width;
+    yield_to_queries();
+    project(normed, layer.projection, first, panels, k, width);
+    project(normed, layer.projection, first + panels, panels, v, width);
+    norm_heads(layer.key_norm, k, rows.count(), net_.group_heads, width);
+    each_text(rows, false, [&](const Tokens& keys) { rotate(layer, keys, k, net_.group_heads, width); });
+  }
+}
+
+// The queries of some rows.
+void ForwardPass::project_queries(const Layer& layer, const HeadGroup& heads, RowRange rows, bool narrow) {
   const Linear& projection = layer.projection;
-  const Activations normed = own_.normed.view(tokens_);
-  const Activations queries = narrow ? pooled_rows(projection) : normed;
-  const int query_panels = net_.query_width() / kPanel, key_panels = net_.key_width() / kPanel;
-  const int first = heads.group * net_.group_panels(), skipped = query_panels * heads.first / net_.queries;
-  const int some = query_panels * heads.end / net_.queries - skipped;
-  float *q = own_.queries.get() + ptrdiff_t(skipped) * kPanel, *k = own_.keys.get(), *v = own_.values.get();
-  project(queries, projection, first + skipped, some, q, net_.query_width());
-  project(normed, projection, first + query_panels, key_panels, k, net_.key_width());
-  project(normed, projection, first + query_panels + key_panels, key_panels, v, net_.key_width());
-  const int count = net_.group_heads * (heads.end - heads.first);
-  norm_heads(layer.query_norm, q, queries.rows, count, net_.query_width());
-  norm_heads(layer.key_norm, k, tokens_, net_.group_heads, net_.key_width());
-  if (layer.kind->rotation == nullptr) return;
-  rotate(layer, q, count, net_.query_width(), narrow);
-  rotate(layer, k, net_.group_heads, net_.key_width(), false);
+  const Activations normed = narrow ? pooled_rows(projection) : stream_.normed.view(tokens_);
+  const int panels = net_.query_width() / kPanel, skipped = panels * heads.first / net_.queries;
+  const int some = panels * heads.end / net_.queries - skipped, count = net_.group_heads * (heads.end - heads.first);
+  float* q = own_.queries.get() + ptrdiff_t(skipped) * kPanel;
+  project(normed.from(rows.first, rows.count(), net_.width), projection, heads.group * net_.group_panels() + skipped,
+          some, q, net_.query_width());
+  norm_heads(layer.query_norm, q, rows.count(), count, net_.query_width());
+  each_text(rows, narrow, [&](const Tokens& queries) { rotate(layer, queries, q, count, net_.query_width()); });
 }
 
 // out [x.rows, panels * 64], `stride` from one row to the next = some panels of a product.
@@ -59,38 +88,47 @@ void ForwardPass::norm_heads(const HeadNorm& norm, float* heads, int rows, int c
   for (int r = 0; r < rows; ++r) kernels_.norm_heads(heads + ptrdiff_t(r) * width, count, net_.head_dim, norm);
 }
 
-// Heads [rows, width], each row by its token's place in its text.
-void ForwardPass::rotate(const Layer& layer, float* heads, int count, int width, bool narrow) {
-  for (int text = 0; text < texts_.count; ++text) {
-    const int tokens = narrow ? 1 : texts_.length(text), token = narrow ? pooled_token(text) : 0;
-    float* row = heads + ptrdiff_t(narrow ? text : texts_.row(text)) * width;
-    for (int i = 0; i < tokens; ++i, row += width) {
-      kernels_.rotate(row, count, net_.head_dim, layer.kind->rotation + ptrdiff_t(token + i) * net_.head_dim);
-    }
+// Heads [rows, width] of some tokens, each by its token's place in its text.
+void ForwardPass::rotate(const Layer& layer, const Tokens& tokens, float* heads, int count, int width) {
+  if (layer.kind->rotation == nullptr) return;
+  const float* rotation = layer.kind->rotation + ptrdiff_t(tokens.first) * net_.head_dim;
+  for (int i = 0; i < tokens.count; ++i, rotation += net_.head_dim) {
+    kernels_.rotate(heads + (tokens.row + i) * width, count, net_.head_dim, rotation);
   }
 }
 
-// The columns of context that belong to a group of heads, for the text's rows.
-void ForwardPass::attend(const Layer& layer, const HeadGroup& heads, int text, bool narrow) {
+// What a group of heads gives for some tokens of a text, out [rows, its columns].
+void ForwardPass::attend(const Layer& layer, const HeadGroup& heads, const Tokens& queries, float* out,
+                         ptrdiff_t stride) {
   const AttentionKind& kind = *layer.kind;
-  const ptrdiff_t query_row = narrow ? text : texts_.row(text), key_row = texts_.row(text);
+  const ptrdiff_t key_row = texts_.row(queries.text);
   for (int head = 0; head < net_.group_heads; ++head) {
     const ptrdiff_t first = ptrdiff_t(head) * net_.queries + heads.first, key = ptrdiff_t(head) * net_.head_dim;
     const ptrdiff_t number = ptrdiff_t(heads.group) * net_.group_heads * net_.queries + first;
-    const ptrdiff_t query = first * net_.head_dim;
+    const ptrdiff_t column = first * net_.head_dim;
     Attention a{};
-    a.queries = own_.queries.get() + query_row * net_.query_width() + query, a.query_stride = net_.query_width();
+    a.queries = own_.queries.get() + queries.row * net_.query_width() + column, a.query_stride = net_.query_width();
     a.keys = own_.keys.get() + key_row * net_.key_width() + key;
     a.values = own_.values.get() + key_row * net_.key_width() + key, a.key_stride = net_.key_width();
     a.heads = heads.end - heads.first, a.dim = net_.head_dim;
-    a.first_query = narrow ? pooled_token(text) : 0, a.queries_count = narrow ? 1 : texts_.length(text);
-    a.keys_count = texts_.keys_of(text), a.back = kind.back, a.ahead = kind.ahead;
+    a.first_query = queries.first, a.queries_count = queries.count;
+    a.keys_count = texts_.keys_of(queries.text), a.back = kind.back, a.ahead = kind.ahead;
     a.distances = kind.distances ? kind.distances + number * net_.distances() + net_.max_length : nullptr;
     a.distances_stride = net_.distances();
-    a.out = shared_.context.get() + query_row * net_.context_width() + query;
-    a.out += heads.group * ptrdiff_t(net_.query_width());
-    a.out_stride = net_.context_width(), a.scratch = own_.scratch.get();
+    a.out = out + queries.row * stride + column, a.out_stride = stride, a.scratch = own_.scratch.get();
     (net_.exact ? kernels_.attend_fp32 : kernels_.attend)(a);
+  }
+}
+
+// The same in 8 bits, as the next product reads it, where each head has groups of inputs of its own.
+void ForwardPass::round_heads(const Layer& layer, const HeadGroup& heads, RowRange rows) {
+  const int group = layer.output.group, width = net_.query_width();
+  const int first = heads.first * net_.head_dim / group, end = heads.end * net_.head_dim / group;
+  for (int r = 0; r < rows.count(); ++r) {
+    const float* x = own_.context.get() + ptrdiff_t(r) * width;
+    for (int g = first; g < end; ++g) {
+      round_group(x + g * group, rows.first + r, heads.group * width / group + g, layer.output, shared_.rounded);
+    }
   }
 }
 

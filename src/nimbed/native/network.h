@@ -136,6 +136,11 @@ struct Network {
     for (const Layer& layer : layers) most = std::max(most, layer.down.group_size(0));
     return most;
   }
+  // Whether each head's results are groups of inputs by themselves of the products that read them, in 8 bits.
+  bool rounds_heads() const {
+    const auto divides = [this](const Layer& layer) { return head_dim % layer.output.group == 0; };
+    return !exact && std::all_of(layers.begin(), layers.end(), divides);
+  }
   int widest() const { return std::max(context_width(), inner); }        // of what a product reads behind attention
   int widest_vector() const {
     int widest = width;

@@ -32,7 +32,7 @@ class QueryPriority {
     no_query_.wait_for(lock, kMaxWait, [this] { return !query_running(); });
   }
 
-  bool bulk_running() const { return bulk_ > 0; }
+  int bulk_running() const { return bulk_; }  // runs, each on a thread or more
   bool query_running() const { return queries_ > 0; }
 
  private:

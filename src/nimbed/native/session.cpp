@@ -67,13 +67,13 @@ Session::Session(const Network& network, const Kernels& kernels, QueryPriority& 
 }
 
 void Session::expect() {
-  if (!priority_.bulk_running()) pool_->wake();
+  if (priority_.bulk_running() == 0) pool_->wake();
 }
 
 // Where there are enough pieces, each thread takes whole ones; else threads share the columns of each. Beside bulk work
 // a query has the caller's thread alone: more would wait at barriers for each other's turn on the cores.
 Session::Plan Session::plan(const Batch& batch) const {
-  const int threads = !bulk_ && priority_.bulk_running() ? 1 : pool_->size();
+  const int threads = !bulk_ && priority_.bulk_running() > 0 ? 1 : pool_->size();
   Plan plan{threads, pieces_of(batch, kMaxTokens), block_rows(network_)};
   if (threads == 1) return plan;
   const int tokens = batch.tokens(), enough = 2 * threads;
@@ -93,8 +93,9 @@ void Session::reserve(const Plan& plan, const Batch& batch) {
     tokens = std::max(tokens, piece.tokens());
     texts = std::max(texts, piece.count);
   }
+  const PieceSize size{tokens, texts, batch.longest(), plan.block_rows};
   for (auto& workspace : workspaces_) {
-    workspace->reserve(network_, tokens, texts, batch.longest(), plan.block_rows);
+    workspace->reserve(network_, size, !plan.share_pieces || workspace == workspaces_[0]);
   }
 }
 

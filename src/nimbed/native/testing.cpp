@@ -188,7 +188,7 @@ bool counts_as_running_after_exception(bool bulk) {
     throw std::bad_alloc();
   } catch (const std::bad_alloc&) {
   }
-  return priority.bulk_running() || priority.query_running();
+  return priority.bulk_running() > 0 || priority.query_running();
 }
 
 }  // namespace

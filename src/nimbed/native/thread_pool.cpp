@@ -1,5 +1,6 @@
 #include "thread_pool.h"
 
+#include <algorithm>
 #include <limits>
 #include <system_error>
 
@@ -13,17 +14,21 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kSpins = 2000;  // 20 to 120 us: longer than threads differ, unless the system has taken one away
+constexpr int kYields = kSpins + 10'000;  // 5 ms and more: who waits so long for others has no part in their work
+constexpr auto kSleep = std::chrono::microseconds(200);
 // The system wakes a thread in less if a core is free.
 constexpr auto kWakeTime = std::chrono::microseconds(100), kJoinTimeout = std::chrono::microseconds(250);
 // How long an announced batch is waited for: its text is tokenized meanwhile, which takes 0.05 to 1 ms.
 constexpr auto kAnnouncedTimeout = std::chrono::milliseconds(2);
 
-// Spins until the condition holds, and lets other threads have the core if that takes long.
+// Spins until the condition holds, and lets other threads have the core if that takes long, or sleeps in between if it
+// takes very long.
 template <class Condition>
 void spin_until(Condition holds) {
   for (int spins = 0; !holds(); ++spins) {
     if (spins > kSpins) {
-      std::this_thread::yield();
+      if (spins < kYields) std::this_thread::yield();
+      else std::this_thread::sleep_for(kSleep);
       continue;
     }
 #if defined(NIMBED_X86)
@@ -146,14 +151,14 @@ void ThreadPool::spin_for_batch(uint64_t last) {
   });
 }
 
-ThreadPool::Step ThreadPool::enter_step(int rank, int number) {
+ThreadPool::Step ThreadPool::enter_step(int rank, int number, int most) {
   if (threads_.empty()) return {number, 1};
   if (rank == 0) {
     if (joined_ + 1 < size() && Clock::now() > join_until_) {
       std::lock_guard<std::mutex> lock(mutex_);
       joinable_ = false;
     }
-    const Step step{number, joined_ + 1};
+    const Step step{number, std::min(joined_ + 1, most)};
     publish(step);
     return step;
   }

@@ -75,8 +75,9 @@ class ThreadPool {
   void run(const Job& job, bool wait_for_threads);
 
   // The step that this thread takes part in next: `number`, but for ranks other than 0 a later one where they have
-  // missed it, and one past all others where the job is over. They see what rank 0 had written before the step.
-  Step enter_step(int rank, int number);
+  // missed it or it was for fewer, and one past all others where the job is over. They see what rank 0 had written
+  // before the step. `most`: how many threads rank 0 lets take part in it.
+  Step enter_step(int rank, int number, int most);
 
   // Waits until all `threads` of the step are here.
   void barrier(int threads) { barrier_.wait(threads); }

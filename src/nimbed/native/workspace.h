@@ -66,32 +66,48 @@ struct ActivationBuffer {
     values.reserve(net.passes * rows * width);
     scales.reserve(net.passes * rows * net.groups);
   }
-  // The first rows of another, of the same size.
+  // The first rows of another, as wide.
   void copy(const ActivationBuffer& other, const Network& net, size_t count) {
     if (net.exact) std::copy_n(other.exact.get(), count * width, exact.get());
     for (int pass = 0; !net.exact && pass < net.passes; ++pass) {
-      std::copy_n(other.values.get() + pass * rows * width, count * width, values.get() + pass * rows * width);
+      std::copy_n(other.values.get() + pass * other.rows * width, count * width, values.get() + pass * rows * width);
     }
-    if (!net.exact) std::copy_n(other.scales.get(), net.passes * net.groups * rows, scales.get());
+    for (int i = 0; !net.exact && i < net.passes * net.groups; ++i) {
+      std::copy_n(other.scales.get() + i * other.rows, count, scales.get() + i * rows);
+    }
   }
   Activations view(int count) const {
     return {count, exact.get(), values.get(), scales.get(), ptrdiff_t(rows * width), ptrdiff_t(rows)};
   }
 };
 
+// Rows of a piece up to which each thread keeps the residual stream for itself: it computes all norms, and there is no
+// barrier behind them. Of more rows there is one stream, and threads share the rows.
+constexpr int kOwnRows = 48;
+
+// Rows whose queries, keys or values are computed at a time: of the keys of a text that are prepared for each, at most a
+// thirtieth of what its attention takes.
+constexpr int kAttentionRows = 1024;
+
+// What a piece needs room for.
+struct PieceSize {
+  int tokens, texts, longest, block_rows;
+};
+
 // What threads read of each other lies in the workspace of rank 0.
 struct Workspace {
   // Of all tokens of a piece.
-  Buffer<float> hidden;           // [tokens, width]: the residual stream
-  ActivationBuffer normed;        // [tokens, width]: what its norms give the next products
-  Buffer<float> queries;          // [tokens, query_width], of a group of heads
-  Buffer<float> keys, values;     // [tokens, key_width]
-  Buffer<float> scratch;          // of attention
-  Buffer<float> context;          // [tokens, context_width]: what attention gives
-  Buffer<float> partial;          // [tokens, 64]: of a product, while groups of its inputs are added
-  ActivationBuffer pooled;        // [texts, width]: the rows of `normed` that pooling takes
+  Buffer<float> hidden;        // [tokens, width]: the residual stream
+  ActivationBuffer normed;     // [tokens, width]: what its norms give the next products
+  Buffer<float> keys, values;  // [tokens, key_width], of a group of heads
+  Buffer<float> context;       // [tokens, context_width]: what attention gives, or of some rows and a group of heads
+  ActivationBuffer rounded;    // [tokens, or a block's rows, context_width]: the same in 8 bits
+  ActivationBuffer pooled;     // [texts, width]: the rows of `normed` that pooling takes
+  // Of some rows.
+  Buffer<float> queries;  // [rows, query_width], of a group of heads
+  Buffer<float> scratch;  // of attention
+  Buffer<float> partial;  // [rows, 64]: of a product, while groups of its inputs are added
   // Of a block of rows.
-  ActivationBuffer rounded;        // [rows, context_width], in 8 bits
   Buffer<float> attention_out;     // [rows, width]
   Buffer<float> gate;              // [rows, 64]
   Buffer<float> inner;             // [rows, inner]: within the feed-forward network; in 8 bits, of a group alone
@@ -103,26 +119,38 @@ struct Workspace {
   // Of texts.
   Buffer<float> vectors[2];  // [texts, padded outputs]: what a dense layer reads and gives
 
-  void reserve(const Network& net, int tokens, int texts, int longest, int block_rows) {
-    const size_t all = size_t(tokens), rows = size_t(std::min(tokens, block_rows)), width = size_t(net.width);
-    hidden.reserve(all * width);
-    normed.reserve(net, all, width);
-    queries.reserve(all * net.query_width());
+  // `shares`: what all threads of a piece read lies here.
+  void reserve(const Network& net, const PieceSize& piece, bool shares) {
+    const size_t all = size_t(piece.tokens), stream = shares ? all : std::min(all, size_t(kOwnRows));
+    const size_t rows = std::min(all, size_t(piece.block_rows)), some = std::min(all, size_t(kAttentionRows));
+    const size_t width = size_t(net.width);
+    hidden.reserve(stream * width);
+    normed.reserve(net, stream, width);
     keys.reserve(all * net.key_width());
     values.reserve(all * net.key_width());
-    scratch.reserve(attention_scratch(longest, net.head_dim, size_t(net.queries) * longest));
-    context.reserve(all * net.context_width());
-    partial.reserve(all * kPanel);
-    if (net.pools_one_token()) pooled.reserve(net, texts, width);
-    if (!net.exact) rounded.reserve(net, rows, net.context_width()), inner_rounded.reserve(net, rows, net.inner);
-    attention_out.reserve(rows * width);
+    queries.reserve(some * net.query_width());
+    const int longest = std::min(piece.longest, kAttentionRows);
+    scratch.reserve(attention_scratch(piece.longest, net.head_dim, size_t(net.queries) * longest));
+    partial.reserve(std::max(some, rows) * kPanel);
+    if (net.rounds_heads()) context.reserve(some * net.query_width());
+    if (net.pools_one_token()) pooled.reserve(net, piece.texts, width);
     if (net.gated) gate.reserve(rows * kPanel);
     inner.reserve(rows * (net.exact ? net.inner : net.inner_group()));
-    feed_forward_out.reserve(rows * width);
     row.reserve(width);
     branch.reserve(width);
     rest.reserve(std::max({width, size_t(net.widest()), size_t(net.widest_vector())}));
-    for (Buffer<float>& some : vectors) some.reserve(size_t(texts) * net.widest_vector());
+    if (shares) reserve_shared(net, all, rows);
+    if (!net.exact && !net.rounds_heads()) rounded.reserve(net, rows, net.context_width());
+    for (Buffer<float>& some : vectors) some.reserve(size_t(piece.texts) * net.widest_vector());
+  }
+
+ private:
+  void reserve_shared(const Network& net, size_t all, size_t rows) {
+    if (!net.rounds_heads()) context.reserve(all * net.context_width());
+    if (net.rounds_heads()) rounded.reserve(net, all, net.context_width());
+    if (!net.exact) inner_rounded.reserve(net, rows, net.inner);
+    attention_out.reserve(rows * net.width);
+    feed_forward_out.reserve(rows * net.width);
   }
 };
 
