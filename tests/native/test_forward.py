@@ -53,7 +53,7 @@ class Seeded:
         return Seeded(self.network, arrays, {**self.settings, "precision": "int8"}, self.sequences)
 
 
-def seeded(folder, name, sizes, pooling="cls", task="embedding"):
+def seeded(folder, name, sizes, pooling="cls", task="embedding", max_length=96):
     import torch
     import transformers
 
@@ -67,7 +67,7 @@ def seeded(folder, name, sizes, pooling="cls", task="embedding"):
     network.save_pretrained(folder)
     spec = ModelSpec(
         architecture=json.loads((folder / "config.json").read_text())["model_type"], hidden_size=96,
-        dim=1 if task == "scoring" else 96, pooling=pooling, normalize=False, max_length=96, task=task,
+        dim=1 if task == "scoring" else 96, pooling=pooling, normalize=False, max_length=max_length, task=task,
     )  # fmt: skip
     rng = np.random.default_rng(0)
     sequences = [rng.integers(5, 300, n).astype(np.int32) for n in LENGTHS]

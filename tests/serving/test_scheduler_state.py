@@ -35,10 +35,11 @@ def request_of(lengths: list[int]) -> Request:
 class Events(RuleBasedStateMachine):
     """Workers 0 to 2 and two callers, as the scheduler drives them; the model is who has run what."""
 
-    @initialize(budgets=st.tuples(st.integers(1, 40), st.integers(1, 40)))
-    def begin(self, budgets):
+    @initialize(budgets=st.tuples(st.integers(1, 40), st.integers(1, 40)), lent=st.integers(1, 40))
+    def begin(self, budgets, lent):
+        self.lent = lent
         shapes = {role: ShapePolicy(token_budget=n) for role, n in zip(("query", "document"), budgets, strict=True)}
-        self.state = SchedulerState(shapes)
+        self.state = SchedulerState(shapes, longest_lent=lent)
         self.requests: list[tuple[Request, str]] = []
         self.ran: set[tuple[int, int]] = set()
         self.has_query_session: set[int] = set()
@@ -65,6 +66,7 @@ class Events(RuleBasedStateMachine):
         if self.state.batch_taken(caller, batch):
             assert not self.state.is_closed
             assert not waiting - self.running_rows()
+            assert role == "query" or sum(lengths) <= self.lent
             self.requests.append((request, role))
             self.takes(caller, batch, query_session=True)
 
@@ -113,6 +115,7 @@ class Events(RuleBasedStateMachine):
         else:
             assert turn.role == "document" or role == "query"
             assert turn.role == "query" or role == "document" or not waiting["query"]  # queries at each boundary
+            assert role == turn.role or turn.tokens <= self.lent
             self.takes(worker, turn, query_session=role == "query")
 
     @rule(worker=st.sampled_from(sorted(WORKERS)), at=st.integers(1, 60))
@@ -272,3 +275,19 @@ def test_a_queue_that_is_drained_while_a_batch_leaves_it(monkeypatch):
     monkeypatch.setattr(queue, "remove_first", lambda: (state.closed(), remove()))
     assert isinstance(state.session_idle(0, "query"), Batch)
     assert state.session_idle(1, "query") is None
+
+
+def test_a_long_document_is_not_lent_the_queries_session():
+    """A query that comes meanwhile would wait for all of it."""
+    shapes = {"query": ShapePolicy(token_budget=4), "document": ShapePolicy(token_budget=4)}
+    state = SchedulerState(shapes, longest_lent=4)
+    long, short = (Batch(role="document", rows=[(request_of([n]), 0)]) for n in (5, 4))
+    assert not state.batch_taken(2, long)
+    state.submitted(long.rows[0][0], "document")
+    assert state.session_idle(0, "query") is None
+    assert state.session_idle(1, "document") is not None
+    state.batch_done(1)
+    assert state.batch_taken(2, short)
+    asked = Batch(role="query", rows=[(request_of([9]), 0)])
+    state.batch_done(2)
+    assert state.batch_taken(2, asked)
