@@ -6,7 +6,6 @@ import threading
 
 import numpy as np
 import pytest
-
 from tests.native.test_forward import KERNELS, Seeded, outputs_of_torch, run, seeded
 
 _native = pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")
@@ -27,9 +26,7 @@ WIDE_HEADS = {**SIZES, "num_attention_heads": 4, "num_key_value_heads": 2, "head
 def encoder(request, tmp_path_factory):
     made = seeded(tmp_path_factory.mktemp("network"), *request.param, max_length=2600)
     rng = np.random.default_rng(0)
-    return Seeded(
-        made.network, made.arrays, made.settings, [rng.integers(5, 300, n).astype(np.int32) for n in LENGTHS]
-    )
+    return Seeded(made.network, made.arrays, made.settings, [rng.integers(5, 300, n).astype(np.int32) for n in LENGTHS])
 
 
 @pytest.fixture(scope="module")
