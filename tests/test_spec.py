@@ -73,7 +73,7 @@ def test_sentence_transformers_itself_writes_the_folder(minilm_folder, tmp_path)
     saved, original = read_spec(tmp_path / "saved"), read_spec(minilm_folder)
     assert saved.prompt("query") == "ask: "
     assert saved.prompt("document") == "tell: "
-    assert saved == SpecOverrides(prompts=saved.prompts).apply_prompts(original)
+    assert saved == SpecOverrides(prompts=saved.prompts).apply(original, "")
     assert (original.max_length, original.pooling, original.normalize, original.dim) == (256, "mean", True, 384)
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import platform
+from typing import TYPE_CHECKING
 
 import nimbed
 from nimbed import _machine
 from nimbed._loading.artefact import home
 from nimbed._loading.auto import choose_backend, choose_precision, native_missing
+from nimbed._loading.candidate import find
+from nimbed._model_folder.task_adapters import task_of
 from nimbed._versions import version_of
 from nimbed.backends import BACKENDS, BackendRecord
 from nimbed.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from nimbed._loading.settings import Settings
 
 # extra -> the packages that it brings
 _EXTRAS = {
@@ -48,6 +54,27 @@ def diagnosis() -> dict[str, str]:
         "auto backend": f"{backend}: {backend_reason}",
         "auto precision": f"{precision}: {reason}",
     }
+
+
+def diagnosis_of_model(settings: Settings) -> dict[str, str]:
+    """What a model's settings files say of its vectors, by name, with the reasons; nothing is built or opened.
+
+    Raises:
+        NimbedError: it is not there, or cannot be honoured.
+    """
+    found = find(settings)
+    spec = found.spec
+    if spec.task == "scoring":
+        return {"model": found.source.name, "kind": "cross-encoder", "longest text": f"{spec.max_length} tokens"}
+    said = {
+        "pooling": spec.pooling,
+        "normalize": str(spec.normalize),
+        "task": task_of(spec.adapters) or spec.prompt_task or "none",
+        "prompt query": repr(spec.prompt("query")),
+        "prompt document": repr(spec.prompt("document")),
+    }
+    reasons = {name: f" ({spec.origins[name]})" for name in said if name in spec.origins}
+    return {"model": found.source.name, **{name: value + reasons.get(name, "") for name, value in said.items()}}
 
 
 def _place() -> str:

@@ -143,6 +143,7 @@ class ModelSpec:
         center_before_cut: whether a vector's mean is subtracted before it is cut to fewer components.
         dims: widths that the model was trained to be cut to, its own among them; empty where nobody says.
         adapters: by role, the adapter for a task that is added to the network's weights; empty where it has none.
+        prompt_task: the task that its prompts tell the model, for people to read; empty where they tell none.
         origins: where each decision comes from, for people to read; does not change a vector.
     """
 
@@ -163,6 +164,7 @@ class ModelSpec:
     center_before_cut: bool = False
     dims: tuple[int, ...] = field(default=(), compare=False)
     adapters: Mapping[str, str] = field(default_factory=dict)
+    prompt_task: str = field(default="", compare=False)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def prompt(self, role: Role) -> str:

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from nimbed._files.json import read_json, shown
+from nimbed._files.json import read_json
 from nimbed._model_folder import families
 from nimbed._model_folder.classifier import read_classifier, scores_pairs
 from nimbed._model_folder.max_length import max_length_of, positions_of
 from nimbed._model_folder.modules import MAX_WIDTH, POOLINGS, ModuleReader, transformer_settings
 from nimbed._model_folder.networks.table import knows
-from nimbed._model_folder.task_adapters import DEFAULT, adapters_of, chosen_adapters, task_of
+from nimbed._model_folder.prompt_tasks import instruction_of, with_task
+from nimbed._model_folder.prompts import read_prompts
+from nimbed._model_folder.task_adapters import adapters_of, chosen_adapters
 from nimbed._types import DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
 
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SpecOverrides", "read_spec", "spec_from_dict"]
 
-# sentence-transformers' names for a document's prompt, in the order in which it looks for them; "text" is LlamaIndex's.
-_DOCUMENT_NAMES = ("document", "passage", "corpus", "text")
 # What hidden_size is called by DistilBERT, XLNet and T5, and GPT-2.
 _WIDTHS = ("dim", "d_model", "n_embd")
 _GRAPH_FILES = ("openvino/*.xml", "onnx/*.onnx", "*.xml", "*.onnx")
@@ -38,8 +38,9 @@ class SpecOverrides:
         pooling: "cls", "lasttoken", "max", "mean" or "weightedmean"; None does what the folder says.
         prompts: prompts by role ("query", "document"); an empty string turns a prompt off.
         normalize: whether vectors have L2 norm 1; None does what the folder says.
-        task: of a model with adapters for tasks, the one that is meant: "retrieval", which has an adapter for each
-            role, or another that the folder names, such as "text-matching". None is retrieval.
+        task: what the vectors are for. Of a model with adapters for tasks or with prompts by the names of tasks, one of
+            these names, such as "text-matching" or "Clustering"; of a model with an instruction in its query's prompt,
+            also a sentence of yours in its place. None is retrieval, or the instruction of the model's own.
     """
 
     pooling: Pooling | None = None
@@ -60,13 +61,25 @@ class SpecOverrides:
             if not isinstance(text, str):
                 raise InputError(f"prompts[{name!r}] must be a string, not {type(text).__name__}; '' turns it off")
 
-    def apply_prompts(self, spec: ModelSpec) -> ModelSpec:
-        """The spec with these prompts laid over its own."""
+    def apply(self, spec: ModelSpec, name: str) -> ModelSpec:
+        """The spec with the prompts of this task, and these prompts laid over them.
+
+        Args:
+            spec: of a model folder or an artefact, whose adapters are chosen.
+            name: hub id or name by which the family table is asked.
+
+        Raises:
+            InputError: the model has no such task, or the prompts leave nothing of it.
+        """
+        if not spec.adapters:
+            family = families.find(name)
+            spec = with_task(spec, self.task, {} if family is None else family.tasks, self.prompts)
         if not self.prompts:
             return spec
         origins = {**spec.origins, **{f"prompt {name}": "set by the user" for name in self.prompts}}
         plain = {name: str.__str__(text) for name, text in self.prompts.items()}  # not a subclass with ways of its own
-        return replace(spec, prompts={**spec.prompts, **plain}, origins=origins)
+        task = instruction_of(plain["query"]) if "query" in plain else spec.prompt_task
+        return replace(spec, prompts={**spec.prompts, **plain}, prompt_task=task, origins=origins)
 
 
 def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides | None = None) -> ModelSpec:
@@ -93,7 +106,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
     normalize, normalize_origin = _choose_normalize(reader, family, overrides)
     max_length, length_origin = max_length_of(folder, config)
     adapters = chosen_adapters(config, overrides.task)
-    prompts, prompt_origins = _prompts(folder, config, family, adapters)
+    prompts, prompt_origins = read_prompts(folder, config, family, adapters)
     origins = {
         "pooling": pooling_origin,
         "normalize": normalize_origin,
@@ -118,7 +131,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
         origins=origins,
         **_text_settings(folder),
     )
-    return overrides.apply_prompts(spec)
+    return overrides.apply(spec, name or folder.name)
 
 
 def _dims(config: Fields, family: families.Family | None) -> tuple[int, ...]:
@@ -196,10 +209,10 @@ def _choose_pooling(
         return overrides.pooling, "set by the user"
     if listed is not None:
         return cast(Pooling, listed), "modules.json"
-    if family is not None:
+    if family is not None and family.pooling is not None:
         return family.pooling, f"family table: {family.name}"
     raise SpecError(
-        f"{folder}: modules.json names no pooling, and the model is of no known family; "
+        f"{folder}: modules.json names no pooling, and the model is of no family whose pooling is known; "
         f"give it: spec=SpecOverrides(pooling=...) with one of {', '.join(POOLINGS)}"
     )
 
@@ -214,50 +227,6 @@ def _choose_normalize(
     if family is not None:
         return family.normalize, f"family table: {family.name}"
     return False, "plain transformers folder: none"
-
-
-def _prompts(
-    folder: Path, config: Fields, family: families.Family | None, adapters: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """The folder's prompts by role, as sentence-transformers' ``encode_query`` and ``encode_document`` choose them.
-
-    An empty prompt is one, and ``default_prompt_name`` is for neither. A role that the folder leaves out is the
-    family's, and so are both where it has empty prompts alone: sentence-transformers writes these for a model of none.
-    A prompt that has an adapter's name is that of the roles which have the adapter.
-    """
-    path = folder / "config_sentence_transformers.json"
-    given = _given_prompts(path, _sentence_config(folder))
-    if adapters:
-        given = {**_texts(config.where, "task_instructions", config), **given}
-        family = family if task_of(adapters) == DEFAULT else None
-    names = {"query": "query", "document": next((name for name in _DOCUMENT_NAMES if name in given), "document")}
-    names |= {role: name for role, name in adapters.items() if name in given}
-    prompts, origins = {name: text for name, text in given.items() if text}, {}
-    said = set(given) if prompts else set()
-    for role, name in names.items():
-        if name in said:
-            text, origins[f"prompt {role}"] = given[name], path.name
-        elif text := getattr(family, role, ""):
-            origins[f"prompt {role}"] = f"family table: {getattr(family, 'name', '')}"
-        if text:
-            prompts[role] = text
-    return prompts, origins
-
-
-def _given_prompts(path: Path, config: Fields) -> dict[str, str]:
-    """Those in the file."""
-    prompts = _texts(str(path), "prompts", config)
-    default = config.text("default_prompt_name", default=None)
-    if default is not None and default not in {*prompts, "query", "document"}:
-        raise SpecError(f"{path}: default_prompt_name: {default!r} is none of the prompts ({', '.join(prompts)})")
-    return prompts
-
-
-def _texts(where: str, key: str, config: Fields) -> dict[str, str]:
-    texts = config.get(key) or {}
-    if not isinstance(texts, dict) or not all(isinstance(text, (str, type(None))) for text in texts.values()):
-        raise SpecError(f"{where}: {key}: names with strings are wanted, not {shown(texts)}")
-    return {name: text or "" for name, text in texts.items()}
 
 
 def _sentence_config(folder: Path) -> Fields:

@@ -1,9 +1,10 @@
-"""The task of a model with adapters for tasks, said flat: in each framework what SpecOverrides(task=...) is."""
+"""A task, said flat: in each framework and command what SpecOverrides(task=...) is."""
 
 from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from haystack import Document
 from tests.support.model_folders import BERT, write
@@ -17,6 +18,8 @@ from nimbed.langchain import NimbedEmbeddings
 from nimbed.llama_index import NimbedEmbedding
 
 ADAPTERS = [NimbedEmbeddings, NimbedEmbedding, NimbedTextEmbedder, NimbedDocumentEmbedder]
+WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
+MINE = "Find the law"
 NAMES = ["retrieval.query", "retrieval.passage", "separation", "text-matching"]
 
 
@@ -62,4 +65,50 @@ def test_a_task_that_the_model_does_not_have(adapter, folder):
 
 def test_the_command_says_a_task(folder, tmp_path, capsys):
     assert main(["quantize", folder, "-o", str(tmp_path / "out"), "--task", "search"]) == 1
-    assert "nimbed quantize MODEL --task 'search': there is no adapter for this task" in capsys.readouterr().err
+    assert "nimbed: --task 'search': there is no adapter for this task" in capsys.readouterr().err
+
+
+@pytest.fixture
+def instructed(tmp_path):
+    """As Qwen3-Embedding, with a tokenizer that the fake engine reads."""
+    prompts = {"query": f"Instruct: {WEB_SEARCH}\nQuery:", "document": ""}
+    files = {"config_sentence_transformers.json": {"prompts": prompts}}
+    files |= {"tokenizer.json": fake.tokenizer().to_str(), "openvino_model.xml": "<net/>"}
+    return str(write(tmp_path / "instructed", ("Transformer", "Pooling", "Normalize"), files))
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_words_for_a_task_are_an_option(adapter, instructed):
+    made = {task: adapter(model=instructed, backend="fake", task=task) for task in (None, WEB_SEARCH, MINE)}
+    found = {task: one.fingerprint for task, one in made.items()}
+    assert found == {task: fingerprint(instructed, task) for task in found}
+    assert found[None] == found[WEB_SEARCH] != found[MINE]
+    assert made[MINE].encoder.info.task == MINE
+    assert made[MINE].encoder.info.prompts["query"] == f"Instruct: {MINE}\nQuery:"
+
+
+def test_a_prompt_name_and_a_task(instructed):
+    """The name is that of the model's prompt, which has the task's words."""
+    made = NimbedEmbeddings(model=instructed, backend="fake", task=MINE, query_encode_kwargs={"prompt_name": "query"})
+    assert made.fingerprint == fingerprint(instructed, MINE)
+
+
+def test_the_commands_take_words_for_a_task(instructed, tmp_path, capsys):
+    texts, vectors = tmp_path / "texts.txt", tmp_path / "vectors.npy"
+    texts.write_text("who pays?\n")
+    command = ["embed", str(texts), "-o", str(vectors), "-m", instructed, "--backend", "fake", "--role", "query"]
+    assert main([*command, "--task", MINE]) == 0
+    with Encoder(instructed, backend="fake", spec=SpecOverrides(task=MINE)) as encoder:
+        assert (np.load(vectors) == encoder.encode(["who pays?"], role="query")).all()
+    assert main([*command, "--task", "clustering"]) == 1
+    assert "nimbed: --task 'clustering': the model knows no tasks by name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("task", "origin"), [(None, "config_sentence_transformers.json"), (MINE, "set by the user")])
+def test_the_doctor_says_a_models_task_and_prompts(instructed, capsys, task, origin):
+    assert main(["doctor", instructed, *([] if task is None else ["--task", task])]) == 0
+    words = task or WEB_SEARCH
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"task {words} ({origin})" in out
+    assert f"prompt query 'Instruct: {words}\\nQuery:'" in out
+    assert "pooling mean (modules.json)" in out

@@ -69,6 +69,8 @@ def test_a_task_is_said_too():
     )
     assert command_of(rebuilding(spec=spec)).task == "separation"
     assert "task" not in rebuilding(spec=replace(spec, origins={"task": "the model's adapters"}))
+    told = replace(SPEC, prompt_task="Find a law", origins={"task": "set by the user"})
+    assert command_of(rebuilding(spec=told)).task == "Find a law"
 
 
 @pytest.mark.parametrize("lacking", ["source", "engine", "precision"])

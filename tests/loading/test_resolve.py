@@ -43,7 +43,7 @@ def test_an_artefact_is_named_and_described_by_its_manifest(artefact):
         ({"spec": SpecOverrides(pooling="cls")}, "was built with mean pooling; build another one"),
         (
             {"spec": SpecOverrides(task="retrieval")},
-            "without adapters for tasks, not for 'retrieval'; build another one",
+            "there is no prompt for this task; the model has no adapters for tasks",
         ),
         (
             {"source": Source(file="other.onnx")},

@@ -1,17 +1,16 @@
-"""Prompts: the user's word, then the folder's, then those that the models' authors publish."""
+"""What the models' authors publish, where a folder leaves it out."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 from tests.support.model_folders import BERT, refused, write
 
 from nimbed._model_folder import families
 from nimbed.spec import SpecOverrides, read_spec
 
 BGE_EN = "Represent this sentence for searching relevant passages: "
+WEB_SEARCH = "Instruct: Given a web search query, retrieve relevant passages that answer the query"
 BGE_ZH = "为这个句子生成表示以用于检索相关文章\uff1a"
-FILE = "config_sentence_transformers.json"
 
 
 def prompts_of(folder, **options) -> tuple[str, str]:
@@ -48,19 +47,19 @@ def prompts_of(folder, **options) -> tuple[str, str]:
         ("Snowflake/snowflake-arctic-embed-l-v2.0", "query: ", ""),
         ("mixedbread-ai/mxbai-embed-large-v1", BGE_EN, ""),
         ("MongoDB/mdbr-leaf-ir", BGE_EN, ""),
+        ("Qwen/Qwen3-Embedding-0.6B", f"{WEB_SEARCH}\nQuery:", ""),
+        ("Qwen/Qwen3-Embedding-8B", f"{WEB_SEARCH}\nQuery:", ""),
+        ("microsoft/harrier-oss-v1-270m", f"{WEB_SEARCH}\nQuery: ", ""),
+        ("microsoft/harrier-oss-v1-0.6b", f"{WEB_SEARCH}\nQuery: ", ""),
+        ("intfloat/multilingual-e5-large-instruct", f"{WEB_SEARCH}\nQuery: ", ""),
+        ("google/embeddinggemma-300m", "task: search result | query: ", "title: none | text: "),
+        ("google/embeddinggemma-300m-qat-q4_0-unquantized", "task: search result | query: ", "title: none | text: "),
         ("someone/bge-small-en-v1.5-finetuned", "", ""),
         ("someone/not-e5-small", "", ""),
     ],
 )
 def test_families(tmp_path, name, query, document):
     assert prompts_of(write(tmp_path), name=name) == (query, document)
-
-
-def test_the_instruct_model_has_its_own():
-    family = families.find("intfloat/multilingual-e5-large-instruct")
-    assert family.query.startswith("Instruct: ")
-    assert family.query.endswith("\nQuery: ")
-    assert family.document == ""
 
 
 @pytest.mark.parametrize("name", ["bge-small-en-v1.5", "BGE-Small-EN-v1.5"])
@@ -70,44 +69,11 @@ def test_a_folder_is_known_by_its_own_name(tmp_path, name):
     assert spec.origins["prompt query"] == spec.origins["pooling"] == "family table: bge-en"
 
 
-def test_the_folder_goes_before_the_family(tmp_path):
-    folder = write(tmp_path / "e5-small", files={FILE: {"prompts": {"query": "Q> ", "other": "O> "}}})
-    assert prompts_of(folder) == ("Q> ", "passage: ")
-    assert read_spec(folder).prompts["other"] == "O> "
-
-
-def test_prompts_that_a_folder_leaves_empty_fall_to_the_family(tmp_path):
-    folder = write(tmp_path / "e5-small", files={FILE: {"prompts": {"query": "", "document": None}}})
-    assert prompts_of(folder) == ("query: ", "passage: ")
-
-
-def test_the_user_goes_before_both(tmp_path):
-    folder = write(tmp_path / "e5-small", files={FILE: {"prompts": {"query": "Q> "}}})
-    assert prompts_of(folder, overrides=SpecOverrides(prompts={"query": "mine: "})) == ("mine: ", "passage: ")
-    assert prompts_of(folder, overrides=SpecOverrides(prompts={"query": "", "document": ""})) == ("", "")
-
-
 @pytest.mark.parametrize("name", ["bge-large-zh-v1.5", "multilingual-e5-base"])
 def test_an_empty_string_turns_a_familys_prompt_off(tmp_path, name):
     spec = read_spec(write(tmp_path / name), overrides=SpecOverrides(prompts={"query": ""}))
     assert spec.prompt("query") == ""
     assert spec.origins["prompt query"] == "set by the user"
-
-
-@pytest.mark.parametrize(
-    ("given", "document"),
-    [
-        ({"document": "D> ", "passage": "P> "}, "D> "),
-        ({"corpus": "C> ", "passage": "P> "}, "P> "),
-        ({"corpus": "C> ", "text": "T> "}, "C> "),
-        ({"text": "T> "}, "T> "),
-        ({"document": "", "passage": "P> "}, ""),
-        ({"document": None, "passage": "P> "}, ""),
-    ],
-)
-def test_a_documents_prompt_has_several_names(tmp_path, given, document):
-    folder = write(tmp_path, files={FILE: {"prompts": given}})
-    assert prompts_of(folder) == ("", document)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +95,8 @@ def test_a_documents_prompt_has_several_names(tmp_path, given, document):
         ("jina-embeddings-v3", "jina-v3", "mean", (1024, 768, 512, 256, 128, 64, 32), False),
         ("snowflake-arctic-embed-m-long", "arctic-v1", "cls", (), False),
         ("snowflake-arctic-embed-m-v2.0", "arctic-m-v2", "cls", (768, 256), False),
+        ("Qwen3-Embedding-4B", "qwen3-embedding", "lasttoken", (), False),
+        ("harrier-oss-v1-27b", "harrier", "lasttoken", (), False),
         ("mdbr-leaf-mt", "leaf", "mean", (), False),
     ],
 )
@@ -139,7 +107,14 @@ def test_what_else_is_known_of_a_family(tmp_path, name, family, pooling, dims, c
 
 
 @pytest.mark.parametrize(
-    "name", ["granite-embedding-reranker-english-r2", "gte-reranker-modernbert-base", "ruri-small"]
+    "name",
+    [
+        "granite-embedding-reranker-english-r2",
+        "gte-reranker-modernbert-base",
+        "ruri-small",
+        "Qwen3-Reranker-0.6B",
+        "embeddinggemma-300m-ONNX",
+    ],
 )
 def test_others_are_of_no_family(name):
     assert families.find(name) is None
@@ -153,34 +128,23 @@ def test_the_folders_own_widths_go_before_the_familys(tmp_path):
         refused(folder, "config.json", "matryoshka_dimensions", "a list of widths")
 
 
-ROLES = [
-    {"prompts": {"query": "Q: ", "document": ""}, "default_prompt_name": "query"},
-    {"prompts": {"query": "Q: "}, "default_prompt_name": "query"},
-    {"prompts": {"task": "T> ", "query": "Q> "}, "default_prompt_name": "task"},
-    {"prompts": {"query": "", "document": ""}, "default_prompt_name": "query"},
-    {"prompts": {"query": None, "document": "D> ", "passage": "P> "}, "default_prompt_name": "passage"},
-    {"prompts": {}, "default_prompt_name": "document"},
-]
+def test_a_family_whose_modules_do_more_than_pooling_has_none(tmp_path):
+    """EmbeddingGemma has two dense layers, which a folder without modules lacks."""
+    refused(write(tmp_path / "embeddinggemma-300m", []), "modules.json names no pooling", "of no family whose pooling")
+    spec = read_spec(write(tmp_path / "embeddinggemma-300m"))
+    assert spec.dims == (768, 512, 256, 128)
 
 
-@pytest.mark.parametrize("given", ROLES)
-def test_roles_are_those_of_sentence_transformers(tmp_path, given):
-    from sentence_transformers import SentenceTransformer
-
-    reference = SentenceTransformer(modules=[torch.nn.Identity()], device="cpu")
-    reference.prompts = dict(reference._default_prompts)
-    reference._parse_model_config(given)
-    reference._validate_prompts()
-    seen: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reference, "encode", lambda *_, prompt_name, **__: seen.append(prompt_name))
-        reference.encode_query(["text"])
-        reference.encode_document(["text"])
-    expected = tuple(reference._resolve_prompt(None, name) for name in seen)
-    assert prompts_of(write(tmp_path, files={FILE: given})) == expected
-
-
-def test_an_empty_prompt_is_the_folders_word(tmp_path):
-    folder = write(tmp_path / "e5-small", files={FILE: {"prompts": {"query": "Q> ", "document": ""}}})
-    assert prompts_of(folder) == ("Q> ", "")
-    assert read_spec(folder).origins["prompt document"] == FILE
+def test_named_tasks_are_those_of_embeddinggemmas_folder():
+    assert families.find("google/embeddinggemma-300m").tasks == {
+        "BitextMining": "task: search result | query: ",
+        "Classification": "task: classification | query: ",
+        "Clustering": "task: clustering | query: ",
+        "InstructionRetrieval": "task: code retrieval | query: ",
+        "MultilabelClassification": "task: classification | query: ",
+        "PairClassification": "task: sentence similarity | query: ",
+        "Reranking": "task: search result | query: ",
+        "Retrieval": "task: search result | query: ",
+        "STS": "task: sentence similarity | query: ",
+        "Summarization": "task: summarization | query: ",
+    }

@@ -11,7 +11,7 @@ from tests.support.model_folders import BERT, OLD, candidate_of, refused, write
 from nimbed import Encoder, SpecOverrides
 from nimbed._loading.build import make_request
 from nimbed._loading.hub import Source
-from nimbed._model_folder.task_adapters import task_of
+from nimbed._model_folder.task_adapters import task_and_role, task_of
 from nimbed.backends import fake
 from nimbed.errors import InputError, SpecError
 from nimbed.spec import read_spec, spec_from_dict
@@ -66,7 +66,7 @@ def test_the_users_prompts_go_before(tmp_path):
     [
         (NAMES, "search", InputError, "task='search'.*knows retrieval, separation, classification, text-matching"),
         (NAMES, "retrieval.query", InputError, "knows retrieval, separation"),
-        (None, "retrieval", InputError, "config.json has no lora_adaptations: leave it out"),
+        (None, "search", InputError, "there is no prompt for this task; the model knows retrieval"),
         (["separation"], None, SpecError, "lora_adaptations: none is for retrieval; say which.*one of separation"),
         (["retrieval.query", "a"], None, SpecError, "none is for retrieval.*one of a"),
         ("retrieval", None, SpecError, "lora_adaptations: .* is not a list of names"),
@@ -83,10 +83,27 @@ def test_prompts_of_tasks_that_are_none(tmp_path):
     refused(write(tmp_path, files={"config.json": config}), "config.json", "task_instructions", "names with strings")
 
 
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("retrieval.passage", ("retrieval", "document")),
+        ("Retrieval-query", ("Retrieval", "query")),
+        ("Retrieval-document", ("Retrieval", "document")),
+        ("text-matching", ("text-matching", None)),
+        (".query", (".query", None)),
+        ("query", ("query", None)),
+    ],
+)
+def test_a_name_may_say_a_role(name, parts):
+    assert task_and_role(name) == parts
+
+
 def test_a_task_is_a_string():
     with pytest.raises(InputError, match="task=3 must be a string"):
         SpecOverrides(task=3)
-    with pytest.raises(InputError, match="the fake model has no adapters"):
+    with pytest.raises(
+        InputError, match="the model has no adapters for tasks, no prompts by the names of tasks and no instruction"
+    ):
         Encoder("any-name", backend="fake", spec=SpecOverrides(task="retrieval"))
 
 

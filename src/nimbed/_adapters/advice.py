@@ -45,7 +45,8 @@ def of_command(options: Mapping[str, object]) -> Words:
     names = [name for name in sorted(options) if name not in {"model", "run", "settings"}]
     # What stands behind an @ or a comma is a setting, MODEL@name=value,...: the command's own words.
     flags = {rf"(?<![@,\w]){name}=[\"']?([\w.]+)[\"']?": rf"--{name.replace('_', '-')} \1" for name in names}
-    return {**_COMMAND, **flags}
+    own = {r"(spec=)?SpecOverrides\(task=([^()]*)\)": r"--task \2"} if "task" in options else {}
+    return {**own, **_COMMAND, **flags}
 
 
 @contextmanager

@@ -92,7 +92,9 @@ class ModelOptions(OpenOptions):
         description="Of vectors: a size in bytes, the URL of a shared tier, a CacheConfig, or None for no cache.",
     )
     task: str | None = Field(
-        default=None, frozen=True, description="Of a model with adapters for tasks; None is retrieval."
+        default=None,
+        frozen=True,
+        description="What the vectors are for: a name or an instruction; None is the default.",
     )
     pooling: Pooling | None = Field(default=None, frozen=True, description="None takes the model folder's word.")
     normalize: bool | None = Field(

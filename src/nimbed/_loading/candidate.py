@@ -10,7 +10,7 @@ from nimbed._files.user_paths import expanded
 from nimbed._loading.artefact import is_artefact
 from nimbed._loading.hub import ModelSource, resolve
 from nimbed._loading.manifest import read_manifest
-from nimbed.errors import InputError, SpecError
+from nimbed.errors import SpecError
 from nimbed.spec import read_spec
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Candidate:
 
     Attributes:
         source: where its files are.
-        spec: the folder's, with the user's words laid over it; an artefact's own.
+        spec: the folder's or artefact's, with the user's words laid over it.
         manifest: of an artefact; None for a model folder.
         engine: that shall run it, once it is chosen.
         reason: for that choice.
@@ -55,13 +55,12 @@ def find(settings: Settings) -> Candidate:
     if is_built_in(settings):
         from nimbed.backends import fake
 
-        if settings.spec.task is not None:
-            raise InputError(f"SpecOverrides(task={settings.spec.task!r}): the fake model has no adapters for tasks")
-        return Candidate(source=ModelSource(name=settings.model, folder=Path()), spec=fake.SPEC)
+        spec = settings.spec.apply(fake.SPEC, settings.model)
+        return Candidate(source=ModelSource(name=settings.model, folder=Path()), spec=spec)
     source = resolve(settings.model, settings.source, settings.backend)
     if is_artefact(source.folder):
         manifest = read_manifest(source.folder)
-        return Candidate(source=source, spec=manifest.spec, manifest=manifest)
+        return Candidate(source=source, spec=settings.spec.apply(manifest.spec, manifest.source.id), manifest=manifest)
     return Candidate(source=source, spec=read_spec(source.folder, name=source.name, overrides=settings.spec))
 
 

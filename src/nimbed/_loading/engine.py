@@ -13,6 +13,7 @@ from nimbed._loading.fingerprint import FingerprintInputs
 from nimbed._loading.profile import read_profile
 from nimbed._loading.resolve import Located, locate
 from nimbed._loading.settings import EncoderInfo, Settings
+from nimbed._model_folder.task_adapters import task_of
 from nimbed._text.pair_tokenizer import PairTokenizer
 from nimbed._text.tokenizer import TextTokenizer
 from nimbed.backends import BACKENDS, open_backend
@@ -52,7 +53,7 @@ class Engine:
 def open_engine(settings: Settings, found: Candidate | None = None) -> Engine:
     """Find the model, unless that was done, find or build its artefact, open the backend."""
     located = locate(settings, found or find(settings))
-    spec = settings.spec.apply_prompts(located.spec)
+    spec = located.spec
     max_length = _max_length(settings, spec)
     plan = _machine.thread_plan(settings.threads)
     profile = read_profile(located.digest, plan.threads)
@@ -95,6 +96,7 @@ def open_engine(settings: Settings, found: Candidate | None = None) -> Engine:
         truncate=settings.truncate,
         pooling=spec.pooling,
         normalize=normalize,
+        task=task_of(spec.adapters) or spec.prompt_task or None,
         prompts=dict(spec.prompts),
         similarity=spec.similarity,
         artefact=str(located.folder),

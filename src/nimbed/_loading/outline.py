@@ -101,7 +101,8 @@ def _texts(part: Mapping[str, Any]) -> dict[str, str]:
 
 def _spoken(spec: Mapping[str, Any]) -> list[str]:
     """What the user had set that the command has options for."""
-    said = {"pooling": _text(spec, "pooling"), "task": task_of(_texts(_part(spec, "adapters"))) or ""}
+    task = task_of(_texts(_part(spec, "adapters"))) or _text(spec, "prompt_task")
+    said = {"pooling": _text(spec, "pooling"), "task": task}
     by_hand = [name for name in said if _part(spec, "origins").get(name) == _BY_HAND and said[name]]
     return [word for name in by_hand for word in (f"--{name}", said[name])]
 

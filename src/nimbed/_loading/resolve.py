@@ -117,9 +117,9 @@ def _check_built(settings: Settings, folder: Path, manifest: Manifest) -> None:
     """What the user says of the network is what the artefact was built with."""
     if settings.spec.pooling not in {None, manifest.spec.pooling}:
         raise InputError(f"{folder} was built with {manifest.spec.pooling} pooling; build another one")
-    if settings.spec.task not in {None, task := task_of(manifest.spec.adapters)}:
-        built = f"for the task {task}" if task else "without adapters for tasks"
-        raise InputError(f"{folder} was built {built}, not for {settings.spec.task!r}; build another one")
+    task = task_of(manifest.spec.adapters)
+    if task is not None and settings.spec.task not in {None, task}:
+        raise InputError(f"{folder} was built for the task {task}, not for {settings.spec.task!r}; build another one")
     if settings.source.file not in {None, manifest.source.file, *BACKENDS[manifest.engine].files}:
         raise InputError(
             f"{folder} was built from {manifest.source.file}, not from Source(file={settings.source.file!r}); "

@@ -173,6 +173,7 @@ class EncoderInfo:
         truncate: what is done to longer texts.
         pooling: how token vectors become one.
         normalize: whether vectors have L2 norm 1.
+        task: what adapters or prompts tell the model to do: a task's name, or its words; None where they tell nothing.
         prompts: the prompts by role.
         similarity: the similarity function that the model's authors name.
         artefact: the folder that is run; ``digest`` that of its files.
@@ -194,6 +195,7 @@ class EncoderInfo:
     truncate: Truncate
     pooling: Pooling
     normalize: bool
+    task: str | None
     prompts: Mapping[str, str]
     similarity: str
     artefact: str

@@ -4,17 +4,19 @@ A model is matched by its hub id or folder name; nothing else is inferred from t
 huggingface.co of BAAI/bge-*, intfloat/e5-*, thenlper/gte-*, sentence-transformers/*-MiniLM-*,
 nomic-ai/nomic-embed-text-*, nomic-ai/modernbert-embed-base, lightonai/modernbert-embed-large, Alibaba-NLP/gte-*,
 ibm-granite/granite-embedding-*, cl-nagoya/ruri-v3-*, jinaai/jina-embeddings-v2-* and -v3,
-Snowflake/snowflake-arctic-embed-*, mixedbread-ai/mxbai-embed-large-v1 and MongoDB/mdbr-leaf-*; and what the package
-mteb (2.26) has for them.
+Snowflake/snowflake-arctic-embed-*, mixedbread-ai/mxbai-embed-large-v1, MongoDB/mdbr-leaf-*, Qwen/Qwen3-Embedding-*,
+microsoft/harrier-oss-v1-* and google/embeddinggemma-300m; and what the package mteb (2.26) has for them.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nimbed._files.json import Fields
     from nimbed._types import Pooling
 
@@ -52,8 +54,9 @@ class Family:
     Attributes:
         name: of the family.
         pattern: of its models' names, whole.
-        pooling: where the folder names none; ``normalize`` likewise.
+        pooling: where the folder names none; ``normalize`` likewise. None where its modules do more than pooling.
         query: the prompt where the folder has none, ``document`` likewise.
+        tasks: prompts by the names of tasks, likewise.
         dims: widths that the models were trained to be cut to (Matryoshka), their own among them; empty where their
             cards name none.
         center_before_cut: whether their card has a vector's mean subtracted before it is cut. (It says layer norm
@@ -62,24 +65,37 @@ class Family:
 
     name: str
     pattern: str
-    pooling: Pooling
+    pooling: Pooling | None
     normalize: bool = True
     query: str = ""
     document: str = ""
+    tasks: Mapping[str, str] = field(default_factory=dict)
     dims: tuple[int, ...] = ()
     center_before_cut: bool = False
 
 
-_E5_TASK = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
+_INSTRUCTED = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
 _BGE_EN = "Represent this sentence for searching relevant passages: "
 _NOMIC = ("search_query: ", "search_document: ")
 _BGE_ZH = "为这个句子生成表示以用于检索相关文章："
+_GEMMA = {
+    name: f"task: {words} | query: "
+    for words, names in {
+        "search result": ("BitextMining", "Reranking", "Retrieval"),
+        "code retrieval": ("InstructionRetrieval",),
+        "classification": ("Classification", "MultilabelClassification"),
+        "clustering": ("Clustering",),
+        "sentence similarity": ("PairClassification", "STS"),
+        "summarization": ("Summarization",),
+    }.items()
+    for name in names
+}
 
 FAMILIES = (
     Family(name="bge-en", pattern=r"bge-(small|base|large)-en(-v1\.5)?", pooling="cls", query=_BGE_EN),
     Family(name="bge-zh", pattern=r"bge-(small|base|large)-zh(-v1\.5)?", pooling="cls", query=_BGE_ZH),
     Family(name="bge-m3", pattern=r"bge-m3", pooling="cls"),
-    Family(name="e5-instruct", pattern=r"multilingual-e5-large-instruct", pooling="mean", query=_E5_TASK),
+    Family(name="e5-instruct", pattern=r"multilingual-e5-large-instruct", pooling="mean", query=f"{_INSTRUCTED} "),
     Family(
         name="e5",
         pattern=r"(multilingual-)?e5-(small|base|large)(-v2)?",
@@ -149,6 +165,18 @@ FAMILIES = (
         name="arctic-l-v2", pattern=r"snowflake-arctic-embed-l-v2\.0", pooling="cls", query="query: ", dims=(1024, 256)
     ),
     Family(name="mxbai", pattern=r"mxbai-embed-large-v1", pooling="cls", query=_BGE_EN),
+    # Of Qwen3-Embedding every width from 32 on will do.
+    Family(name="qwen3-embedding", pattern=r"Qwen3-Embedding-(0\.6|4|8)B", pooling="lasttoken", query=_INSTRUCTED),
+    Family(name="harrier", pattern=r"harrier-oss-v1-(270m|0\.6b|27b)", pooling="lasttoken", query=f"{_INSTRUCTED} "),
+    Family(
+        name="embeddinggemma",
+        pattern=r"embeddinggemma-300m(-qat-q[48]_0-unquantized)?",
+        pooling=None,
+        query=_GEMMA["Retrieval"],
+        document="title: none | text: ",
+        tasks=_GEMMA,
+        dims=(768, 512, 256, 128),
+    ),
     Family(name="leaf", pattern=r"mdbr-leaf-(ir|mt)", pooling="mean", query=_BGE_EN),
 )
 

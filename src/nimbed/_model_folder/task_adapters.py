@@ -6,6 +6,7 @@ roles; each of the others is a task by itself, for both.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from nimbed.errors import InputError, SpecError
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "retrieval"
 _LISTED = "lora_adaptations"
-_ROLES = {"query": "query", "passage": "document"}
+_ROLES = {"query": "query", "passage": "document", "document": "document"}
+_FOR_A_ROLE = re.compile(r"(.+)[.-](query|passage|document)", re.DOTALL)
 
 
 def adapters_of(config: Fields) -> tuple[str, ...]:
@@ -44,14 +46,15 @@ def chosen_adapters(config: Fields, task: str | None) -> dict[str, str]:
         task: the user's choice; None is retrieval.
 
     Raises:
-        InputError: the model has no such task.
+        InputError: it has adapters, and none for this task.
         SpecError: it has adapters, and none for retrieval.
     """
-    tasks = _tasks(adapters_of(config))
+    if not (tasks := _tasks(adapters_of(config))):
+        return {}
     if task is not None and task not in tasks:
-        known = f"the model knows {', '.join(tasks)}" if tasks else f"{config.where} has no {_LISTED}: leave it out"
+        known = f"the model knows {', '.join(tasks)}"
         raise InputError(f"SpecOverrides(task={task!r}): there is no adapter for this task; {known}")
-    if tasks and task is None and DEFAULT not in tasks:
+    if task is None and DEFAULT not in tasks:
         raise SpecError(
             f"{config.where}: {_LISTED}: none is for {DEFAULT}; say which is meant: spec=SpecOverrides(task=...) with "
             f"one of {', '.join(tasks)}"
@@ -61,19 +64,19 @@ def chosen_adapters(config: Fields, task: str | None) -> dict[str, str]:
 
 def task_of(adapters: Mapping[str, str]) -> str | None:
     """The task that these adapters by role are for."""
-    return next((_parts(name)[0] for name in adapters.values()), None)
+    return next((task_and_role(name)[0] for name in adapters.values()), None)
+
+
+def task_and_role(name: str) -> tuple[str, str | None]:
+    """The task, and the role where the name of an adapter or a prompt says one: ``retrieval.passage``, ``X-query``."""
+    found = _FOR_A_ROLE.fullmatch(name)
+    return (name, None) if found is None else (found[1], _ROLES[found[2]])
 
 
 def _tasks(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name in names:
-        task, role = _parts(name)
+        task, role = task_and_role(name)
         roles = ("query", "document") if role is None else (role,)
         found.setdefault(task, {}).update(dict.fromkeys(roles, name))
-    return {task: adapters for task, adapters in found.items() if len(adapters) == len(_ROLES)}
-
-
-def _parts(name: str) -> tuple[str, str | None]:
-    """The task, and the role where the adapter is for one alone."""
-    task, _, role = name.rpartition(".")
-    return (task, _ROLES[role]) if task and role in _ROLES else (name, None)
+    return {task: adapters for task, adapters in found.items() if len(adapters) == len(set(_ROLES.values()))}

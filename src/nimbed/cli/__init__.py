@@ -13,10 +13,11 @@ from tqdm.auto import tqdm
 
 import nimbed
 from nimbed._adapters.advice import advising_in, of_command
-from nimbed._doctor import diagnosis
+from nimbed._doctor import diagnosis, diagnosis_of_model
 from nimbed._files.npy import write_rows
 from nimbed._loading.artefact import verify_artefact
 from nimbed._loading.describe import describe
+from nimbed._loading.settings import Settings
 from nimbed._text.text_files import read_lines
 from nimbed.backends import BACKENDS, BUILT
 from nimbed.bench.outputs import check_outputs
@@ -26,6 +27,9 @@ from nimbed.errors import InputError, NimbedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+
+_TASK = "what the vectors are for: a name or an instruction that the model knows (default: its own, mostly retrieval)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     cache.add_commands(commands)
     doctor = commands.add_parser("doctor", help="say what this machine can do and what nimbed would choose")
+    doctor.add_argument(
+        "model", nargs="?", help="also say a model's pooling, task and prompts, and where they are from"
+    )
+    doctor.add_argument("--task", help=_TASK)
+    source_arguments(doctor)
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -72,7 +81,7 @@ def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("--count", type=int, default=128, help="how many texts are used to calibrate (default: 128)")
     parser.add_argument("--seed", type=int, default=0, help="seed for choosing among the texts (default: 0)")
     parser.add_argument("--pooling", help="cls, lasttoken, max, mean or weightedmean (default: the model folder's)")
-    parser.add_argument("--task", help="of a model with adapters for tasks, the one that is meant (default: retrieval)")
+    parser.add_argument("--task", help=_TASK)
     parser.add_argument("--force", action="store_true", help="publish the artefact even if it fails its quality gate")
     source_arguments(parser)
     parser.set_defaults(run=_quantize)
@@ -90,6 +99,7 @@ def _embed_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument(
         "--truncate", choices=("warn", "error", "silent", "chunk"), default="warn", help="what is done to long texts"
     )
+    parser.add_argument("--task", help=_TASK)
     parser.add_argument("--threads", type=int, help="threads of the engine (default: as `nimbed doctor` says)")
     source_arguments(parser)
     parser.set_defaults(run=_embed)
@@ -125,6 +135,7 @@ def _embed(chosen: argparse.Namespace) -> int:
         precision=chosen.precision,
         truncate=chosen.truncate,
         threads=chosen.threads,
+        spec=nimbed.SpecOverrides(task=chosen.task),
         source=source_of(chosen),
     ) as encoder:
         texts = islice(read_lines(chosen.input, chosen.field), rows)  # lines added since then are left out
@@ -154,7 +165,11 @@ def _verify(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(chosen: argparse.Namespace) -> int:  # noqa: ARG001 (it has no arguments)
-    for name, value in diagnosis().items():
+def _doctor(chosen: argparse.Namespace) -> int:
+    found = diagnosis()
+    if chosen.model is not None:
+        spec = nimbed.SpecOverrides(task=chosen.task)
+        found |= diagnosis_of_model(Settings(model=chosen.model, spec=spec, source=source_of(chosen)))
+    for name, value in found.items():
         print(f"{name:<16} {value}")
     return 0
