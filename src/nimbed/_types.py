@@ -89,6 +89,22 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromptedText:
+    """A text with a prompt of its own, in the place of its role's. Its length is that of both, in characters."""
+
+    prompt: str
+    text: str
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.text)
+
+
+def prompt_and_text(item: str | PromptedText, prompt: str) -> tuple[str, str]:
+    """The prompt before a text, which is the role's unless it has one of its own, and the text."""
+    return (prompt, item) if isinstance(item, str) else (item.prompt, item.text)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchRecord:
     """One batch that the engine ran.
 

@@ -16,7 +16,8 @@ from nimbed._loading.settings import CacheConfig, EncoderInfo, EncoderStats, Set
 from nimbed._serving.call import Call
 from nimbed._serving.open_model import OpenModel
 from nimbed._serving.waiting import ends_at
-from nimbed._text.checks import check_model, check_rows, check_text, check_texts, text_blocks
+from nimbed._text.checks import check_model, check_rows, check_text
+from nimbed._text.titles import TitledText, check_items, item_blocks, with_titles
 from nimbed.errors import InputError
 from nimbed.spec import SpecOverrides
 
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
     from nimbed._serving.runtime import Runtime
     from nimbed._types import Float32Array, Precision, Role, Truncate
 
+    Texts = Sequence[str | TitledText]
     F32 = Literal["float32"]
     F16 = Literal["float16"]
     I8 = Literal["int8"]
     Bits = Literal["ubinary"]
 
-__all__ = ["Encoder", "EncoderInfo", "EncoderStats"]
+__all__ = ["Encoder", "EncoderInfo", "EncoderStats", "TitledText"]
 
 _ROLES = ("document", "query")
 # Up to this many are looked up in the cache on the event loop itself, which takes microseconds.
@@ -113,27 +115,19 @@ class Encoder(OpenModel):
 
     @overload
     def encode(
-        self, texts: Sequence[str], *, role: Role = ..., dtype: F32 = ..., timeout_s: float | None = ...
+        self, texts: Texts, *, role: Role = ..., dtype: F32 = ..., timeout_s: float | None = ...
     ) -> Float32Array: ...
     @overload
-    def encode(
-        self, texts: Sequence[str], *, role: Role = ..., dtype: F16, timeout_s: float | None = ...
-    ) -> Float16Array: ...
+    def encode(self, texts: Texts, *, role: Role = ..., dtype: F16, timeout_s: float | None = ...) -> Float16Array: ...
     @overload
-    def encode(
-        self, texts: Sequence[str], *, role: Role = ..., dtype: I8, timeout_s: float | None = ...
-    ) -> Int8Array: ...
+    def encode(self, texts: Texts, *, role: Role = ..., dtype: I8, timeout_s: float | None = ...) -> Int8Array: ...
     @overload
-    def encode(
-        self, texts: Sequence[str], *, role: Role = ..., dtype: Bits, timeout_s: float | None = ...
-    ) -> UInt8Array: ...
+    def encode(self, texts: Texts, *, role: Role = ..., dtype: Bits, timeout_s: float | None = ...) -> UInt8Array: ...
     @overload
-    def encode(
-        self, texts: Sequence[str], *, role: Role = ..., dtype: Dtype, timeout_s: float | None = ...
-    ) -> AnyArray: ...
+    def encode(self, texts: Texts, *, role: Role = ..., dtype: Dtype, timeout_s: float | None = ...) -> AnyArray: ...
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         role: Role = "document",
         dtype: Dtype = "float32",
@@ -142,7 +136,7 @@ class Encoder(OpenModel):
         """Embed texts, with the prompt of the role.
 
         Args:
-            texts: any number.
+            texts: any number; :class:`TitledText` for documents with titles, where the model's prompt takes one.
             role: "document" or "query". Queries do not wait for documents, and have a prompt of their own.
             dtype: "float32"; "float16"; "int8", steps of the ranges that the artefact keeps; or "ubinary", one bit for
                 each component (1 if it is above 0), eight to a byte. See ``quantize_embeddings`` of
@@ -156,35 +150,37 @@ class Encoder(OpenModel):
 
         Raises:
             InputTypeError: something is not a string; names the index.
-            InputError: a text is not valid Unicode, the role is unknown, the artefact has no such dtype, or
-                ``timeout_s`` is negative or not a number.
+            InputError: a text is not valid Unicode, the role is unknown, the prompt takes no title, the artefact has no
+                such dtype, or ``timeout_s`` is negative or not a number.
             TruncationError: a text is too long and ``truncate="error"``.
             EncodeTimeoutError: it took longer than ``timeout_s``.
         """
         until, started = ends_at(timeout_s), time.perf_counter()
-        items, runtime = check_texts(texts), self._ready(role, dtype)
+        given, runtime = check_items(texts), self._ready(role, dtype)
+        items = with_titles(given, role, runtime.engine.spec.prompt(role))
         if (vectors := runtime.cached(items, role)) is None:
             vectors = Call(runtime, items, role).result(until)
         return convert(self._answer(runtime, vectors, role, started), dtype, runtime.engine.ranges)
 
     @overload
-    async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: F32 = ...) -> Float32Array: ...
+    async def aencode(self, texts: Texts, *, role: Role = ..., dtype: F32 = ...) -> Float32Array: ...
     @overload
-    async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: F16) -> Float16Array: ...
+    async def aencode(self, texts: Texts, *, role: Role = ..., dtype: F16) -> Float16Array: ...
     @overload
-    async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: I8) -> Int8Array: ...
+    async def aencode(self, texts: Texts, *, role: Role = ..., dtype: I8) -> Int8Array: ...
     @overload
-    async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: Bits) -> UInt8Array: ...
+    async def aencode(self, texts: Texts, *, role: Role = ..., dtype: Bits) -> UInt8Array: ...
     @overload
-    async def aencode(self, texts: Sequence[str], *, role: Role = ..., dtype: Dtype) -> AnyArray: ...
-    async def aencode(self, texts: Sequence[str], *, role: Role = "document", dtype: Dtype = "float32") -> AnyArray:
+    async def aencode(self, texts: Texts, *, role: Role = ..., dtype: Dtype) -> AnyArray: ...
+    async def aencode(self, texts: Texts, *, role: Role = "document", dtype: Dtype = "float32") -> AnyArray:
         """As :meth:`encode`, without blocking the event loop. Cancelling removes the texts that have not started."""
-        items, started = check_texts(texts), time.perf_counter()
+        given, started = check_items(texts), time.perf_counter()
         if self._current() is None:  # a copy that has not opened the model
             import asyncio
 
             await asyncio.to_thread(self._opened)
         runtime = self._ready(role, dtype)
+        items = with_titles(given, role, runtime.engine.spec.prompt(role))
         few = sum(map(len, items)) <= _FEW_CHARACTERS
         vectors = runtime.cached(items, role) if few else None
         vectors = vectors or await Call(runtime, items, role).aresult()
@@ -206,33 +202,38 @@ class Encoder(OpenModel):
 
     @overload
     def encode_iter(
-        self, texts: Iterable[str], *, role: Role = ..., dtype: F32 = ..., progress: bool = ...
+        self, texts: Iterable[str | TitledText], *, role: Role = ..., dtype: F32 = ..., progress: bool = ...
     ) -> Iterator[Float32Array]: ...
     @overload
     def encode_iter(
-        self, texts: Iterable[str], *, role: Role = ..., dtype: F16, progress: bool = ...
+        self, texts: Iterable[str | TitledText], *, role: Role = ..., dtype: F16, progress: bool = ...
     ) -> Iterator[Float16Array]: ...
     @overload
     def encode_iter(
-        self, texts: Iterable[str], *, role: Role = ..., dtype: I8, progress: bool = ...
+        self, texts: Iterable[str | TitledText], *, role: Role = ..., dtype: I8, progress: bool = ...
     ) -> Iterator[Int8Array]: ...
     @overload
     def encode_iter(
-        self, texts: Iterable[str], *, role: Role = ..., dtype: Bits, progress: bool = ...
+        self, texts: Iterable[str | TitledText], *, role: Role = ..., dtype: Bits, progress: bool = ...
     ) -> Iterator[UInt8Array]: ...
     @overload
     def encode_iter(
-        self, texts: Iterable[str], *, role: Role = ..., dtype: Dtype, progress: bool = ...
+        self, texts: Iterable[str | TitledText], *, role: Role = ..., dtype: Dtype, progress: bool = ...
     ) -> Iterator[AnyArray]: ...
     def encode_iter(
-        self, texts: Iterable[str], *, role: Role = "document", dtype: Dtype = "float32", progress: bool = False
+        self,
+        texts: Iterable[str | TitledText],
+        *,
+        role: Role = "document",
+        dtype: Dtype = "float32",
+        progress: bool = False,
     ) -> Iterator[AnyArray]:
         """Embed any number of texts in bounded memory.
 
         The iterable is read one block ahead of the engine, so at most 2 x 512 texts are held.
 
         Args:
-            texts: any iterable of strings.
+            texts: any iterable, of what :meth:`encode` takes.
             role: the role whose prompt is used.
             dtype: as in :meth:`encode`.
             progress: show a progress bar on standard error.
@@ -266,18 +267,21 @@ class Encoder(OpenModel):
     def _ended(self, runtime: Runtime, call: Call, role: Role, started: float, first: int) -> Float32Array:
         return self._answer(runtime, call.end(), role, started, first)
 
-    def _blocks_encoded(self, texts: Iterable[str], role: Role, dtype: Dtype, *, progress: bool) -> Iterator[AnyArray]:
+    def _blocks_encoded(
+        self, texts: Iterable[str | TitledText], role: Role, dtype: Dtype, *, progress: bool
+    ) -> Iterator[AnyArray]:
         from tqdm.auto import tqdm
 
         runtime = self._ready(role, dtype)
         waiting: Callable[[], Float32Array] | None = None
         total = len(texts) if isinstance(texts, Sized) else None
         with tqdm(total=total, unit="text", disable=not progress) as bar:
-            for first, block in chain(text_blocks(texts), [(0, None)]):
+            for first, block in chain(item_blocks(texts), [(0, None)]):
                 call, started = None, time.perf_counter()
                 if block is not None:
+                    items = with_titles(block, role, runtime.engine.spec.prompt(role))
                     # A long stream must not evict from the cache what other calls will ask for again.
-                    call = Call(runtime, block, role, first=first, keep=False)
+                    call = Call(runtime, items, role, first=first, keep=False)
                     call.begin()
                 if waiting is not None:
                     vectors = waiting()

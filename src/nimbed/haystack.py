@@ -106,7 +106,8 @@ class NimbedDocumentEmbedder(Embedding):
 
     Args:
         model and all others: as in :class:`NimbedTextEmbedder`.
-        meta_fields_to_embed: names of metadata fields, put before the content if a document has them.
+        meta_fields_to_embed: names of metadata fields, put before the content if a document has them; "title" goes into
+            the prompt instead where the model's has a place for it (EmbeddingGemma).
         embedding_separator: what separates them from the content.
         progress_bar: show a progress bar.
 
@@ -158,16 +159,16 @@ class NimbedDocumentEmbedder(Embedding):
             InputError: a text is not valid Unicode; names the item.
             TruncationError: a text is too long and ``truncate="error"``; names the item.
         """
-        texts = self._options.texts(check_documents(documents))
+        checked = check_documents(documents)
         self.warm_up()
-        return {"documents": embedded(documents, self._options.documents(texts))}
+        return {"documents": embedded(documents, self._options.documents(checked))}
 
     @component.output_types(documents=list[Document])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """As :meth:`run`, without blocking the event loop."""
-        texts = self._options.texts(check_documents(documents))
+        checked = check_documents(documents)
         await self.warm_up_async()
-        vectors = await self._options.adocuments(texts)
+        vectors = await self._options.adocuments(checked)
         return {"documents": await asyncio.to_thread(embedded, documents, vectors)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import numpy as np
@@ -112,3 +113,45 @@ def test_the_doctor_says_a_models_task_and_prompts(instructed, capsys, task, ori
     assert f"task {words} ({origin})" in out
     assert f"prompt query 'Instruct: {words}\\nQuery:'" in out
     assert "pooling mean (modules.json)" in out
+
+
+@pytest.fixture
+def titled(tmp_path):
+    """As EmbeddingGemma, with a tokenizer that the fake engine reads."""
+    files = {"tokenizer.json": fake.tokenizer().to_str(), "openvino_model.xml": "<net/>"}
+    return str(write(tmp_path / "embeddinggemma-300m", ("Transformer", "Pooling", "Normalize"), files))
+
+
+CATS = [Document(content="a cat", meta={"title": "Cats", "page": 3}), Document(content="no title", meta={"page": 4})]
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "second"),
+    [
+        ({}, "title: none | text: a cat", "title: none | text: no title"),
+        ({"meta_fields_to_embed": ["title"]}, "title: Cats | text: a cat", "title: none | text: no title"),
+        (
+            {"meta_fields_to_embed": ["title", "page"], "embedding_separator": " / "},
+            "title: Cats | text: 3 / a cat",
+            "title: none | text: 4 / no title",
+        ),
+        (
+            {"meta_fields_to_embed": ["title"], "task": "Clustering"},
+            "task: clustering | query: Cats\na cat",
+            "task: clustering | query: no title",
+        ),
+    ],
+)
+def test_a_title_that_haystack_embeds_goes_into_its_place(titled, options, first, second):
+    with Encoder(titled, backend="fake", spec=SpecOverrides(prompts={"document": ""})) as plain:
+        expected = plain.encode([first, second])
+    embedder = NimbedDocumentEmbedder(titled, backend="fake", **options)
+    found = embedder.run(CATS)["documents"]
+    assert (np.array([one.embedding for one in found], np.float32) == expected).all()
+    found = asyncio.run(embedder.run_async(CATS))["documents"]
+    assert (np.array([one.embedding for one in found], np.float32) == expected).all()
+
+
+def test_a_ranker_puts_titles_before_the_content(titled):
+    ranker = NimbedRanker(titled, backend="fake", meta_fields_to_embed=["title"])
+    assert len(ranker.run("a cat", CATS)["documents"]) == 2

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from nimbed import Encoder, Reranker, SpecOverrides
 from nimbed._text import checks
-from nimbed._text.checks import check_model, check_text, check_texts, text_blocks
+from nimbed._text.checks import check_model, check_text, check_texts
+from nimbed._text.titles import item_blocks
 from nimbed.errors import InputTypeError
 
 NOT_TEXTS = [None, b"bytes", 3, 2.5, True, ["nested"], ("nested",), {"a": 1}, float("nan"), Path("a"), np.array(["a"])]
@@ -174,7 +175,7 @@ def test_a_string_of_a_kind_of_its_own_is_its_characters():
 def test_what_only_says_that_it_is_a_string_is_none():
     liar = mock.Mock(spec=str)
     assert isinstance(liar, str)
-    for refused in (lambda: check_texts([liar]), lambda: check_text(liar), lambda: list(text_blocks([liar]))):
+    for refused in (lambda: check_texts([liar]), lambda: check_text(liar), lambda: list(item_blocks([liar]))):
         with pytest.raises(InputTypeError, match="Mock"):
             refused()
 
@@ -225,7 +226,7 @@ def test_blocks_hold_all_texts_in_bounded_lists(texts, count, characters):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checks, "_BLOCK_TEXTS", count)
         patch.setattr(checks, "_BLOCK_CHARACTERS", characters)
-        blocks = list(text_blocks(iter(texts)))
+        blocks = list(item_blocks(iter(texts)))
     assert [text for _, block in blocks for text in block] == texts
     for first, block in blocks:
         assert block[0] is texts[first]
@@ -242,7 +243,7 @@ def test_blocks_are_read_as_they_are_needed():
             read += 1
             yield "text"
 
-    blocks = text_blocks(endless())
+    blocks = item_blocks(endless())
     next(blocks)
     first = read
     next(blocks)
@@ -252,7 +253,7 @@ def test_blocks_are_read_as_they_are_needed():
 def test_blocks_name_an_item_by_its_place_in_the_whole():
     texts = ["fine"] * 1500 + [None]
     with pytest.raises(InputTypeError, match="item 1500 is NoneType"):
-        list(text_blocks(texts))
+        list(item_blocks(texts))
 
 
 def test_a_call_is_cut_into_the_blocks_of_encode_iter(monkeypatch):

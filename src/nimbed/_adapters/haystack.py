@@ -15,6 +15,7 @@ from nimbed._adapters.advice import HAYSTACK, Words
 from nimbed._adapters.options import ModelOptions, Role, TextPath, Truncate
 from nimbed._adapters.rerank_options import RankOptions
 from nimbed._text.checks import excerpt, plain
+from nimbed._text.titles import TitledText, takes_titles
 from nimbed.errors import InputTypeError
 from nimbed.reranker import RankedDocument
 
@@ -32,6 +33,8 @@ __all__ = [
 
 # Threads that run one cold component open its model once.
 _OPENING = threading.Lock()
+# The metadata field of a document's title.
+_TITLE = "title"
 
 
 class Options(ModelOptions):
@@ -67,7 +70,15 @@ class Options(ModelOptions):
 
     def texts(self, documents: Sequence[Document]) -> list[str]:
         """What stands for each document: the metadata that was asked for, then its content."""
-        return [self.embedding_separator.join([*self._meta(one), one.content or ""]) for one in documents]
+        return [self._text(one, self.meta_fields_to_embed or ()) for one in documents]
+
+    def titled(self, documents: Sequence[Document]) -> list[str | TitledText]:
+        """As :meth:`texts`, but a title that was asked for goes where the open model's prompt has a place for one."""
+        fields = self.meta_fields_to_embed or ()
+        if _TITLE not in fields or not takes_titles(self.encoder.info.prompts.get("document", "")):
+            return list(self.texts(documents))
+        others = [name for name in fields if name != _TITLE]
+        return [TitledText(text=self._text(one, others), title=str(one.meta.get(_TITLE) or "")) for one in documents]
 
     def query(self, text: str) -> list[float]:
         return self._query(text)
@@ -75,15 +86,16 @@ class Options(ModelOptions):
     async def aquery(self, text: str) -> list[float]:
         return await self._aquery(text)
 
-    def documents(self, texts: Sequence[str]) -> list[list[float]]:
-        return self._documents(texts, progress=self.progress_bar)
+    def documents(self, documents: Sequence[Document]) -> list[list[float]]:
+        return self._documents(self.titled(documents), progress=self.progress_bar)
 
-    async def adocuments(self, texts: Sequence[str]) -> list[list[float]]:
-        return await self._adocuments(texts, progress=self.progress_bar)
+    async def adocuments(self, documents: Sequence[Document]) -> list[list[float]]:
+        return await self._adocuments(self.titled(documents), progress=self.progress_bar)
 
-    def _meta(self, document: Document) -> list[str]:
-        values = (document.meta.get(name) for name in self.meta_fields_to_embed or ())
-        return [str(value) for value in values if value is not None]
+    def _text(self, document: Document, fields: Sequence[str]) -> str:
+        values = (document.meta.get(name) for name in fields)
+        found = [str(value) for value in values if value is not None]
+        return self.embedding_separator.join([*found, document.content or ""])
 
     def _close(self) -> None:
         self._encoder.close()

@@ -10,6 +10,7 @@ from nimbed import CacheConfig, Encoder, Source, SpecOverrides
 from nimbed._adapters.advice import FLAT, Words, advising_in
 from nimbed._adapters.fields import CacheChoice, QuietModel, TextPath
 from nimbed._text.checks import check_text
+from nimbed._text.titles import TitledText
 from nimbed._types import Float32Array, Pooling, Precision, Role, Truncate
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError
@@ -152,13 +153,13 @@ class ModelOptions(OpenOptions):
     def _threads(self) -> int | None:
         return self.threads
 
-    def _documents(self, texts: Sequence[str], *, progress: bool) -> list[list[float]]:
+    def _documents(self, texts: Sequence[str | TitledText], *, progress: bool) -> list[list[float]]:
         with advising_in(self._words):
             if progress:
                 return [row for block in self._encoder.encode_iter(texts, progress=True) for row in to_lists(block)]
             return to_lists(self._encoder.encode(texts))
 
-    async def _adocuments(self, texts: Sequence[str], *, progress: bool) -> list[list[float]]:
+    async def _adocuments(self, texts: Sequence[str | TitledText], *, progress: bool) -> list[list[float]]:
         if progress:
             return await asyncio.to_thread(self._documents, texts, progress=True)
         with advising_in(self._words):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nimbed._promise import Promise
-    from nimbed._types import Float32Array, Int32Array, Role
+    from nimbed._types import Float32Array, Int32Array, PromptedText, Role
 
 # Key, tuple, integer and node of the ordered dictionary, beside the vector's own bytes (measured, CPython 3.11).
 _OVERHEAD_BYTES = 300
@@ -145,15 +145,20 @@ class Keys:
     """Makes keys: blake2b over the fingerprint, the prompt and the text, each with its length before it."""
 
     def __init__(self, fingerprint: str, prompt: str) -> None:
-        self._begun = hashlib.blake2b(digest_size=16)
-        for part in (fingerprint, prompt):
-            self._add(self._begun, part)
+        self._of_model = hashlib.blake2b(digest_size=16)
+        self._add(self._of_model, fingerprint)
+        self._begun = self._of_model.copy()
+        self._add(self._begun, prompt)
 
-    def __call__(self, texts: Sequence[str]) -> list[bytes]:
-        """A key of 16 bytes for each text."""
+    def __call__(self, texts: Sequence[str | PromptedText]) -> list[bytes]:
+        """A key of 16 bytes for each text; one with a prompt of its own has that in the place of the other."""
         keys = []
-        for text in texts:
-            state = self._begun.copy()
+        for item in texts:
+            if isinstance(item, str):
+                state, text = self._begun.copy(), item
+            else:
+                state, text = self._of_model.copy(), item.text
+                self._add(state, item.prompt)
             self._add(state, text)
             keys.append(state.digest())
         return keys

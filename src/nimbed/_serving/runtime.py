@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nimbed._loading.engine import Engine
     from nimbed._loading.settings import CacheConfig
     from nimbed._text.tokenizer import TokenizedTexts
-    from nimbed._types import BatchRecord, Role
+    from nimbed._types import BatchRecord, PromptedText, Role
 
 logger = logging.getLogger("nimbed")
 
@@ -88,7 +88,7 @@ class Runtime:
         """Makes the cache's keys of texts in this role."""
         return self._keys[role]
 
-    def cached(self, texts: Sequence[str], role: Role) -> Vectors | None:
+    def cached(self, texts: Sequence[str | PromptedText], role: Role) -> Vectors | None:
         """The vectors ``[n, dim]`` where the process's cache has all of them."""
         if self.cache is None or not texts:
             return None

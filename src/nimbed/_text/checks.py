@@ -16,20 +16,26 @@ Item = TypeVar("Item", bound=Sized)
 # A block ends with the text that makes it this many texts or characters. It is tokenized at a stretch, and the engine
 # begins with the first while the next is prepared. encode_iter holds two of them.
 _BLOCK_TEXTS, _BLOCK_CHARACTERS = 512, 1_000_000
+_STREAM = "for an iterator, use Encoder.encode_iter"
 
 
-def check_texts(texts: object, *, remedy: str = "for an iterator, use Encoder.encode_iter") -> list[str]:
+def check_texts(texts: object, *, remedy: str = _STREAM) -> list[str]:
     """Plain strings, if the texts are a list-like of strings; ``remedy`` is what else an iterator may be given to.
 
     Raises:
         InputTypeError: names the first item that is not a string, or says what the whole is.
     """
+    items = listed(texts, remedy=remedy)
+    return [item if type(item) is str else plain(item, f"item {index}") for index, item in enumerate(items)]
+
+
+def listed(texts: object, *, remedy: str = _STREAM) -> list[object]:
+    """The items of what is like a list. Raises as :func:`check_texts`, but for the items."""
     if type(texts) is not list:  # as it mostly is, and a lone query waits for each look
         if not hasattr(texts, "__len__"):
             raise InputTypeError(f"a list of strings is wanted, not {type(texts).__name__}; {remedy}")
         check_rows(texts)
-    items = list(cast("Iterable[object]", texts))
-    return [item if type(item) is str else plain(item, f"item {index}") for index, item in enumerate(items)]
+    return list(cast("Iterable[object]", texts))
 
 
 def check_rows(texts: object) -> None:
@@ -66,11 +72,6 @@ def blocks(items: Iterable[Item]) -> Iterator[tuple[int, list[Item]]]:
             block, characters, first = [], 0, index + 1
     if block:
         yield first, block
-
-
-def text_blocks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """:func:`blocks` of what must be strings."""
-    return blocks(plain(item, f"item {index}") for index, item in enumerate(texts))
 
 
 def check_text(text: object) -> str:

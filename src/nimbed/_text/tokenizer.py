@@ -18,13 +18,14 @@ from nimbed._model_folder.tokenizer_file import frame_of, lay_over
 from nimbed._model_folder.weights import refuse_pointer
 from nimbed._text.checks import excerpt
 from nimbed._text.tokenizer_errors import TOKENIZING
+from nimbed._types import prompt_and_text
 from nimbed.errors import InputError, SpecError, TruncationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from nimbed._types import Float32Array, Int32Array, ModelSpec, Truncate
+    from nimbed._types import Float32Array, Int32Array, ModelSpec, PromptedText, Truncate
 
 # Windows of a long text share an eighth of their tokens, so that no sentence is seen only in halves.
 _OVERLAP = 8
@@ -130,8 +131,10 @@ class TextTokenizer(Tokenizer):
             self._prefix, self._suffix = (np.array(ids, np.int32) for ids in frame_of(tokenizer))
         self._room = self._room_beside(len(self._prefix) + len(self._suffix), minimum=1)
 
-    def __call__(self, texts: Sequence[str], prompt: str = "", *, items: Sequence[int] | None = None) -> TokenizedTexts:
-        """Tokenize texts with the prompt before each; ``items`` are their numbers in messages, else from 0 on.
+    def __call__(
+        self, texts: Sequence[str | PromptedText], prompt: str = "", *, items: Sequence[int] | None = None
+    ) -> TokenizedTexts:
+        """Tokenize texts, each behind the prompt or its own; ``items`` are their numbers in messages, else from 0 on.
 
         Raises:
             InputError: a text cannot be encoded as UTF-8 (lone surrogates).
@@ -150,7 +153,7 @@ class TextTokenizer(Tokenizer):
             own = np.arange(len(ids), dtype=np.int32)
             whole = np.ones(len(ids), np.float32)
             return TokenizedTexts(sequences=ids, owners=own, weights=whole, texts=len(ids), cut=cut)
-        shortened = {index: self._shorten(ids[index], prompt + texts[index], prompt) for index in too_long}
+        shortened = {i: self._shorten(ids[i], *prompt_and_text(texts[i], prompt)) for i in too_long}
         pieces = [shortened.get(index, ([sequence], [1.0])) for index, sequence in enumerate(ids)]
         return TokenizedTexts(
             sequences=[sequence for sequences, _ in pieces for sequence in sequences],
@@ -160,16 +163,17 @@ class TextTokenizer(Tokenizer):
             cut=cut,
         )
 
-    def _encode(self, texts: Sequence[str], prompt: str, items: Sequence[int]) -> list[Any]:
-        full = [prompt + text for text in texts] if prompt else list(texts)
+    def _encode(self, texts: Sequence[str | PromptedText], prompt: str, items: Sequence[int]) -> list[Any]:
+        full = ["".join(prompt_and_text(text, prompt)) for text in texts]
         try:
             return self._encodings(full, sum(map(len, full)))
         except (TypeError, UnicodeEncodeError) as err:
-            raise unencodable({f"item {i}": text for i, text in zip(items, texts, strict=True)}, err) from err
+            named = {f"item {i}": "".join(prompt_and_text(text, "")) for i, text in zip(items, texts, strict=True)}
+            raise unencodable(named, err) from err
 
-    def _shorten(self, ids: Int32Array, text: str, prompt: str) -> tuple[list[Int32Array], list[float]]:
+    def _shorten(self, ids: Int32Array, prompt: str, text: str) -> tuple[list[Int32Array], list[float]]:
         if self.truncate == "chunk":
-            return self._windows(text, prompt)
+            return self._windows(prompt + text, prompt)
         body = ids[len(self._prefix) : len(ids) - len(self._suffix)]
         body = body[: self._room] if self._side == "right" else body[-self._room :]
         return [self._framed(body)], [1.0]
