@@ -18,6 +18,7 @@ from nimbed._files.user_paths import write_whole
 from nimbed._loading.artefact import open_artefact
 from nimbed.cli import main
 from nimbed.errors import EncodeTimeoutError, InputError
+from tests.support.cross_encoders import write_cross_encoder
 
 
 def test_doctor(capsys, nimbed_home):
@@ -33,6 +34,13 @@ def test_doctor(capsys, nimbed_home):
         "quantize (installed)",
     ):
         assert word in said
+
+
+def test_doctor_of_a_cross_encoder(capsys, tmp_path):
+    assert main(["doctor", str(write_cross_encoder(tmp_path / "judge"))]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "model judge kind cross-encoder longest text" in said
+    assert main(["doctor", str(tmp_path / "missing")]) == 1
 
 
 def test_doctor_names_what_is_missing(capsys, monkeypatch):

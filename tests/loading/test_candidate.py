@@ -11,9 +11,11 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.artefacts import SPEC, made, rewrite
 from tests.support.cross_encoders import write_cross_encoder
 from tests.support.fake_hub import taken_for_the_hub
 from tests.support.model_folders import BERT
@@ -21,12 +23,18 @@ from tests.support.model_folders import BERT
 from nimbed import Encoder, Reranker, Source, SpecOverrides, quantize
 from nimbed._loading import auto, resolve
 from nimbed._loading.candidate import find
+from nimbed._loading.manifest import MANIFEST
 from nimbed._loading.settings import Settings
-from nimbed.errors import QualityError
+from nimbed.errors import InputError, QualityError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+TOLD = {
+    None: ("Instruct: Find a law\nQuery:", "", "Find a law"),
+    "Find a court": ("Instruct: Find a court\nQuery:", "", "Find a court"),
+    "Clustering": ("C: ", "C: ", "Clustering"),
+}
 # Opens by Python: engines and tokenizers, which are written in C++ and Rust, are not seen.
 OPENING = """
 import json, os, sys
@@ -175,3 +183,18 @@ def test_what_does_not_fit_is_not_attempted(monkeypatch, tiny_folder):
     taken = auto.with_its_engine(find(settings), settings, lambda candidate: candidate)
     assert (taken.engine, taken.network) == ("openvino", None)
     assert "the native engine does not fit: it has int8 and fp32" in taken.reason
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_artefact_takes_a_task_when_it_is_opened(tmp_path, before):
+    """Also one that was made before manifests said which task its prompts tell."""
+    spec = replace(SPEC, prompts={"query": "Instruct: Find a law\nQuery:", "Clustering": "C: "})
+    folder = made(tmp_path / "artefact", spec=spec)
+    if before:
+        values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["spec"]
+        rewrite(folder, spec={name: value for name, value in values.items() if name != "prompt_task"})
+    found = {task: find(Settings(model=str(folder), spec=SpecOverrides(task=task))).spec for task in TOLD}
+    assert {task: (one.prompt("query"), one.prompt("document"), one.prompt_task) for task, one in found.items()} == TOLD
+    assert find(Settings(model=str(folder), spec=SpecOverrides(prompts={"query": ""}))).spec.prompt("query") == ""
+    with pytest.raises(InputError, match="the model knows Clustering; an instruction is a sentence"):
+        find(Settings(model=str(folder), spec=SpecOverrides(task="STS")))
