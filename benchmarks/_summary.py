@@ -10,10 +10,11 @@ from typing import Any
 from nimbed.bench.report import shown
 from nimbed.evaluate import markdown
 
+PAUSED = ("pauses", "natural lengths, 20 ms apart, p50")
 FIGURES = {
     "documents a second": ("documents", "natural lengths"),
-    "query p50 20 ms apart, ms": ("latency", "natural lengths, 20 ms apart, p50"),
-    "p90": ("latency", "natural lengths, 20 ms apart, p90"),
+    "query p50 20 ms apart, ms": PAUSED,
+    "p90": ("pauses", "natural lengths, 20 ms apart, p90"),
     "query p50 as they come, ms": ("latency", "natural lengths, as they come, p50"),
     "p99": ("latency", "natural lengths, as they come, p99"),
     "128 x 256 tokens, a second": ("batches", "128 x 256 tokens"),

@@ -22,7 +22,7 @@ def cases(ring):
     return found
 
 
-def test_latency_has_lengths_and_natural_queries_seen_paused_and_first():
+def test_latency_has_lengths_and_natural_queries_seen_and_first():
     ring = make_ring(Recording("a"), Recording("b"))
     parts.latency(ring)
     assert list(cases(ring)) == [
@@ -31,14 +31,21 @@ def test_latency_has_lengths_and_natural_queries_seen_paused_and_first():
             "16 tokens",
             "64 tokens",
             "natural lengths, seen before",
-            "natural lengths, 0 ms apart, p50",
-            "natural lengths, 0 ms apart, p90",
             "natural lengths, as they come, p50",
             "natural lengths, as they come, p99",
         )
     ]
     assert set(map(tuple, cases(ring).values())) == {("a", "b")}
     assert [figure.tokens for figure in ring.figures[:4]] == [16, 16, 64, 64]
+
+
+def test_pauses_are_measured_alone():
+    contender = Recording("a")
+    ring = make_ring(contender)
+    parts.pauses(ring)
+    assert list(cases(ring)) == [("pauses", f"natural lengths, 0 ms apart, {share}", "ms") for share in ("p50", "p90")]
+    assert contender.opened == [48]
+    assert contender.asked == [([query], "query") for query in ring.texts.queries] * 3  # a round goes before
 
 
 def test_latency_opens_for_the_longest_length_and_first_sight_afresh_each_round():

@@ -22,6 +22,7 @@ def report(fake):
 def test_every_part_has_figures_of_every_contender(report):
     assert {figure.part for figure in report.figures} == {
         "latency",
+        "pauses",
         "documents",
         "batches",
         "served",

@@ -22,7 +22,7 @@ _SERVED_ROUNDS = 8
 
 
 def latency(ring: Ring) -> None:
-    """One text at a time: of fixed lengths; of natural ones in a loop, with pauses, and as they come at first."""
+    """One text at a time: of fixed lengths; of natural ones in a loop, and as they come at first."""
     longest, queries = min(max(LENGTHS), ring.network.longest), list(ring.texts.queries)
     lengths = [n for n in (LENGTHS[1::2] if ring.quick else LENGTHS) if n <= longest]
     cases = {f"{n} tokens": ring.network.exact(n, _TEXTS_OF_A_LENGTH, ring.texts.documents) for n in lengths}
@@ -31,14 +31,20 @@ def latency(ring: Ring) -> None:
         for case, texts in cases.items():
             measures = {label: partial(_alone, measure.latency_ms, embeds, texts) for label, embeds in everyone.items()}
             ring.turns("latency", case, measures, units={"": "ms"}, lengths=ring.network.lengths(texts, longest))
-        paused = {label: partial(measure.paused_ms, embeds, queries) for label, embeds in everyone.items()}
-        _latency_of(ring, f"{1000 * measure.PAUSE_S:.0f} ms apart,", paused, ("p50", "p90"))
     first = {c.label: partial(measure.first_seen_ms, c, queries, ring.max_length) for c in ring.contenders}
-    _latency_of(ring, "as they come,", first, ("p50", "p99"), warm=False)
+    _queries(ring, "latency", "as they come,", first, ("p50", "p99"), warm=False)
 
 
-def _latency_of(
+def pauses(ring: Ring) -> None:
+    """Queries of natural length with a pause before each, as users send them."""
+    with ring.opened(ring.max_length) as everyone:
+        measures = {label: partial(measure.paused_ms, embeds, ring.texts.queries) for label, embeds in everyone.items()}
+        _queries(ring, "pauses", f"{1000 * measure.PAUSE_S:.0f} ms apart,", measures, ("p50", "p90"))
+
+
+def _queries(
     ring: Ring,
+    part: str,
     case: str,
     measures: Mapping[str, Callable[[], dict[str, float]]],
     shares: tuple[str, str],
@@ -47,7 +53,7 @@ def _latency_of(
 ) -> None:
     lengths = ring.network.lengths(ring.texts.queries, ring.max_length)
     units: dict[str, Unit] = dict.fromkeys(shares, "ms")
-    ring.turns("latency", f"natural lengths, {case}", measures, units=units, lengths=lengths, warm=warm)
+    ring.turns(part, f"natural lengths, {case}", measures, units=units, lengths=lengths, warm=warm)
 
 
 def documents(ring: Ring) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PARTS: dict[str, Callable[[Ring], None]] = {
     "latency": _parts.latency,
+    "pauses": _parts.pauses,
     "documents": _parts.documents,
     "batches": _parts.batches,
     "served": _parts.served,

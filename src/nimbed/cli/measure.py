@@ -59,7 +59,7 @@ def _bench_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     parser.add_argument("settings", nargs="+", metavar="SETTING", help="the last one is the reference")
     parser.add_argument(
-        "--only", action="append", metavar="PART", help="latency, documents, batches, served, start or threads"
+        "--only", action="append", metavar="PART", help="latency, pauses, documents, batches, served, start or threads"
     )
     parser.add_argument(
         "--texts",
