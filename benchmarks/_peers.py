@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import pickle
-import subprocess
-import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +19,7 @@ if TYPE_CHECKING:
 
     from nimbed._types import Float32Array, Role
 
+MAX_LENGTH = 256  # tokens, where a bench says nothing else
 BATCH = 32  # what sentence-transformers, HuggingFaceEmbeddings and most scripts use
 
 
@@ -51,7 +48,7 @@ class Peer:
     def open(self, max_length: int | None) -> Iterator[Embedding]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield Embedding(self.load(max_length or 256))
+            yield Embedding(self.load(max_length or MAX_LENGTH))
 
     def load(self, max_length: int) -> Callable[[Sequence[str], Role], Any]:
         raise NotImplementedError
@@ -94,14 +91,19 @@ class Transformers(Peer):
         return embed
 
 
+@dataclass(frozen=True, kw_only=True)
 class SentenceTransformers(Peer):
-    """In fp32, with its defaults."""
+    """With its defaults."""
+
+    dtype: str = "float32"
 
     def load(self, max_length: int) -> Callable[[Sequence[str], Role], Any]:
+        import torch
         from sentence_transformers import SentenceTransformer
 
         self.set_torch()
-        model = SentenceTransformer(self.folder, device="cpu")
+        network = {"dtype": getattr(torch, self.dtype)}
+        model = SentenceTransformer(self.folder, device="cpu", model_kwargs=network)
         model.max_seq_length = max_length
 
         def embed(texts: Sequence[str], role: Role) -> Float32Array:  # noqa: ARG001
@@ -202,32 +204,6 @@ class OnnxRuntime(Peer):
             return np.concatenate(rows)[np.argsort(order)]
 
         return embed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ipex(Peer):
-    """IPEX in static int8, by nimbed's backend of that name, in a process of its own environment; pipes included."""
-
-    interpreter: str
-
-    @contextlib.contextmanager
-    def open(self, max_length: int | None) -> Iterator[Embedding]:
-        here = Path(__file__).resolve()
-        environment = {**os.environ, "PYTHONPATH": str(here.parents[1] / "src")}
-        command = [self.interpreter, str(here.with_name("_ipex_worker.py"))]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as worker:
-            lock = threading.Lock()
-
-            def embed(texts: Sequence[str], role: Role) -> Float32Array:
-                with lock:
-                    pickle.dump((list(texts), role), worker.stdin)
-                    worker.stdin.flush()
-                    return pickle.load(worker.stdout)
-
-            pickle.dump((self.folder, self.threads, max_length), worker.stdin)
-            embed(["ready?"], "query")
-            yield Embedding(embed)
-            worker.stdin.close()
 
 
 def pooled(session: Any, encodings: Sequence[Any]) -> Float32Array:  # noqa: ANN401 (an ONNX Runtime session)

@@ -1,7 +1,8 @@
 """nimbed beside what people use in its place, in one run: latency, throughput, service, start and memory.
 
 Contenders take turns (A B A B) on the same texts with the same threads, beside the roof of the machine; one whose
-vectors do not agree with transformers' in fp32 has no figures. Exits with 1 where a gate fails.
+vectors do not agree with transformers' in fp32 has no figures. Seeded models of other shapes and networks are compared
+in speed alone; of a network, a query is set beside what memory and arithmetic allow. Exits with 1 where a gate fails.
 """
 
 from __future__ import annotations
@@ -9,22 +10,28 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import _apart
 import _common
 import _peer_models
 import _peers
-from _summary import summary
+import _query_limits
+from _summary import PAUSED, summary
 from platformdirs import user_cache_path
 
 from nimbed import _machine, quantize
 from nimbed._loading.auto import native_missing
 from nimbed.bench import PARTS, Texts, bench, save_plots
+from nimbed.bench.network import network_of
 from nimbed.evaluate import Setting
-from nimbed.quantization import QualityGate
+from nimbed.quantization import Calibration, QualityGate
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+    from _peer_models import Model
 
     from nimbed.bench import BenchReport, Contender
 
@@ -39,57 +46,65 @@ MIN_OVER_IPEX = 0.95
 MAX_QUERY_MS = 4.0
 MAX_QUERY_SHARE = 1 / 5
 INT8_PEERS = ("sentence-transformers OpenVINO int8", "ONNX Runtime int8")
-LANGCHAIN, IPEX = "HuggingFaceEmbeddings", "IPEX int8"
+LANGCHAIN, IPEX = "HuggingFaceEmbeddings", _apart.IPEX
 NATIVE, OPENVINO = "nimbed native int8", "nimbed OpenVINO int8"
+APART = (_apart.IPEX, _apart.CTRANSLATE2, _apart.FASTEMBED, _apart.LLAMA_CPP)
+NETWORK_PARTS, NETWORK_TEXTS, NETWORK_LENGTH = ("pauses", "documents"), 32, 512
 DOCUMENTS = ("documents", "natural lengths")
 QUERIES, QUERIES_P99 = (("latency", f"natural lengths, as they come, {share}") for share in ("p50", "p99"))
 
 
 def main() -> int:
     options = arguments()
+    options.work.mkdir(parents=True, exist_ok=True)
+    model = _peer_models.chosen(options, _common.default_model())
+    count = options.texts or (NETWORK_TEXTS if model.network else 512)
     texts = Texts(
-        documents=_common.passages(options.data, options.texts),
+        documents=_common.passages(options.data, count),
         queries=_common.questions(),
-        origin=f"{options.texts} passages of PEPs, the questions of examples/",
+        origin=f"{count} passages of PEPs, the questions of examples/",
     )
+    everyone = network_contenders(model) if model.network else contenders(model, options.work, texts.documents)
     report = bench(
-        contenders(options, texts.documents),
-        parts=options.only or tuple(PARTS),
+        everyone,
+        parts=options.only or (NETWORK_PARTS if model.network else tuple(PARTS)),
         texts=texts,
+        max_length=NETWORK_LENGTH if model.network else _peers.MAX_LENGTH,
         rounds=options.rounds,
         quick=options.quick,
         progress=True,
     )
     print(report.to_markdown())
-    name = f"peers{f'-{options.shape}' if options.shape else ''}"
+    name = f"peers-{model.name}" if model.name else "peers"
     if options.plot:
         save_plots(report, options.out / name)
     record = json.loads(report.to_json())
+    record["conditions"]["versions"] |= _apart.versions([one.label for one in everyone if one.label in _apart.HOMES])
     print(summary(record))
-    return _common.finish(options, name, record, {} if options.shape else judge(report))
+    if model.network:
+        record["query limits"] = query_limits(report, everyone, texts.queries)
+    return _common.finish(options, name, record, {} if model.name else judge(report))
 
 
 def arguments() -> argparse.Namespace:
     parser = _common.parser(__doc__)
     _common.add_data(parser)
+    seeded = ", ".join([*_peer_models.SHAPES, *_peer_models.NETWORKS])
     parser.add_argument("--only", action="append", choices=list(PARTS), help="parts of the bench (default: all)")
-    parser.add_argument("--texts", type=int, default=512, help="how many passages")
+    parser.add_argument("--layers", type=int, help=f"another depth of a seeded model (--model {seeded})")
+    parser.add_argument("--texts", type=int, help=f"how many passages (default: 512, of a network {NETWORK_TEXTS})")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each that count")
-    parser.add_argument("--shape", choices=list(_peer_models.SHAPES), help="a seeded model of that shape: speed only")
     parser.add_argument("--plot", action="store_true", help="charts beside the JSON file")
     parser.add_argument("--work", type=Path, default=user_cache_path("nimbed") / "peers", help="for the peers' models")
     return parser.parse_args()
 
 
-def contenders(options: argparse.Namespace, calibration: list[str]) -> list[Contender]:
-    """Our own engines, then the peers; transformers in fp32 is the reference."""
-    options.work.mkdir(parents=True, exist_ok=True)
-    folder, threads = Path(options.model), _machine.thread_plan().threads
-    if options.shape:
-        folder = _peer_models.seeded_model(options.shape, folder, options.work / options.shape)
-    ready = str(_peer_models.with_peers_graphs(folder, options.work / f"{folder.name}-graphs", calibration[:300]))
+def contenders(model: Model, work: Path, calibration: list[str]) -> list[Contender]:
+    """Our own engines on a BERT, then the peers; transformers in fp32 is the reference."""
+    folder, threads = model.folder, _machine.thread_plan().threads
+    ready = str(_peer_models.with_peers_graphs(folder, work / f"{folder.name}-graphs", calibration[:300]))
     own = [
-        Setting(model=_built(folder, backend, options.shape), name=name)
+        Setting(model=_built(model, backend), name=name)
         for backend, name in (("native", NATIVE), ("openvino", OPENVINO))
         if (native_missing() is None if backend == "native" else _machine.cpu().fast_int8)
     ]
@@ -99,12 +114,8 @@ def contenders(options: argparse.Namespace, calibration: list[str]) -> list[Cont
         _peers.LlamaIndex(label="HuggingFaceEmbedding (LlamaIndex)", folder=str(folder), threads=threads),
         _peers.SentenceTransformersOpenVino(label=INT8_PEERS[0], folder=ready, threads=threads),
         _peers.OnnxRuntime(label=INT8_PEERS[1], folder=ready, threads=threads),
+        *_apart.installed([label for label in APART if label != IPEX or not model.name], ready, threads),
     ]
-    interpreter = user_cache_path("nimbed-env") / "ipex" / "bin" / "python"
-    if interpreter.is_file() and not options.shape:
-        peers.append(_peers.Ipex(label=IPEX, folder=str(folder), threads=threads, interpreter=str(interpreter)))
-    else:
-        print(f"without {IPEX}: make ipex-env makes its environment", file=sys.stderr)
     if _machine.cpu().bf16:
         peers.append(
             _peers.Transformers(label="transformers bf16", folder=str(folder), threads=threads, dtype="bfloat16")
@@ -112,10 +123,41 @@ def contenders(options: argparse.Namespace, calibration: list[str]) -> list[Cont
     return [*own, *peers, _peers.Transformers(label="transformers fp32", folder=str(folder), threads=threads)]
 
 
-def _built(folder: Path, backend: str, shape: str | None) -> str:
-    """An int8 artefact; random weights need not rank like anything."""
-    lenient = QualityGate(mean_cosine=0, min_cosine=0, top10_agreement=0, rank_correlation=0)
-    return str(quantize(folder, backend=backend, gate=lenient if shape else None).folder)
+def network_contenders(model: Model) -> list[Contender]:
+    """The native engine, and who else runs such a network; sentence-transformers in fp32 is the reference."""
+    folder, threads = str(model.folder), _machine.thread_plan().threads
+    name = "sentence-transformers"
+    own = [Setting(model=_built(model, "native"), name=NATIVE)]
+    peers: list[Contender] = [*_apart.installed([_apart.LLAMA_CPP], folder, threads)]
+    if "avx512_bf16" in _machine.cpu().features and "amx_bf16" not in _machine.cpu().features:
+        peers.append(
+            _peers.SentenceTransformers(label=f"{name} bf16", folder=folder, threads=threads, dtype="bfloat16")
+        )
+    return [*own, *peers, _peers.SentenceTransformers(label=f"{name} fp32", folder=folder, threads=threads)]
+
+
+def _built(model: Model, backend: str) -> str:
+    """An int8 artefact; random weights need not rank like anything, and what tells texts apart is checked here."""
+    gate = QualityGate(mean_cosine=0, min_cosine=0, top10_agreement=0, rank_correlation=0) if model.name else None
+    texts = Calibration(count=24) if model.network else None
+    return str(quantize(model.folder, backend=backend, gate=gate, calibration=texts).folder)
+
+
+def query_limits(report: BenchReport, everyone: Sequence[Contender], queries: Sequence[str]) -> dict[str, Any]:
+    """What bounds a query here, and how many times that each takes; printed too."""
+    from native_roof import Measure, kernels  # needs the native engine, which runs networks alone
+
+    threads = _machine.thread_plan().threads
+    found = _query_limits.limits(
+        network_of(everyone),
+        queries,
+        max_length=NETWORK_LENGTH,
+        threads=threads,
+        gops=max(*report.roof["int8"], Measure(kernels(), 3).panel_roof(threads)),
+    )
+    p50 = {one.label: figure.median for one in everyone if (figure := report.find(*PAUSED, one.label)) is not None}
+    print(_query_limits.shown(found, p50))
+    return _query_limits.recorded(found, p50)
 
 
 def judge(report: BenchReport) -> dict[str, bool]:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import json
+import sys
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nimbed.bench import BenchReport, Figure
+from nimbed.bench.network import Network
+from nimbed.bench.operations import Operations
+from tests.support import networks
+from tests.support.contenders import make_network
 
 pytest.importorskip("psutil")
+ELSEWHERE = {"_ipex_worker", "_gguf_file", "_llama_cpp"}  # run in other environments
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
@@ -21,7 +30,7 @@ def script(monkeypatch):
 
 
 def test_every_script_can_be_imported(script):
-    names = [path.stem for path in BENCHMARKS.glob("*.py") if path.stem != "_ipex_worker"]  # it runs in another place
+    names = [path.stem for path in BENCHMARKS.glob("*.py") if path.stem not in ELSEWHERE]
     assert "prune_layers" in names
     for name in names:
         assert script(name).__doc__
@@ -142,3 +151,81 @@ def test_gates_of_the_families_speed(script):
     assert missed.keys() == held.keys()
     assert not any(missed.values())
     assert judged.judge({}) == {}
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_the_command(script, monkeypatch, tmp_path, capsys):
+    apart = script("_apart")
+    monkeypatch.setattr(apart, "user_cache_path", lambda name: tmp_path / name)
+    assert apart.installed([apart.CTRANSLATE2, apart.IPEX], "folder", 2) == []
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "without CTranslate2 int8: not installed: make peers-env",
+        "without IPEX int8: not installed: make ipex-env",
+    ]
+    assert apart.versions([apart.CTRANSLATE2]) == {}
+
+
+def test_a_peer_apart_answers_through_its_worker(script, monkeypatch, tmp_path):
+    apart = script("_apart")
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+        "from _worker import serve\n"
+        "def load(folder, threads, max_length):\n"
+        "    print('noise')\n"
+        "    return lambda texts, role: [[len(text), threads, max_length, len(role)] for text in texts]\n"
+        "serve(load)\n"
+    )
+    monkeypatch.setattr(apart.Home, "interpreter", sys.executable)
+    monkeypatch.setitem(apart.HOMES, "made", apart.Home("made", "pytest", (str(worker),)))
+    (made,) = apart.installed(["made"], "folder", 2)
+    assert apart.versions(["made"]) == {"pytest": pytest.__version__}
+    with made.open(None) as embeds:
+        assert embeds.encode(["four", "to"], role="query").tolist() == [[4, 2, 256, 5], [2, 2, 256, 5]]
+    worker.write_text("raise SystemExit(1)")
+    with pytest.raises(RuntimeError, match="made: its process has ended"), made.open(64):
+        pass
+
+
+def test_a_querys_limit_is_the_larger_of_reading_and_computing(script):
+    limits = script("_query_limits")
+    network = Network(tokenizer=make_network().tokenizer, longest=64, operations=Operations(linear=8e6, quadratic=1e3))
+    found = limits.limits(network, ["a cat", "the old trees", "birds"], max_length=64, threads=2, gops=1.0)
+    assert (found.tokens, found.weight_bytes) == (2, 4e6)
+    assert found.operations == 2 * 8e6 + 4 * 1e3
+    assert found.computing_ms == found.ms == pytest.approx(16.004)
+    assert 0 < found.reading_ms < 16
+    assert limits.recorded(found, {"a": 32.008})["times"] == {"a": pytest.approx(2)}
+    said = limits.shown(replace(found, gops=1e9, gb_per_s=1.0), {"a": 8.0})
+    assert "4 MB of int8 weights once at 1.0 GB/s: 4 ms" in said
+    assert "The limit is reading: 4 ms." in said
+    assert said.endswith("| a | 8 | 2.00 |")
+
+
+@pytest.mark.parametrize("name", ["qwen3-0.6b", "bge-small"])
+def test_a_seeded_model_is_written_once(script, monkeypatch, tmp_path, tiny_folder, name):
+    models, folder = script("_peer_models"), f"{name}-2-layers"
+
+    def write(family, target, *, size, layers):
+        assert (size, layers) == ("real", 2)
+        return real(family, target, size="tiny", layers=layers)
+
+    real = networks.write_folder
+    monkeypatch.setattr(networks, "write_folder", write)
+    monkeypatch.setitem(models.SHAPES, "bge-small", (32, 12, 4, 64))
+    options = Namespace(model=name, layers=2, work=tmp_path)
+    made = models.chosen(options, str(tiny_folder))
+    assert (made.name, made.folder, made.network) == (folder, tmp_path / folder, name in models.NETWORKS)
+    config = json.loads((made.folder / "config.json").read_text())
+    assert config["num_hidden_layers"] == 2
+    written = (made.folder / "model.safetensors").stat().st_mtime_ns
+    assert models.chosen(options, str(tiny_folder)) == made
+    assert (made.folder / "model.safetensors").stat().st_mtime_ns == written
+    with script("_peers").SentenceTransformers(label="st", folder=str(made.folder), threads=2).open(16) as embeds:
+        assert embeds.encode(["a text"]).shape == (1, config["hidden_size"])
+
+
+def test_a_folder_is_taken_as_it_is(script, tmp_path):
+    models = script("_peer_models")
+    found = models.chosen(Namespace(model=str(tmp_path), layers=None, work=tmp_path), "")
+    assert (found.folder, found.name, found.network) == (tmp_path, None, False)
