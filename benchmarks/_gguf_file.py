@@ -36,6 +36,7 @@ def write(folder: Path, target: Path) -> None:
 
     Raises:
         KeyError: the network, its pooling or a tensor is none that is known here.
+        ValueError: llama.cpp would compute something else.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architecture = _ARCHITECTURES[config["model_type"]]
@@ -99,6 +100,8 @@ def _qwen3(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
 
 
 def _gemma(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
+    if config["query_pre_attn_scalar"] != config["head_dim"]:
+        raise ValueError("llama.cpp divides scores by the root of head_dim, and not by that of query_pre_attn_scalar")
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_sliding_window(config["sliding_window"])
     writer.add_sliding_window_pattern(config["sliding_window_pattern"])

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nimbed._vectors import row_cosines
 from nimbed.bench import BenchReport, Figure
 from nimbed.bench.network import Network
 from nimbed.bench.operations import Operations
 from tests.support import networks
 from tests.support.contenders import make_network
+from tests.support.oracles import oracle_vectors
 
 pytest.importorskip("psutil")
 ELSEWHERE = {"_ipex_worker", "_gguf_file", "_llama_cpp"}  # run in other environments
@@ -185,6 +187,22 @@ def test_a_peer_apart_answers_through_its_worker(script, monkeypatch, tmp_path):
     worker.write_text("raise SystemExit(1)")
     with pytest.raises(RuntimeError, match="made: its process has ended"), made.open(64):
         pass
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "qwen3", "gemma3-both"])
+def test_llama_cpp_computes_what_the_oracle_does(script, monkeypatch, tmp_path, family):
+    apart = script("_apart")
+    if apart.HOMES[apart.LLAMA_CPP].version is None:
+        pytest.skip("make peers-env")
+    if family == "gemma3-both":  # whose scores llama.cpp divides by the root of the head's width alone
+        tiny = {**networks.FAMILIES[family].tiny, "query_pre_attn_scalar": 32}
+        monkeypatch.setitem(networks.FAMILIES, family, replace(networks.FAMILIES[family], tiny=tiny))
+    networks.write_folder(family, tmp_path)
+    texts = ["A short one.", *networks.real_texts(3)]
+    exact = oracle_vectors(tmp_path, networks.token_ids(tmp_path, texts, longest=64))
+    (peer,) = apart.installed([apart.LLAMA_CPP], str(tmp_path), 2)
+    with peer.open(64) as embeds:
+        assert row_cosines(embeds.encode(texts), exact).min() > 0.999
 
 
 def test_a_querys_limit_is_the_larger_of_reading_and_computing(script):
