@@ -140,10 +140,11 @@ def test_gates_of_the_families_speed(script):
         for name, case in judged.CASES.items():
             others = {label: [1.0] for label in case.contenders[1:]}
             cases[name] = {
+                "reading_ms": [0.3],
                 "figures": {
                     judged.DOCUMENTS: {case.contenders[0]: [documents], **others},
                     judged.QUERY: {case.contenders[0]: [query], **others},
-                }
+                },
             }
         return judged.judge(cases)
 
