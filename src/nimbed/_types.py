@@ -21,6 +21,8 @@ Truncate = Literal["chunk", "error", "silent", "warn"]
 Precision = Literal["bf16", "fp32", "int8"]
 Task = Literal["embedding", "scoring"]
 Activation = Literal["gelu", "identity", "relu", "sigmoid", "tanh"]
+# The name of a reranker's prompt, which says what makes a document a match.
+INSTRUCTION = "instruction"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +162,11 @@ class ModelSpec:
         dims: widths that the model was trained to be cut to, its own among them; empty where nobody says.
         adapters: by role, the adapter for a task that is added to the network's weights; empty where it has none.
         prompt_task: the task that its prompts tell the model, for people to read; empty where they tell none.
+        template: texts before the instruction, before a pair's query, before its document, and behind it; without the
+            first where there is no place for an instruction, and empty where the tokenizer joins a pair. The
+            instruction is the prompt of that name.
+        answers: tokens whose logits, the first less the second, are the score of a network that predicts tokens; one
+            alone is the score itself, and a network with a classifier has none.
         origins: where each decision comes from, for people to read; does not change a vector.
     """
 
@@ -181,11 +188,20 @@ class ModelSpec:
     dims: tuple[int, ...] = field(default=(), compare=False)
     adapters: Mapping[str, str] = field(default_factory=dict)
     prompt_task: str = field(default="", compare=False)
+    template: tuple[str, ...] = ()
+    answers: tuple[int, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def prompt(self, role: Role) -> str:
         """The prompt for a role, or an empty string."""
         return self.prompts.get(role, "")
+
+    @property
+    def around(self) -> tuple[str, str, str]:
+        """What stands before a pair's query, between it and its document, and behind that."""
+        *start, query, document, behind = self.template or ("", "", "")
+        before = [*start, self.prompts.get(INSTRUCTION, "")] if start else []
+        return "".join([*before, query]), document, behind
 
     def adapter(self, role: Role) -> str:
         """The adapter for a role, or an empty string."""

@@ -47,7 +47,8 @@ class Reranker:
     """Scores documents against a query, on the CPU; a higher score is a better match.
 
     A cross-encoder (``*ForSequenceClassification`` with one label, such as BGE-reranker or MS MARCO MiniLM) reads query
-    and document together; its score is that of sentence-transformers' ``CrossEncoder``. A sentence-embedding model
+    and document together; its score is that of sentence-transformers' ``CrossEncoder``. So does Qwen3-Reranker, which
+    is a language model: its score is that of "yes" against "no" behind its template. A sentence-embedding model
     (bi-encoder) embeds both, with its prompts, and the score is the similarity that its authors name. The model's own
     files say which of the two it is: :attr:`kind`.
 
@@ -62,7 +63,8 @@ class Reranker:
         truncate: what is done to longer ones. "silent" cuts, "warn" cuts and warns, "error" raises; a bi-encoder also
             has "chunk". The longer text of a pair is cut, which is the document unless the query has more than half of
             the tokens (transformers' "longest_first").
-        spec: pooling, prompts, normalize and task in place of what a bi-encoder's folder says.
+        spec: pooling, prompts, normalize and task in place of what a bi-encoder's folder says; of Qwen3-Reranker the
+            prompt "instruction".
 
     Raises:
         ModelNotFoundError: there is no such folder or hub model.

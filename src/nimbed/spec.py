@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from nimbed._files.json import read_json
+from nimbed._files.json import read_json, shown
 from nimbed._model_folder import families
-from nimbed._model_folder.classifier import read_classifier, scores_pairs
+from nimbed._model_folder.answers import read_answers
+from nimbed._model_folder.classifier import is_decoder, is_language_model, read_classifier, scores_pairs
 from nimbed._model_folder.max_length import max_length_of, positions_of
 from nimbed._model_folder.modules import MAX_WIDTH, POOLINGS, ModuleReader, transformer_settings
 from nimbed._model_folder.networks.table import knows
+from nimbed._model_folder.pair_template import needed_template
 from nimbed._model_folder.prompt_tasks import instruction_of, with_task
 from nimbed._model_folder.prompts import read_prompts
 from nimbed._model_folder.task_adapters import adapters_of, chosen_adapters
-from nimbed._types import DenseSpec, ModelSpec, Pooling
+from nimbed._types import INSTRUCTION, DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ class SpecOverrides:
 
     Attributes:
         pooling: "cls", "lasttoken", "max", "mean" or "weightedmean"; None does what the folder says.
-        prompts: prompts by role ("query", "document"); an empty string turns a prompt off.
+        prompts: prompts by role ("query", "document"); an empty string turns a prompt off. Of a reranker that has one,
+            "instruction": what makes a document a match.
         normalize: whether vectors have L2 norm 1; None does what the folder says.
         task: what the vectors are for. Of a model with adapters for tasks or with prompts by the names of tasks, one of
             these names, such as "text-matching" or "Clustering"; of a model with an instruction in its query's prompt,
@@ -69,13 +72,17 @@ class SpecOverrides:
             name: hub id or name by which the family table is asked.
 
         Raises:
-            InputError: the model has no such task, or the prompts leave nothing of it.
+            InputError: the model has no such task, the prompts leave nothing of it, or it is a cross-encoder that has
+                no such prompt.
         """
         if not spec.adapters:
             family = families.find(name)
             spec = with_task(spec, self.task, {} if family is None else family.tasks, self.prompts)
         if not self.prompts:
             return spec
+        if spec.task == "scoring" and (others := [name for name in self.prompts if name not in spec.prompts]):
+            known = f"only {', '.join(spec.prompts)}" if spec.prompts else "no prompts"
+            raise InputError(f"SpecOverrides(prompts=...): a cross-encoder has no {others[0]!r}; this one has {known}")
         origins = {**spec.origins, **{f"prompt {name}": "set by the user" for name in self.prompts}}
         plain = {name: str.__str__(text) for name, text in self.prompts.items()}  # not a subclass with ways of its own
         task = instruction_of(plain["query"]) if "query" in plain else spec.prompt_task
@@ -96,8 +103,9 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
     """
     overrides = overrides or SpecOverrides()
     config = _config(folder)
-    if scores_pairs(folder, config):
-        return _scoring_spec(folder, config, overrides)
+    asked = INSTRUCTION in overrides.prompts and overrides.pooling is None
+    if scores_pairs(folder, config, name or folder.name, asked=asked):
+        return _scoring_spec(folder, config, name or folder.name, overrides)
     family = families.find(name or folder.name)
     width = config.whole("hidden_size", *_WIDTHS, minimum=1, maximum=MAX_WIDTH)
     reader = ModuleReader(folder, width, adapters=bool(adapters_of(config)) and knows(config))
@@ -144,24 +152,30 @@ def _dims(config: Fields, family: families.Family | None) -> tuple[int, ...]:
     return tuple(sorted(set(listed), reverse=True))
 
 
-def _scoring_spec(folder: Path, config: Fields, overrides: SpecOverrides) -> ModelSpec:
-    if overrides != SpecOverrides():
-        raise InputError(f"{folder} is a cross-encoder: it has no pooling, no prompts, no normalize and no task to say")
+def _scoring_spec(folder: Path, config: Fields, name: str, overrides: SpecOverrides) -> ModelSpec:
+    if overrides != SpecOverrides(prompts=overrides.prompts):
+        raise InputError(f"{folder} is a cross-encoder: it has no pooling, no normalize and no task to say")
     activation, activation_origin = read_classifier(folder, config)
     max_length, length_origin = max_length_of(folder, config)
-    return ModelSpec(
+    asked = INSTRUCTION in overrides.prompts
+    template, prompts = needed_template(folder, name, asked=asked) if is_decoder(config) else ((), {})
+    spec = ModelSpec(
         architecture=config.text("model_type"),
         hidden_size=config.whole("hidden_size", *_WIDTHS, minimum=1, maximum=MAX_WIDTH),
         dim=1,
-        pooling="cls",
+        pooling="lasttoken" if is_decoder(config) else "cls",
         normalize=False,
         max_length=max_length,
         positions=positions_of(config),
+        prompts=prompts,
         task="scoring",
         activation=activation,
+        template=template,
+        answers=read_answers(folder, config) if is_language_model(config) else (),
         origins={"activation": activation_origin, "max_length": length_origin},
         **_text_settings(folder),
     )
+    return overrides.apply(spec, name)
 
 
 def _text_settings(folder: Path) -> dict[str, Any]:
@@ -175,7 +189,8 @@ def _text_settings(folder: Path) -> dict[str, Any]:
 def spec_from_dict(values: Mapping[str, Any]) -> ModelSpec:
     """The spec that ``dataclasses.asdict`` made into a dictionary (as JSON gives it back)."""
     dense = tuple(DenseSpec(**d) for d in values.get("dense", ()))
-    return ModelSpec(**{**values, "dense": dense, "dims": tuple(values.get("dims", ()))})
+    lists = {name: tuple(values.get(name, ())) for name in ("dims", "template", "answers")}
+    return ModelSpec(**{**values, "dense": dense, **lists})
 
 
 def _config(folder: Path) -> Fields:
@@ -211,9 +226,15 @@ def _choose_pooling(
         return cast(Pooling, listed), "modules.json"
     if family is not None and family.pooling is not None:
         return family.pooling, f"family table: {family.name}"
+    how = f"give it: spec=SpecOverrides(pooling=...) with one of {', '.join(POOLINGS)}"
+    if is_language_model(config := read_json(folder / "config.json")):
+        raise SpecError(
+            f"{config.where}: architectures: {shown(config['architectures'])}: a language model may be an embedder or "
+            f"a reranker, and nothing in its folder says which. For an embedder's pooling, {how}; if it judges pairs "
+            f'as Qwen3-Reranker does, give nimbed.Reranker spec=SpecOverrides(prompts={{"{INSTRUCTION}": ...}})'
+        )
     raise SpecError(
-        f"{folder}: modules.json names no pooling, and the model is of no family whose pooling is known; "
-        f"give it: spec=SpecOverrides(pooling=...) with one of {', '.join(POOLINGS)}"
+        f"{folder}: modules.json names no pooling, and the model is of no family whose pooling is known; {how}"
     )
 
 

@@ -130,7 +130,8 @@ CHANGES = {
     "artefact": "1", "backend": "openvino", "backend_version": "native 2, reference", "precision": "fp32",
     "instruction_set": "avx512_vnni", "dim": 4, "max_length": 32, "windows": True, "truncation_side": "left",
     "pooling": "cls", "normalize": False, "prompts": {"query": "q: "}, "lowercase": True, "dense": (LAYER,),
-    "task": "scoring", "activation": "sigmoid", "centered": True, "adapters": {"query": "a"}, "version": 2,
+    "task": "scoring", "activation": "sigmoid", "centered": True, "adapters": {"query": "a"},
+    "template": ("q: ", " d: ", ""), "answers": (3, 4), "version": 2,
 }  # fmt: skip
 
 

@@ -30,6 +30,13 @@ def test_layers_behind_the_pooling_are_pickled_only_where_they_are_alone():
     assert needed(*whole) == {"model.safetensors", "2_Dense/model.safetensors", "3_Dense/pytorch_model.bin"}
 
 
+def test_templates_are_settings():
+    assert needed("model.safetensors", "chat_template.jinja", "more/x.jinja") == {
+        "model.safetensors",
+        "chat_template.jinja",
+    }
+
+
 def test_nothing_that_can_be_read():
     with pytest.raises(ModelNotFoundError, match=r"some/model: found none of model\.safetensors.*pytorch_model\.bin"):
         needed()

@@ -74,7 +74,7 @@ def with_its_engine(found: Candidate, settings: Settings, attempt: Callable[[Can
             reason = f"the native engine does not fit: {err}"
         else:
             return _attempted(candidate, settings, attempt)
-    _refuse_adapters(found, BACKENDS[_SPARE])
+    _refuse_lacking(found, BACKENDS[_SPARE])
     fetch_network(found.source, settings.source, _SPARE)
     _refuse_look_alikes(found, settings, BACKENDS[_SPARE], f"; {reason}")
     return attempt(replace(found, engine=_SPARE, reason=reason))
@@ -104,13 +104,19 @@ def _for_native(found: Candidate, settings: Settings, reason: str) -> Candidate:
 
 def _described(found: Candidate, backend: BackendRecord) -> Network | None:
     """The network's description, where the engine runs only what has one."""
-    _refuse_adapters(found, backend)
+    _refuse_lacking(found, backend)
     if not backend.described or found.manifest is not None:
         return None
     return read_description(found.source.folder, found.spec)
 
 
-def _refuse_adapters(found: Candidate, backend: BackendRecord) -> None:
+def _refuse_lacking(found: Candidate, backend: BackendRecord) -> None:
+    """Keep a model from an engine that would run the network without what belongs to it."""
+    if found.spec.template and found.manifest is None and backend.package is not None:
+        raise SpecError(
+            f"{found.source.folder}: its scores are read behind the last token of a template, which the {backend.name} "
+            "engine does not do"
+        )
     if found.spec.adapters and found.manifest is None and not backend.adapters:
         names = ", ".join(dict.fromkeys(found.spec.adapters.values()))
         raise SpecError(

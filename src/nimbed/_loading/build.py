@@ -155,6 +155,8 @@ def make_request(
         "gate": asdict(gate),
         "force": force,
         **({"adapters": dict(spec.adapters)} if spec.adapters else {}),
+        **({"template": list(spec.template)} if spec.template else {}),
+        **({"answers": list(spec.answers)} if spec.answers else {}),
     }
     key = hashlib.blake2b(json.dumps(relevant).encode(), digest_size=8).hexdigest()
     place = home() / "artefacts" / f"{model.name.replace('/', '--')}-{engine}-{precision}-{key}"

@@ -14,7 +14,7 @@ from nimbed._loading.profile import read_profile
 from nimbed._loading.resolve import Located, locate
 from nimbed._loading.settings import EncoderInfo, Settings
 from nimbed._model_folder.task_adapters import task_of
-from nimbed._text.pair_tokenizer import PairTokenizer
+from nimbed._text.pair_tokenizer import PairTokenizer, pair_tokenizer
 from nimbed._text.tokenizer import TextTokenizer
 from nimbed.backends import BACKENDS, open_backend
 from nimbed.backends.protocol import OpenRequest
@@ -60,7 +60,7 @@ def open_engine(settings: Settings, found: Candidate | None = None) -> Engine:
     request = _request(located, replace(spec, max_length=max_length), plan.threads, profile)
     # What the user said is checked before seconds are spent on opening.
     normalize, dim = _normalize(settings, spec, located.folder), _dim(settings, spec)
-    kind = PairTokenizer if spec.task == "scoring" else TextTokenizer
+    kind = pair_tokenizer if spec.task == "scoring" else TextTokenizer
     tokenizer = kind(located.tokenizer, spec, max_length=max_length, truncate=settings.truncate)
     opened = _opened(located, request)
     inputs = FingerprintInputs(
@@ -81,6 +81,8 @@ def open_engine(settings: Settings, found: Candidate | None = None) -> Engine:
         task=spec.task,
         activation=spec.activation,
         adapters=spec.adapters,
+        template=spec.template,
+        answers=spec.answers,
         centered=spec.center_before_cut and dim < spec.dim,
     )
     info = EncoderInfo(

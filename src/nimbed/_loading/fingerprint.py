@@ -44,6 +44,8 @@ class FingerprintInputs:
         centered: whether vectors lost their mean before they were cut. (What is not there is not hashed, so that a
             fingerprint from before there was such a thing still holds; the same for what follows.)
         adapters: for a task, by role.
+        template: around a pair; its instruction is one of the prompts.
+        answers: tokens whose logits are a score.
         version: of this record.
     """
 
@@ -65,6 +67,8 @@ class FingerprintInputs:
     activation: Activation
     centered: bool = False
     adapters: Mapping[str, str] = field(default_factory=dict)
+    template: tuple[str, ...] = ()
+    answers: tuple[int, ...] = ()
     version: int = VERSION
 
     def fingerprint(self) -> str:
@@ -95,6 +99,8 @@ class FingerprintInputs:
             "head": [self.task, self.activation],
             **({"centered": True} if self.centered else {}),
             **({"adapters": dict(self.adapters)} if self.adapters else {}),
+            **({"template": list(self.template)} if self.template else {}),
+            **({"answers": list(self.answers)} if self.answers else {}),
             **({} if self.version == 1 else {"version": self.version}),
         }
         return json.dumps(content, sort_keys=True)

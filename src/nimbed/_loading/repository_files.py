@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nimbed._loading.hub import Source
 
-_SETTINGS = ("*.json", "*/config.json", "LICENSE*", "README.md")
+_SETTINGS = ("*.json", "*.jinja", "*/config.json", "LICENSE*", "README.md")
 # Weights of the layers behind the pooling: of a folder's files the last of these.
 _DENSE = (f"[0-9]*/{PICKLE}", "[0-9]*/model.safetensors")
 

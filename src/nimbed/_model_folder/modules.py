@@ -92,7 +92,7 @@ class ModuleReader:
                 )
             if before and (_ORDER.index(name) < _ORDER.index(before) or name == before != "Dense"):
                 raise SpecError(f"{path}: type {kind!r} after {before}; the order known is {', '.join(_ORDER)}")
-            getattr(self, f"_read_{name.lower()}")(self._folder_of(module, path))
+            getattr(self, f"_read_{name.lower()}")(_folder_of(self.folder, module, path))
             before = name
 
     def _known_as(self, module: dict[str, Any]) -> str:
@@ -100,15 +100,6 @@ class ModuleReader:
         kind = str(module.get("type", ""))
         chooses = self.adapters and kind == _CHOOSING and module.get("kwargs", ["task"]) == ["task"]
         return _TRANSFORMER if chooses else kind
-
-    def _folder_of(self, module: dict[str, Any], path: Path) -> Path:
-        try:
-            folder = path_within(self.folder, module.get("path") or "")
-        except ValueError as err:
-            raise SpecError(f"{path}: path: {err}") from err
-        if not folder.resolve().is_relative_to(self.folder.resolve()):
-            raise SpecError(f"{path}: path: {module['path']!r} leads out of the model folder")
-        return folder
 
     def _read_transformer(self, folder: Path) -> None:
         if folder.resolve() != self.folder.resolve():
@@ -199,6 +190,28 @@ def module_names(folder: Path) -> list[str]:
     """The last parts of the types in ``modules.json``; empty where there is no such file."""
     modules = read_json(folder / "modules.json", missing=[], kind=list)
     return [str(m.get("type", "")).rpartition(".")[2] for m in modules if isinstance(m, dict)]
+
+
+def module_folder(folder: Path, name: str) -> Path | None:
+    """That of the first module whose type ends so; None where ``modules.json`` has none.
+
+    Raises:
+        SpecError: it lies outside the model folder.
+    """
+    path = folder / "modules.json"
+    modules = read_json(path, missing=[], kind=list)
+    listed = (m for m in modules if isinstance(m, dict) and str(m.get("type", "")).endswith(f".{name}"))
+    return next((_folder_of(folder, module, path) for module in listed), None)
+
+
+def _folder_of(model: Path, module: dict[str, Any], path: Path) -> Path:
+    try:
+        folder = path_within(model, module.get("path") or "")
+    except ValueError as err:
+        raise SpecError(f"{path}: path: {err}") from err
+    if not folder.resolve().is_relative_to(model.resolve()):
+        raise SpecError(f"{path}: path: {module['path']!r} leads out of the model folder")
+    return folder
 
 
 def torch_activation(path: Path, key: str, name: str) -> Activation:

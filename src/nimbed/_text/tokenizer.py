@@ -106,12 +106,13 @@ class Tokenizer:
             say = self._describe(cut, items)
             warnings.warn(f"{say}; the rest was cut off. truncate={self._keeping}", stacklevel=stacklevel)
 
-    def _encodings(self, inputs: Sequence[Any], characters: int) -> list[Any]:
+    def _encodings(self, inputs: Sequence[Any], characters: int, *, special: bool = True) -> list[Any]:
         with TOKENIZING:
             if characters <= FEW_CHARACTERS:
-                return [self._tokenizer.encode(*(one if isinstance(one, tuple) else (one,))) for one in inputs]
+                given = [one if isinstance(one, tuple) else (one,) for one in inputs]
+                return [self._tokenizer.encode(*one, add_special_tokens=special) for one in given]
             # The batch call gives up the GIL, the single one does not; but it wakes a thread pool.
-            encodings: list[Any] = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=True)
+            encodings: list[Any] = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=special)
             return encodings
 
     def _describe(self, cut: Int32Array, items: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from nimbed._loading.build import BuildRequest, is_there
 from nimbed._loading.manifest import Manifest, SourceRecord, write_manifest
 from nimbed._loading.target_lock import target_lock
 from nimbed._model_folder.files import model_files
-from nimbed._text.pair_tokenizer import PairTokenizer
+from nimbed._text.pair_tokenizer import pair_tokenizer
 from nimbed._text.tokenizer import TextTokenizer, load_tokenizer, save_tokenizer
 from nimbed._versions import versions_of
 from nimbed.backends import BACKENDS
@@ -105,7 +105,7 @@ def _sequences_of(request: BuildRequest) -> Callable[[Sequence[str]], list[Int32
     """Makes token ids of texts; where the network scores, of pairs made from them."""
     spec, tokenizer = request.spec, load_tokenizer(Path(request.folder))
     if spec.task == "scoring":
-        pairs = PairTokenizer(tokenizer, spec, max_length=spec.max_length, truncate="silent")
+        pairs = pair_tokenizer(tokenizer, spec, max_length=spec.max_length, truncate="silent")
         return lambda texts: pairs(pairs_of(texts, seed=request.seed)).sequences
     single = TextTokenizer(tokenizer, spec, max_length=spec.max_length, truncate="silent")
     return lambda texts: single(texts, spec.prompt("document")).sequences

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nimbed._model_folder.networks.config import count_of, expect, function_of, tokens_of
-from nimbed._model_folder.networks.description import AttentionKind, Network
-from nimbed._model_folder.networks.family import Family
+from nimbed._model_folder.networks.config import count_of, expect, function_of, labels_of, tokens_of
+from nimbed._model_folder.networks.description import AttentionKind, Head, Network
+from nimbed._model_folder.networks.family import Family, linear
 from nimbed._model_folder.networks.layer_types import GLOBAL
 from nimbed._model_folder.networks.pre_norm import KEYS, head_dim, locate_pre_norm, pre_norm
 from nimbed._model_folder.networks.rotary import rotary_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from nimbed._files.json import Fields
+    from nimbed._model_folder.networks.family import Sources
     from nimbed._types import ModelSpec
 
 _LONGEST = ("max_position_embeddings", 32_768)
@@ -32,7 +35,21 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
         activation=function_of(config, "hidden_act", "silu"),
         head_norm=epsilon,
         max_length=tokens_of(config, *_LONGEST),
+        head=_head(config, spec),
     )
+
+
+def _head(config: Fields, spec: ModelSpec) -> tuple[Head, ...]:
+    """The classifier, where the spec says that the network has one."""
+    has_one = spec.task == "scoring" and not spec.answers
+    return (Head(outputs=labels_of(config), activation="identity"),) if has_one else ()
+
+
+def _locate(network: Network, config: Fields, names: Collection[str]) -> Sources:
+    found = locate_pre_norm(network, config, names)
+    for head in network.head:
+        found |= linear("head.0", "score", head.outputs, network.hidden, bias=False)
+    return found
 
 
 QWEN3 = Family(
@@ -41,5 +58,5 @@ QWEN3 = Family(
     honours=frozenset({*KEYS, "is_causal", "layer_types", "rope_scaling", "sliding_window"}),
     longest=lambda _: _LONGEST,
     describe=_describe,
-    locate=locate_pre_norm,
+    locate=_locate,
 )

@@ -12,6 +12,7 @@ import numpy as np
 from nimbed._files.json import read_json
 from nimbed._model_folder.networks.adapters import has_adapters, merged, without_adapters
 from nimbed._model_folder.networks.family import linear
+from nimbed._model_folder.networks.heads import answering
 from nimbed._model_folder.networks.table import family_of
 from nimbed._model_folder.weights import read_dense, read_network, usual_names
 from nimbed.errors import SpecError
@@ -88,7 +89,7 @@ def read_weights(file: Path, folder: Path, network: Network, spec: ModelSpec, *,
     family = family_of(config)
     if family is None or family.name != network.family:
         raise SpecError(f"{config.where}: model_type is not that of the description: {network.family}")
-    own = len(network.head) - len(spec.dense)
+    own = len(network.head) - len(spec.dense) - bool(spec.answers)
     base = replace(network, head=network.head[:own])
     stored = read_network(file)
     names = set(map(without_adapters, usual_names(file, stored)))
@@ -97,6 +98,8 @@ def read_weights(file: Path, folder: Path, network: Network, spec: ModelSpec, *,
     sources = family.locate(base, config, set(map(without_adapters, tensors)))
     if adapter or has_adapters(tensors):
         sources = merged(sources, config, tensors, adapter)
+    if spec.answers:
+        sources = {**sources, **answering(spec, network, config, tensors)}
     _check(file, prefix, tensors, sources)
     return Weights(*_with_dense(folder, spec, own, tensors, sources))
 

@@ -84,6 +84,8 @@ def read_description(folder: Path, spec: ModelSpec) -> Network:
     if spec.pooling not in POOLINGS:
         raise SpecError(f"the native engine has no {spec.pooling} pooling")
     network = family.describe(config, spec)
+    if spec.answers:
+        network = replace(network, head=(Head(outputs=1, activation=spec.activation),))
     _refuse_too_large(config, network)
     if network.head_dim % 2 and any(kind.rotary is not None for kind in network.attention):
         raise SpecError(f"{config.where}: the halves of a head turn against each other, and {network.head_dim} is odd")
