@@ -16,7 +16,7 @@ from nimbed._model_folder.networks.table import knows
 from nimbed._model_folder.pair_template import needed_template
 from nimbed._model_folder.prompt_tasks import instruction_of, with_task
 from nimbed._model_folder.prompts import read_prompts
-from nimbed._model_folder.task_adapters import adapters_of, chosen_adapters
+from nimbed._model_folder.task_adapters import adapters_of, are_in_files, chosen_adapters
 from nimbed._types import INSTRUCTION, DenseSpec, ModelSpec, Pooling
 from nimbed.errors import InputError, ModelNotFoundError, SpecError
 
@@ -108,7 +108,8 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
         return _scoring_spec(folder, config, name or folder.name, overrides)
     family = families.find(name or folder.name)
     width = config.whole("hidden_size", *_WIDTHS, minimum=1, maximum=MAX_WIDTH)
-    reader = ModuleReader(folder, width, adapters=bool(adapters_of(config)) and knows(config))
+    chooses = bool(adapters_of(config)) and knows(config)
+    reader = ModuleReader(folder, width, adapters=chooses, pools=are_in_files(config))
     reader.read()
     pooling, pooling_origin = _choose_pooling(folder, reader.pooling, family, overrides)
     normalize, normalize_origin = _choose_normalize(reader, family, overrides)
@@ -197,9 +198,11 @@ def _config(folder: Path) -> Fields:
     if not folder.is_dir():
         raise ModelNotFoundError(f"{folder}: no such model folder")
     if (adapter := folder / "adapter_config.json").is_file():
+        base = shown(read_json(adapter).get("base_model_name_or_path"))
         raise SpecError(
-            f"{adapter}: nimbed does not apply an adapter, and without it the vectors would be others; merge it into "
-            "its base: peft.AutoPeftModel.from_pretrained(folder).merge_and_unload().save_pretrained(merged_folder)"
+            f"{adapter}: base_model_name_or_path: {base}: this folder is an adapter without its base, which nimbed "
+            "does not fetch unasked; merge it into its base: "
+            "peft.AutoPeftModel.from_pretrained(folder).merge_and_unload().save_pretrained(merged_folder)"
         )
     path = folder / "config.json"
     if not path.is_file():

@@ -37,6 +37,12 @@ def test_templates_are_settings():
     }
 
 
+def test_adapters_are_for_engines_that_add_them():
+    files = ("model.safetensors", "adapters/one/adapter_config.json", "adapters/one/adapter_model.safetensors")
+    assert needed(*files) == set(files)
+    assert needed(*files, engine="torch") == set(files[:2])
+
+
 def test_nothing_that_can_be_read():
     with pytest.raises(ModelNotFoundError, match=r"some/model: found none of model\.safetensors.*pytorch_model\.bin"):
         needed()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nimbed._loading.artefact import MANIFEST
 from nimbed._model_folder.network_file import PICKLE, graph_file, no_graph, readable
+from nimbed._model_folder.peft_adapter import SETTINGS, WEIGHTS
 from nimbed._model_folder.weights import named_files
 from nimbed.backends import BACKENDS
 from nimbed.errors import InputError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from nimbed._loading.hub import Source
 
-_SETTINGS = ("*.json", "*.jinja", "*/config.json", "LICENSE*", "README.md")
+_SETTINGS = ("*.json", "*.jinja", "*/config.json", f"adapters/*/{SETTINGS}", "LICENSE*", "README.md")
 # Weights of the layers behind the pooling: of a folder's files the last of these.
 _DENSE = (f"[0-9]*/{PICKLE}", "[0-9]*/model.safetensors")
 
@@ -37,7 +38,8 @@ def needed_files(name: str, files: Sequence[str], source: Source, engine: str) -
         there = ", ".join(f for f in files if record.networks.has(f))
         raise InputError(f"Source(file={graph!r}): no such file in {name}, which has {there or 'none of that kind'}")
     beside = [graph.removesuffix(".xml") + ".bin"] if graph.endswith(".xml") else []
-    return [*settings, graph, *(f for f in beside if f in files)]
+    adapters = matching(files, [f"adapters/*/{WEIGHTS}"]) if record.adapters else []
+    return [*settings, graph, *(f for f in beside if f in files), *adapters]
 
 
 def _settings_and_dense(files: Sequence[str]) -> list[str]:

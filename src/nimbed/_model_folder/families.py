@@ -3,7 +3,7 @@
 A model is matched by its hub id or folder name; nothing else is inferred from the name. Sources: the model cards on
 huggingface.co of BAAI/bge-*, intfloat/e5-*, thenlper/gte-*, sentence-transformers/*-MiniLM-*,
 nomic-ai/nomic-embed-text-*, nomic-ai/modernbert-embed-base, lightonai/modernbert-embed-large, Alibaba-NLP/gte-*,
-ibm-granite/granite-embedding-*, cl-nagoya/ruri-v3-*, jinaai/jina-embeddings-v2-* and -v3,
+ibm-granite/granite-embedding-*, cl-nagoya/ruri-v3-*, jinaai/jina-embeddings-v2-*, -v3 and -v5-text-*,
 Snowflake/snowflake-arctic-embed-*, mixedbread-ai/mxbai-embed-large-v1, MongoDB/mdbr-leaf-*, Qwen/Qwen3-Embedding-*,
 microsoft/harrier-oss-v1-* and google/embeddinggemma-300m; and what the package mteb (2.26) has for them.
 """
@@ -152,6 +152,22 @@ FAMILIES = (
         pooling="mean",
         query="Represent the query for retrieving evidence documents: ",
         document="Represent the document for retrieval: ",
+        dims=(1024, 768, 512, 256, 128, 64, 32),
+    ),
+    Family(
+        name="jina-v5-nano",
+        pattern=r"jina-embeddings-v5-text-nano(-retrieval)?",
+        pooling="lasttoken",
+        query="Query: ",
+        document="Document: ",
+        dims=(768, 512, 256, 128, 64, 32),
+    ),
+    Family(
+        name="jina-v5-small",
+        pattern=r"jina-embeddings-v5-text-small(-retrieval)?",
+        pooling="lasttoken",
+        query="Query: ",
+        document="Document: ",
         dims=(1024, 768, 512, 256, 128, 64, 32),
     ),
     Family(name="arctic-v1", pattern=r"snowflake-arctic-embed-(xs|s|m|m-long|l)", pooling="cls", query=_BGE_EN),

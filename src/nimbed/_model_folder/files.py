@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from nimbed._files.digests import sha256_of
 from nimbed._files.json import bytes_of
+from nimbed._model_folder.peft_adapter import adapter_files
+from nimbed._model_folder.task_adapters import IN_FILES
 from nimbed._model_folder.tokenizer_settings import FILES
 from nimbed._model_folder.weights import weight_files
 from nimbed.errors import SpecError
@@ -26,7 +28,7 @@ class ModelFiles:
     """Those of one network. Hashed when first asked for.
 
     Attributes:
-        weights: the network's file, those that it names, and those of the dense layers.
+        weights: the network's file, those that it names, and those of the dense layers and of adapters.
         settings: what describes it, and its tokenizer.
     """
 
@@ -61,8 +63,11 @@ def model_files(folder: Path, network: Path, spec: ModelSpec) -> ModelFiles:
         SpecError: a file of weights is missing or no such file.
     """
     dense = [file for layer in spec.dense for file in weight_files(folder / layer.weights)]
-    settings = tuple(file for name in _SETTINGS if (file := folder / name).is_file())
-    return ModelFiles(weights=(*weight_files(network), *dense), settings=settings)
+    settings = [file for name in _SETTINGS if (file := folder / name).is_file()]
+    names = dict.fromkeys(spec.adapters.values()) if spec.architecture == IN_FILES else ()
+    adapters = [adapter_files(folder, name) for name in names]
+    weights = (*weight_files(network), *dense, *(file for _, file in adapters))
+    return ModelFiles(weights=weights, settings=(*settings, *(file for file, _ in adapters)))
 
 
 def _joint(files: tuple[Path, ...]) -> str:

@@ -32,8 +32,9 @@ MAX_WIDTH = 1 << 20
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 _TRANSFORMER = "sentence_transformers.models.Transformer"
-# jina-embeddings-v3's, which has no settings but the task of a call.
+# jina-embeddings-v3's, which has no settings but the task of a call; v5's pools the last token and normalizes too.
 _CHOOSING = "custom_st.Transformer"
+_CALLS, _POOLING_CALLS = ["task"], ["task", "truncate_dim"]
 # What sentence-transformers hands to the tokenizer or the network, or cuts a role's texts at, and nimbed does not.
 _HANDED_ON = (
     *("config_args", "config_kwargs", "model_args", "model_kwargs", "processing_kwargs", "processor_kwargs"),
@@ -62,11 +63,13 @@ class ModuleReader:
         hidden_size: width of a token's vector.
         adapters: whether the network is known, and has adapters for tasks: then the Transformer may be a class of the
             folder's own that only chooses among them.
+        pools: whether that class pools the last token and normalizes.
     """
 
-    def __init__(self, folder: Path, hidden_size: int, *, adapters: bool = False) -> None:
+    def __init__(self, folder: Path, hidden_size: int, *, adapters: bool = False, pools: bool = False) -> None:
         self.folder = folder
         self.adapters = adapters
+        self.pools = pools
         self.hidden_size = hidden_size
         self.pooling: str | None = None
         self.dense: list[DenseSpec] = []
@@ -98,8 +101,12 @@ class ModuleReader:
     def _known_as(self, module: dict[str, Any]) -> str:
         """The module's type, or what it stands for."""
         kind = str(module.get("type", ""))
-        chooses = self.adapters and kind == _CHOOSING and module.get("kwargs", ["task"]) == ["task"]
-        return _TRANSFORMER if chooses else kind
+        calls = _POOLING_CALLS if self.pools else _CALLS
+        if not self.adapters or kind != _CHOOSING or module.get("kwargs", calls) != calls:
+            return kind
+        if self.pools:
+            self.pooling, self.normalize = "lasttoken", True
+        return _TRANSFORMER
 
     def _read_transformer(self, folder: Path) -> None:
         if folder.resolve() != self.folder.resolve():

@@ -1,13 +1,14 @@
-"""Adapters for tasks, of which a model's weights hold several beside one network (jina-embeddings-v3).
+"""Adapters for tasks, of which a model has several beside one network: in its weights, or in files of their own.
 
-``lora_adaptations`` of ``config.json`` names them. ``retrieval.query`` and ``retrieval.passage`` are one task of two
-roles; each of the others is a task by itself, for both.
+``lora_adaptations`` of ``config.json`` names those of jina-embeddings-v3, ``task_names`` those of jina-embeddings-v5.
+``retrieval.query`` and ``retrieval.passage`` are one task of two roles; each of the others is a task by itself, for
+both.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nimbed.errors import InputError, SpecError
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from nimbed._files.json import Fields
 
 DEFAULT = "retrieval"
-_LISTED = "lora_adaptations"
+# The model_type of networks whose adapters lie in files of their own.
+IN_FILES = "jina_embeddings_v5"
+_LISTED, _LISTED_IN_FILES = "lora_adaptations", "task_names"
 _ROLES = {"query": "query", "passage": "document", "document": "document"}
 _FOR_A_ROLE = re.compile(r"(.+)[.-](query|passage|document)", re.DOTALL)
 
@@ -28,14 +31,23 @@ def adapters_of(config: Fields) -> tuple[str, ...]:
     Raises:
         SpecError: they are no names, or one is there twice.
     """
-    listed = config.get(_LISTED)
+    listed = config.get(key := _key(config))
     if listed is None:
         return ()
     if not isinstance(listed, list) or not all(isinstance(name, str) and name for name in listed):
-        raise config.wrong(_LISTED, "a list of names")
+        raise config.wrong(key, "a list of names")
     if len(set(listed)) < len(listed):
-        raise config.wrong(_LISTED, "a list of names of which each is there once")
+        raise config.wrong(key, "a list of names of which each is there once")
     return tuple(listed)
+
+
+def are_in_files(config: Mapping[str, Any]) -> bool:
+    """Whether the network's adapters lie in files of their own."""
+    return config.get("model_type") == IN_FILES
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    return _LISTED_IN_FILES if are_in_files(config) else _LISTED
 
 
 def chosen_adapters(config: Fields, task: str | None) -> dict[str, str]:
@@ -56,8 +68,8 @@ def chosen_adapters(config: Fields, task: str | None) -> dict[str, str]:
         raise InputError(f"SpecOverrides(task={task!r}): there is no adapter for this task; {known}")
     if task is None and DEFAULT not in tasks:
         raise SpecError(
-            f"{config.where}: {_LISTED}: none is for {DEFAULT}; say which is meant: spec=SpecOverrides(task=...) with "
-            f"one of {', '.join(tasks)}"
+            f"{config.where}: {_key(config)}: none is for {DEFAULT}; say which is meant: "
+            f"spec=SpecOverrides(task=...) with one of {', '.join(tasks)}"
         )
     return tasks.get(task or DEFAULT, {})
 

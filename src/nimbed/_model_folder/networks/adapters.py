@@ -8,19 +8,23 @@ import numpy as np
 
 from nimbed._model_folder.networks.family import Source
 from nimbed._model_folder.task_adapters import adapters_of
+from nimbed._model_folder.weights import read_network
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from nimbed._files.json import Fields
     from nimbed._model_folder.networks.family import Sources
+    from nimbed._model_folder.peft_adapter import PeftAdapter
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
 # What torch calls a weight that is computed from others.
 _ORIGINAL = ".parametrizations.weight.original"
 _LOW_RANK = ".parametrizations.weight.0.lora_"
+# What PEFT puts before the names of the network that it adapts.
+_PEFT = "base_model.model."
 
 
 def has_adapters(names: Collection[str]) -> bool:
@@ -69,7 +73,72 @@ def _adapted(source: Source, names: Collection[str], tasks: int, rank: int, numb
     def merge(weight: Array, a: Array, b: Array) -> Array:
         if number is None:
             return fold(weight)
-        a, b = a[number].astype(np.float32), b[number].astype(np.float32)
-        return fold(weight.astype(np.float32) + np.float32(scale) * (a @ b if table else b @ a))
+        first, second = (b[number], a[number]) if not table else (a[number], b[number])
+        return fold(_sum(weight, first, second, scale))
 
     return Source(tensors=tensors, fold=merge)
+
+
+def _sum(weight: Array, first: Array, second: Array, scale: float) -> Array:
+    wide = (one.astype(np.float32) for one in (weight, first, second))
+    added: Array = next(wide) + np.float32(scale) * (next(wide) @ next(wide))
+    return added
+
+
+def with_peft(sources: Sources, adapter: PeftAdapter) -> tuple[Sources, Mapping[str, Array]]:
+    """The sources, with an adapter of files of its own added to its targets, and the tensors that it has.
+
+    Args:
+        sources: by plain names.
+        adapter: its settings.
+
+    Raises:
+        SpecError: a factor is missing, of another shape, or of no target.
+    """
+    stored = read_network(adapter.file)
+    tensors = {name.removeprefix(_PEFT).removeprefix("model."): values for name, values in stored.items()}
+    wanted = {
+        part: shape
+        for source in sources.values()
+        if (pair := _factors(source, adapter))
+        for part, shape in pair.items()
+    }
+    _check(adapter, tensors, wanted)
+    return {ours: _with_factors(source, adapter) for ours, source in sources.items()}, tensors
+
+
+def _factors(source: Source, adapter: PeftAdapter) -> dict[str, tuple[int, ...]]:
+    """B and A of the weight that a source is; none where it is no target."""
+    name, shape = next(iter(source.tensors.items()), ("", ()))
+    module = name.removesuffix(".weight")
+    if len(shape) != len("BA") or module == name or not name.startswith("layers.") or not adapter.has(module):
+        return {}
+    return {
+        f"{module}.lora_B.weight": (shape[0], adapter.rank),
+        f"{module}.lora_A.weight": (adapter.rank, shape[1]),
+    }
+
+
+def _with_factors(source: Source, adapter: PeftAdapter) -> Source:
+    if not (pair := _factors(source, adapter)):
+        return source
+
+    def merge(weight: Array, first: Array, second: Array) -> Array:
+        return source.fold(_sum(weight, first, second, adapter.scale))
+
+    return Source(tensors={**source.tensors, **pair}, fold=merge)
+
+
+def _check(adapter: PeftAdapter, tensors: Mapping[str, Array], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in wanted.items():
+        if name not in tensors:
+            raise SpecError(f"{adapter.file} lacks {name}, a factor of one of the target_modules of its settings")
+        if tensors[name].shape != shape or tensors[name].dtype.kind != "f":
+            raise SpecError(
+                f"{adapter.file}: {name} has the shape {list(tensors[name].shape)} of {tensors[name].dtype}; by its "
+                f"settings and config.json it is {list(shape)}, of floating-point numbers"
+            )
+    if extra := sorted(tensors.keys() - wanted.keys()):
+        raise SpecError(
+            f"{adapter.file}: {extra[0]} (and {len(extra) - 1} more) is no factor of a target of its settings"
+        )

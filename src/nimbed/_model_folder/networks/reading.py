@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nimbed._files.json import read_json
-from nimbed._model_folder.networks.adapters import has_adapters, merged, without_adapters
+from nimbed._model_folder.networks.adapters import has_adapters, merged, with_peft, without_adapters
 from nimbed._model_folder.networks.family import linear
 from nimbed._model_folder.networks.heads import answering
 from nimbed._model_folder.networks.table import family_of
+from nimbed._model_folder.peft_adapter import read_adapter
+from nimbed._model_folder.task_adapters import are_in_files
 from nimbed._model_folder.weights import read_dense, read_network, usual_names
 from nimbed.errors import SpecError
 
@@ -96,11 +98,15 @@ def read_weights(file: Path, folder: Path, network: Network, spec: ModelSpec, *,
     prefix = _prefix(names, family.locate(base, config, names))
     tensors = {name: stored[theirs] for name, theirs in usual_names(file, stored, prefix).items()}
     sources = family.locate(base, config, set(map(without_adapters, tensors)))
-    if adapter or has_adapters(tensors):
+    in_file = bool(adapter) and are_in_files(config)
+    if has_adapters(tensors) or (adapter and not in_file):
         sources = merged(sources, config, tensors, adapter)
     if spec.answers:
         sources = {**sources, **answering(spec, network, config, tensors)}
     _check(file, prefix, tensors, sources)
+    if in_file:
+        sources, more = with_peft(sources, read_adapter(folder, adapter))
+        tensors = {**tensors, **more}
     return Weights(*_with_dense(folder, spec, own, tensors, sources))
 
 

@@ -13,6 +13,7 @@ from nimbed._model_folder.networks.eurobert import EUROBERT
 from nimbed._model_folder.networks.gemma3 import GEMMA3
 from nimbed._model_folder.networks.gte import GTE
 from nimbed._model_folder.networks.jina import JINA_BERT_V2, JINA_V3
+from nimbed._model_folder.networks.jina_v5 import JINA_V5_NANO, JINA_V5_SMALL
 from nimbed._model_folder.networks.modernbert import MODERNBERT
 from nimbed._model_folder.networks.nomic_bert import NOMIC_BERT
 from nimbed._model_folder.networks.qwen3 import QWEN3
@@ -31,7 +32,7 @@ _MAX_DENSE = 16
 # The first that applies: Jina's have the model_type of older ones.
 FAMILIES = (
     *(JINA_BERT_V2, JINA_V3, BERT, ROBERTA, DISTILBERT, MPNET, ELECTRA, MODERNBERT, NOMIC_BERT, GTE),
-    *(EUROBERT, QWEN3, GEMMA3),
+    *(EUROBERT, QWEN3, GEMMA3, JINA_V5_NANO, JINA_V5_SMALL),
 )
 _POSITIONS = "position_embedding_type"
 POOLINGS = tuple(pooling for pooling in get_args(Pooling) if pooling != "weightedmean")
