@@ -187,6 +187,7 @@ class NimbedRanker(Opening):
         embedding_separator: what separates them from the content.
         backend, precision, max_length, truncate, threads: as in ``nimbed.Reranker``.
         task, pooling, normalize, query_instruction, text_instruction: of a sentence-embedding model.
+        instruction: of Qwen3-Reranker, what makes a document a match.
         revision, local_files_only, cache_folder, file_name (its ``file``): as in :class:`nimbed.Source`.
 
     Raises:
@@ -213,6 +214,7 @@ class NimbedRanker(Opening):
         normalize: bool | None = None,
         query_instruction: str | None = None,
         text_instruction: str | None = None,
+        instruction: str | None = None,
         revision: str | None = None,
         file_name: str | None = None,
         local_files_only: bool = False,

@@ -16,7 +16,7 @@ from nimbed._loading.settings import CacheConfig, EncoderInfo, EncoderStats, Set
 from nimbed._serving.call import Call
 from nimbed._serving.open_model import OpenModel
 from nimbed._text.checks import check_model, check_texts, excerpt, plain
-from nimbed._types import Pair
+from nimbed._types import INSTRUCTION, Pair
 from nimbed._vectors import row_cosines
 from nimbed.encoder import Encoder
 from nimbed.errors import InputError, InputTypeError, SpecError
@@ -114,6 +114,7 @@ class Reranker:
             if found.spec.task == "scoring":
                 self._model = _CrossEncoder(replace(settings, task="scoring"), found)
             else:
+                _refuse_instruction(settings)
                 self._model = _BiEncoder(replace(settings, cache=CacheConfig()), found)
 
     def scores(self, query: str, documents: Sequence[str]) -> Float32Array:
@@ -250,6 +251,14 @@ _SIMILARITIES: dict[str, Callable[[Float32Array, Float32Array], Float32Array]] =
     "euclidean": lambda a, b: -np.linalg.norm(a - b, axis=1),
     "manhattan": lambda a, b: -np.abs(a - b).sum(axis=1),
 }
+
+
+def _refuse_instruction(settings: Settings) -> None:
+    if INSTRUCTION in settings.spec.prompts:
+        raise InputError(
+            f'SpecOverrides(prompts={{"{INSTRUCTION}": ...}}): {settings.model} is a sentence-embedding model, which '
+            "reads query and document apart and has no instruction for both; it may have a prompt for each"
+        )
 
 
 def _distinct(pairs: Sequence[Pair]) -> tuple[list[str], list[str]]:

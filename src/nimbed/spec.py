@@ -234,7 +234,7 @@ def _choose_pooling(
         raise SpecError(
             f"{config.where}: architectures: {shown(config['architectures'])}: a language model may be an embedder or "
             f"a reranker, and nothing in its folder says which. For an embedder's pooling, {how}; if it judges pairs "
-            f'as Qwen3-Reranker does, give nimbed.Reranker spec=SpecOverrides(prompts={{"{INSTRUCTION}": ...}})'
+            f'as Qwen3-Reranker does, give a reranker spec=SpecOverrides(prompts={{"{INSTRUCTION}": ...}})'
         )
     raise SpecError(
         f"{folder}: modules.json names no pooling, and the model is of no family whose pooling is known; {how}"

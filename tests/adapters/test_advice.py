@@ -140,6 +140,15 @@ def test_remedies_in_flat_words(message, words, interface):
     assert not re.search(r"Source\(|SpecOverrides\(", str(caught.value))
 
 
+def test_an_instruction_is_an_option_of_rerankers():
+    message = 'give a reranker spec=SpecOverrides(prompts={"instruction": ...})'
+    for words, wanted in ((FLAT, "instruction=..."), (of_command({}), "an instruction (in Python)")):
+        with pytest.raises(InputError) as caught, advising_in(words):
+            raise InputError(message)
+        assert str(caught.value) == f"give a reranker {wanted}"
+    assert all("instruction" in parameters(one) for one in (NimbedReranker, NimbedCrossEncoder, NimbedRanker))
+
+
 @pytest.mark.parametrize("message", MESSAGES)
 @pytest.mark.parametrize("command", ["quantize m", "embed t.txt -m m -o v.npy"])
 def test_remedies_in_a_commands_words(message, command):
@@ -164,8 +173,8 @@ def test_nested_words_of_messages_are_those_that_are_translated():
         if path.name != "advice.py":
             named |= set(re.findall(r"""["' (=](SpecOverrides|Source)\((\w+)=[^\n]*["']""", path.read_text("utf-8")))
     assert named == {
-        ("SpecOverrides", "pooling"), ("SpecOverrides", "task"), ("Source", "file"), ("Source", "cache_folder"),
-        ("Source", "allow_code"), ("Source", "local_files_only"),
+        ("SpecOverrides", "pooling"), ("SpecOverrides", "task"), ("SpecOverrides", "prompts"), ("Source", "file"),
+        ("Source", "cache_folder"), ("Source", "allow_code"), ("Source", "local_files_only"),
     }  # fmt: skip
 
 

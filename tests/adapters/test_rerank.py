@@ -19,8 +19,10 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, TextNode
 from tests.support.cross_encoders import write_cross_encoder
+from tests.support.qwen3_rerankers import write_reranker
 
-from nimbed.errors import InputError, InputTypeError
+from nimbed import Reranker, SpecOverrides
+from nimbed.errors import InputError, InputTypeError, SpecError
 from nimbed.langchain import NimbedCrossEncoder, NimbedEmbeddings, NimbedReranker
 from nimbed.llama_index import NimbedEmbedding, NimbedRerank
 
@@ -171,3 +173,36 @@ async def test_bad_input_is_named(compressor, rerank):
         compressor.compress_documents(documents(), None)
     with pytest.raises(InputTypeError, match="the query must be one string"):
         await compressor.acompress_documents(documents(), 3)
+
+
+@pytest.mark.usefixtures("native")
+def test_the_instruction_of_a_language_model(tmp_path):
+    pytest.importorskip("haystack")
+    from haystack import Document as HaystackDocument
+
+    from nimbed.haystack import NimbedRanker
+
+    folder, mine = write_reranker(tmp_path / "judge"), "Find what contradicts the query"
+    plain = {"backend": "native", "precision": "fp32"}
+    with Reranker(folder, **plain, spec=SpecOverrides(prompts={"instruction": mine})) as reranker:
+        scores = reranker.scores(QUERY, TEXTS)
+    options = {"model": str(folder), "instruction": mine, **plain}
+    assert NimbedCrossEncoder(**options).score([(QUERY, text) for text in TEXTS]) == scores.tolist()
+    found = NimbedRerank(**options, top_n=4).postprocess_nodes(
+        [NodeWithScore(node=TextNode(text=text)) for text in TEXTS], QueryBundle(QUERY)
+    )
+    best = sorted(scores.tolist(), reverse=True)
+    assert [node.score for node in found] == best
+    ranked = NimbedRanker(**options).run(QUERY, [HaystackDocument(content=text) for text in TEXTS])
+    assert [document.score for document in ranked["documents"]] == best
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("adapter", [NimbedReranker, NimbedRerank])
+def test_what_is_said_of_an_instruction_can_be_typed(adapter, tmp_path):
+    folder = write_reranker(tmp_path / "judge")
+    (folder / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(SpecError, match=r"give a reranker instruction=\.\.\.$"):
+        adapter(model=str(folder))
+    with pytest.raises(InputError, match=r"^instruction=\.\.\.: any-name is a sentence-embedding model"):
+        adapter(model="any-name", backend="fake", instruction="one")

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 # Replacements by regular expression, applied in order.
 Words = dict[str, str]
 
+# Of rerankers alone.
+INSTRUCTED: Words = {r'(spec=)?SpecOverrides\(prompts=\{"instruction": ([^{}]*)\}\)': r"instruction=\2"}
 # The adapters' options are flat.
 FLAT: Words = {
+    **INSTRUCTED,
     r"(spec=)?SpecOverrides\((\w+=[^()]*)\)": r"\2",
     r"(source=)?Source\(file=([^()]*)\)": r"file_name=\2",
     r"(source=)?Source\((\w+=[^()]*)\)": r"\2",
@@ -32,6 +35,7 @@ HAYSTACK: Words = {
     **FLAT,
 }
 _COMMAND: Words = {
+    next(iter(INSTRUCTED)): "an instruction (in Python)",
     r"(spec=)?SpecOverrides\((pooling|task)=([^()]*)\)": r"nimbed quantize MODEL --\2 \3",
     r"(source=)?Source\(file=([^()]*)\)": r"--file \2",
     r"(source=)?Source\(allow_code=True\)": "--allow-code",

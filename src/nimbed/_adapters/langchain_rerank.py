@@ -24,6 +24,7 @@ class NimbedReranker(RerankOptions, BaseDocumentCompressor):
             ``model``.
         top_n: how many documents are kept; None keeps all.
         score_threshold: documents with a lower score are left out; None leaves out none.
+        instruction: of Qwen3-Reranker, what makes a document a match.
         backend, precision, max_length, truncate, threads: as in :class:`nimbed.Reranker`.
         revision, local_files_only, cache_folder, file_name (its ``file``), allow_code: as in :class:`nimbed.Source`.
 

@@ -28,6 +28,7 @@ class NimbedRerank(RerankOptions, BaseNodePostprocessor):
         top_n: how many nodes are returned.
         keep_retrieval_score: keep the retriever's score in the metadata, as ``"retrieval_score"``.
         callback_manager: LlamaIndex's own; told of each rerank as an event ``CBEventType.RERANKING``.
+        instruction: of Qwen3-Reranker, what makes a document a match.
         backend, precision, max_length, truncate, threads: as in :class:`nimbed.Reranker`.
         revision, local_files_only, cache_folder, file_name (its ``file``), allow_code: as in :class:`nimbed.Source`.
 

@@ -1,13 +1,15 @@
 """What the rerank adapters share: the reranker's options as pydantic fields."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from nimbed._adapters.advice import FLAT, Words, advising_in
+from nimbed._adapters.advice import FLAT, INSTRUCTED, Words, advising_in
 from nimbed._adapters.options import OpenOptions, TextPath, Truncate
 from nimbed._adapters.translated import MODEL_RULES, settle, translate
+from nimbed._types import INSTRUCTION
 from nimbed.reranker import RankedDocument, Reranker
 from nimbed.spec import SpecOverrides
 
@@ -15,6 +17,7 @@ __all__ = ["RankOptions", "RerankOptions"]
 
 # These adapters have no pooling of their own.
 _WORDS: Words = {
+    **INSTRUCTED,
     r"(give it|say which is meant): spec=SpecOverrides\((\w+)=([^()]*)\) with": (
         r"give it to nimbed.quantize(model, out, spec=SpecOverrides(\2=\3)), and the artefact here, with"
     ),
@@ -26,6 +29,9 @@ _RULES = {name: rule for name, rule in MODEL_RULES.items() if rule.becomes != "d
 class RankOptions(OpenOptions):
     """How a reranker is opened and asked, in every framework."""
 
+    instruction: str | None = Field(
+        default=None, frozen=True, description="Of Qwen3-Reranker: what makes a document a match."
+    )
     _reranker: Reranker = PrivateAttr()
 
     @property
@@ -33,7 +39,9 @@ class RankOptions(OpenOptions):
         """The core behind this adapter: its ``kind``, ``info``, ``stats()`` and ``close()``."""
         return self._reranker
 
-    def _open_reranker(self, spec: SpecOverrides | None = None) -> None:
+    def _open_reranker(self, spec: SpecOverrides = SpecOverrides()) -> None:  # noqa: B008 (frozen)
+        if self.instruction is not None:
+            spec = replace(spec, prompts={**spec.prompts, INSTRUCTION: self.instruction})
         with advising_in(self._words):
             self._reranker = Reranker(
                 self.model_name,

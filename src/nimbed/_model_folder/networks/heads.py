@@ -64,5 +64,5 @@ def answering(spec: ModelSpec, network: Network, config: Fields, tensors: Mappin
         made: Array = (first - sum(others))[None]
         return made
 
-    shape = (network.vocabulary, network.hidden)
-    return {"head.0.weight": Source(tensors={table: shape}, fold=difference), "head.0.bias": zeros(1)}
+    row = Source(tensors={table: (network.vocabulary, network.hidden)}, fold=difference)
+    return {"head.0.weight": row, "head.0.bias": zeros(1)}
