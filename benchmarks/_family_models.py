@@ -19,8 +19,13 @@ MAX_LENGTH = 512
 _WEIGHTS = ("*.safetensors", "*.bin", "openvino", "onnx", "README.md")
 
 
-def write(shape: str, layers: int, tokenizer_of: Path, target: Path, *, longest: int = MAX_LENGTH) -> Path:
-    """A model folder of that shape, with the tokenizer of a BERT; one that is there already is taken as it is."""
+def write(
+    shape: str, layers: int, tokenizer_of: Path, target: Path, *, longest: int = MAX_LENGTH, vocabulary: int = 30522
+) -> Path:
+    """A model folder of that shape, with the tokenizer of a BERT; one that is there already is taken as it is.
+
+    In a larger vocabulary the words lie far apart, as those of a language do in that of a model of many languages.
+    """
     if (target / "config.json").is_file():
         return target
     part = target.with_name(f"{target.name}.part")
@@ -28,10 +33,24 @@ def write(shape: str, layers: int, tokenizer_of: Path, target: Path, *, longest:
     shutil.copytree(tokenizer_of, part, ignore=shutil.ignore_patterns(*_WEIGHTS))
     torch.manual_seed(0)
     model = _NETWORKS[shape](layers).eval()
+    if vocabulary > model.config.vocab_size:
+        model.resize_token_embeddings(vocabulary, mean_resizing=False)
+        _spread(part / "tokenizer.json", vocabulary)
     model.save_pretrained(part)
     _write_settings(part, model.config, longest)
     part.rename(target)
     return target
+
+
+def _spread(path: Path, vocabulary: int) -> None:
+    """Give the tokenizer so many words, the old ones in even distances behind those that keep their place."""
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    words, kept = tokenizer["model"]["vocab"], 1000  # special tokens are among them
+    step = (vocabulary - kept) // (len(words) - kept)
+    spread = {word: id_ if id_ < kept else kept + (id_ - kept) * step for word, id_ in words.items()}
+    free = sorted(set(range(vocabulary)) - set(spread.values()))
+    tokenizer["model"]["vocab"] = {**spread, **{f"[filler {id_}]": id_ for id_ in free}}
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
 
 
 def _modernbert(layers: int) -> torch.nn.Module:

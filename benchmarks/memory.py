@@ -2,7 +2,8 @@
 
 The artefact is built first, then a fresh process opens it and streams real passages through ``Encoder.encode_iter``.
 Nine passages of ten are cut to a random length, so that the run takes minutes and every bucket is used; ``--short``
-cuts them all, to 10 to 100 characters, so that a million texts take no longer.
+cuts them all, to 10 to 100 characters, so that a million texts take no longer. ``--shape``: a large network, seeded,
+with a vocabulary of real size, over 1,000 passages; what the tokenizer takes is shown apart.
 Exits with 1 where a gate fails.
 """
 
@@ -15,17 +16,21 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import _common
+from platformdirs import user_cache_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 MAX_RSS_MB = {"native": 150, "openvino": 400}
 MAX_GROWTH = 0.10
 REPORTS = 10
+# Words, and the most that 1,000 texts leave resident beside the tokenizer.
+SHAPES = {"bge-m3": (250_002, 450), "qwen3-0.6b": (151_669, 650)}
+SHAPES_TEXTS = 1000
 
 
 def main() -> int:
@@ -35,14 +40,17 @@ def main() -> int:
     parser.add_argument("--backend", default="auto", help="native or openvino")
     parser.add_argument("--texts", type=int, default=100_000, help="how many are embedded")
     parser.add_argument("--short", action="store_true", help="texts of 10 to 100 characters alone")
+    parser.add_argument("--shape", choices=list(SHAPES), help="a seeded network of this shape in the model's place")
+    parser.add_argument("--work", type=Path, default=user_cache_path("nimbed") / "families", help="for that network")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        embed_only(options.worker, stream(options.data, short=options.short), options.texts)
+        texts = _common.iter_passages(options.data) if options.shape else stream(options.data, short=options.short)
+        embed_only(options.worker, texts, options.texts)
         return 0
     if options.quick:
         options.texts = 640
-    return measure(options)
+    return measure_shape(options) if options.shape else measure(options)
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -53,20 +61,48 @@ def measure(options: argparse.Namespace) -> int:
     engine = artefact.manifest.engine
     kind = {"texts": options.texts, "short": options.short}
     conditions = _common.conditions(engine=engine, precision=options.precision, **kind)
-    arguments = ["--worker", str(artefact.folder), "--data", str(options.data), "--texts", str(options.texts)]
-    command = [sys.executable, __file__, "--model", options.model, *arguments, *["--short"] * options.short]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    samples = json.loads(done.stdout)
+    arguments = ["--texts", str(options.texts), *["--short"] * options.short]
+    samples = in_a_fresh_process(options, artefact.folder, arguments)
     report(samples)
     name, record = "memory_short" if options.short else "memory", {"conditions": conditions, "samples": samples}
     return _common.finish(options, name, record, judge(samples, MAX_RSS_MB[engine]))
+
+
+def measure_shape(options: argparse.Namespace) -> int:
+    """The same of a seeded network; a quick run's has two layers."""
+    import _family_models
+
+    from nimbed.quantization import Calibration, QualityGate, quantize
+
+    words, most_mb = SHAPES[options.shape]
+    layers = 2 if options.quick else _family_models.LAYERS[options.shape]
+    options.work.mkdir(parents=True, exist_ok=True)
+    target = options.work / f"{options.shape}-{layers}-{words}-words"
+    folder = _family_models.write(options.shape, layers, Path(options.model), target, vocabulary=words)
+    lenient = QualityGate(mean_cosine=0, min_cosine=0, top10_agreement=0, rank_correlation=0)
+    artefact = quantize(folder, backend="native", gate=lenient, calibration=Calibration(count=24))
+    samples = in_a_fresh_process(options, artefact.folder, ["--shape", options.shape, "--texts", str(SHAPES_TEXTS)])
+    report(samples)
+    beside = samples[-1]["rss_mb"] - samples[-1]["tokenizer_mb"]
+    gate = f"{options.shape}, after {SHAPES_TEXTS} texts: below {most_mb} MB resident beside the tokenizer"
+    conditions = _common.conditions(engine="native", precision="int8", layers=layers, vocabulary=words)
+    record = {"conditions": conditions, "samples": samples, "beside_the_tokenizer_mb": beside}
+    return _common.finish(options, f"memory-{options.shape}", record, {gate: beside < most_mb})
+
+
+def in_a_fresh_process(options: argparse.Namespace, artefact: Path, arguments: list[str]) -> list[dict[str, Any]]:
+    """Its samples."""
+    command = [sys.executable, __file__, "--worker", str(artefact), "--data", str(options.data), *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    samples: list[dict[str, Any]] = json.loads(done.stdout)
+    return samples
 
 
 def embed_only(artefact: str, texts: Iterator[str], count: int) -> None:
     """The process that is measured; writes its samples to standard output."""
     from nimbed import Encoder
 
-    started = time.perf_counter()
+    started, tokenizer = time.perf_counter(), tokenizer_mb(Path(artefact) / "tokenizer.json")
     with Encoder(artefact, truncate="silent") as encoder:
         samples = [sample("loaded", 0, started)]
         encoder.encode(list(itertools.islice(texts, 512)))
@@ -76,8 +112,20 @@ def embed_only(artefact: str, texts: Iterator[str], count: int) -> None:
             before, done = done, done + len(block)
             if before // step < done // step:
                 samples.append(sample("embedding", done, started))
-        samples[-1]["tokens"] = encoder.stats().tokens
+        samples[-1] |= {"tokens": encoder.stats().tokens, "tokenizer_mb": tokenizer}
     json.dump(samples, sys.stdout)
+
+
+def tokenizer_mb(file: Path) -> float:
+    """Resident megabytes that it takes; what it gives back, the encoder's own takes."""
+    import psutil
+    from tokenizers import Tokenizer
+
+    before = psutil.Process().memory_info().rss
+    tokenizer = Tokenizer.from_file(str(file))
+    grown = psutil.Process().memory_info().rss - before
+    del tokenizer
+    return grown / 1e6
 
 
 def sample(stage: str, texts: int, started: float) -> dict[str, Any]:

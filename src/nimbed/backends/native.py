@@ -15,6 +15,7 @@ from nimbed._model_folder.networks.reading import read_weights
 from nimbed._model_folder.networks.table import read_description
 from nimbed._model_folder.safetensors import read_tensors
 from nimbed._native import REVISION, Model, Session, kernels
+from nimbed.backends.mapped_table import MappedTable
 from nimbed.backends.native_packed import pack, settings_of
 from nimbed.backends.protocol import Bulk
 from nimbed.backends.shapes import ShapePolicy
@@ -42,7 +43,7 @@ class NativeBackend:
     """Weights in int8, activations rounded token by token while they are computed; or all in fp32."""
 
     def __init__(self, request: OpenRequest) -> None:
-        self._models = _open(request)
+        self._models, self._table = _open(request)
         first = self._sessions(request.threads, bulk=False)
         self._first_session: NativeSession | None = first
         self._threads = first.threads
@@ -75,7 +76,8 @@ class NativeBackend:
         del self._first_session, self._models
 
     def _sessions(self, threads: int, *, bulk: bool) -> NativeSession:
-        return NativeSession({role: Session(model, threads, bulk=bulk) for role, model in self._models.items()})
+        sessions = {role: Session(model, threads, bulk=bulk) for role, model in self._models.items()}
+        return NativeSession(sessions, self._table)
 
 
 class NativeSession:
@@ -83,9 +85,10 @@ class NativeSession:
 
     any_thread = True
 
-    def __init__(self, sessions: Mapping[Role, Session]) -> None:
+    def __init__(self, sessions: Mapping[Role, Session], table: MappedTable | None = None) -> None:
         self._sessions = sessions
         self._document = sessions["document"]
+        self._table = table
 
     @property
     def threads(self) -> int:
@@ -99,11 +102,14 @@ class NativeSession:
     def run(self, batch: TokenBatch) -> Float32Array:
         """Sentence vectors or scores, float32 ``[B, dim]``."""
         try:
-            return self._sessions.get(batch.role, self._document).run(batch.ids, batch.offsets, batch.type_ids)
+            vectors = self._sessions.get(batch.role, self._document).run(batch.ids, batch.offsets, batch.type_ids)
         except MemoryError as err:
             raise OutOfMemoryError(f"no memory for {len(batch)} texts of {len(batch.ids)} tokens") from err
         except (ValueError, RuntimeError) as err:
             raise BackendError(f"the native engine refused {len(batch)} texts: {err}") from err
+        if self._table is not None:
+            self._table.looked_up(len(batch.ids))
+        return vectors
 
 
 class _BulkSession:
@@ -173,11 +179,13 @@ def _setting_of(role: Role) -> str:
     return "nimbed" if role == "document" else f"nimbed.{role}"
 
 
-def _open(request: OpenRequest) -> dict[Role, Model]:
-    """The model of each role that has one of its own."""
+def _open(request: OpenRequest) -> tuple[dict[Role, Model], MappedTable | None]:
+    """The model of each role that has one of its own, and the table of words that they share."""
     try:
-        roles, read = set(request.spec.networks.values()), _reader(request)
-        return {role: Model(settings, arrays) for role in sorted(roles) for arrays, settings in [read(role)]}
+        read, models = _reader(request), {}
+        for role in sorted(set(request.spec.networks.values())):
+            arrays, settings = read(role)
+            models[role] = Model(settings, arrays)
     except (KeyError, ValueError, OSError, MemoryError) as err:
         if isinstance(err, SpecError):
             raise
@@ -185,6 +193,7 @@ def _open(request: OpenRequest) -> dict[Role, Model]:
             raise OutOfMemoryError(f"no memory to open {request.folder}: {err}") from err
         file = request.folder / ENCODER_FILE
         raise BackendError(f"the native engine cannot open {file}: {err}; build the artefact again") from err
+    return models, MappedTable.of(arrays)
 
 
 def _reader(request: OpenRequest) -> Callable[[Role], tuple[dict[str, Any], dict[str, Any]]]:
