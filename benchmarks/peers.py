@@ -45,6 +45,9 @@ MIN_OVER_LANGCHAIN = 1.8
 MIN_OVER_IPEX = 0.95
 MAX_QUERY_MS = 4.0
 MAX_QUERY_SHARE = 1 / 5
+DECODERS = ("qwen3-0.6b", "embeddinggemma-300m")
+DECODERS_PEERS = {"sentence-transformers fp32": 4.0, "sentence-transformers bf16": 1.4, _apart.LLAMA_CPP: 3.0}
+MAX_QUERY_LIMITS = 1.5
 INT8_PEERS = ("sentence-transformers OpenVINO int8", "ONNX Runtime int8")
 LANGCHAIN, IPEX = "HuggingFaceEmbeddings", _apart.IPEX
 NATIVE, OPENVINO = "nimbed native int8", "nimbed OpenVINO int8"
@@ -81,9 +84,11 @@ def main() -> int:
     record = json.loads(report.to_json())
     record["conditions"]["versions"] |= _apart.versions([one.label for one in everyone if one.label in _apart.HOMES])
     print(summary(record))
-    if model.network:
-        record["query limits"] = query_limits(report, everyone, texts.queries)
-    return _common.finish(options, name, record, {} if model.name else judge(report))
+    if not model.network:
+        return _common.finish(options, name, record, {} if model.name else judge(report))
+    record["query limits"] = query_limits(report, everyone, texts.queries)
+    decoder = options.model in DECODERS
+    return _common.finish(options, name, record, judge_decoder(report, record["query limits"]) if decoder else {})
 
 
 def arguments() -> argparse.Namespace:
@@ -179,6 +184,21 @@ def judge(report: BenchReport) -> dict[str, bool]:
                     ours.median >= times * theirs.median
                 )
     return {**gates, **_judge_queries(report)}
+
+
+def judge_decoder(report: BenchReport, limits: dict[str, Any]) -> dict[str, bool]:
+    """The gates of a decoder: documents beside its peers, and a query beside what bounds it."""
+    ours = report.find(*DOCUMENTS, NATIVE)
+    gates = {
+        f"{NATIVE}, documents a second: at least {times} times {peer}": ours.median >= times * theirs.median
+        for peer, times in DECODERS_PEERS.items()
+        if ours is not None and (theirs := report.find(*DOCUMENTS, peer)) is not None
+    }
+    if NATIVE in limits["times"]:
+        gates[f"{NATIVE}, a query: at most {MAX_QUERY_LIMITS} times its limit"] = (
+            limits["times"][NATIVE] <= MAX_QUERY_LIMITS
+        )
+    return gates
 
 
 def _judge_queries(report: BenchReport) -> dict[str, bool]:
