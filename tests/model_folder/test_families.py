@@ -97,7 +97,6 @@ def test_an_empty_string_turns_a_familys_prompt_off(tmp_path, name):
         ("snowflake-arctic-embed-m-v2.0", "arctic-m-v2", "cls", (768, 256), False),
         ("Qwen3-Embedding-4B", "qwen3-embedding", "lasttoken", (), False),
         ("harrier-oss-v1-27b", "harrier", "lasttoken", (), False),
-        ("mdbr-leaf-mt", "leaf", "mean", (), False),
     ],
 )
 def test_what_else_is_known_of_a_family(tmp_path, name, family, pooling, dims, centered):
@@ -129,8 +128,9 @@ def test_the_folders_own_widths_go_before_the_familys(tmp_path):
 
 
 def test_a_family_whose_modules_do_more_than_pooling_has_none(tmp_path):
-    """EmbeddingGemma has two dense layers, which a folder without modules lacks."""
-    refused(write(tmp_path / "embeddinggemma-300m", []), "modules.json names no pooling", "of no family whose pooling")
+    """EmbeddingGemma has two dense layers and LEAF has one, which a folder without modules lacks."""
+    for name in ("embeddinggemma-300m", "mdbr-leaf-mt"):
+        refused(write(tmp_path / name, []), "modules.json names no pooling", "of no family whose pooling")
     spec = read_spec(write(tmp_path / "embeddinggemma-300m"))
     assert spec.dims == (768, 512, 256, 128)
 

@@ -193,7 +193,7 @@ FAMILIES = (
         tasks=_GEMMA,
         dims=(768, 512, 256, 128),
     ),
-    Family(name="leaf", pattern=r"mdbr-leaf-(ir|mt)", pooling="mean", query=_BGE_EN),
+    Family(name="leaf", pattern=r"mdbr-leaf-(ir|mt)", pooling=None, query=_BGE_EN),
 )
 
 
