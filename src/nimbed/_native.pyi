@@ -52,6 +52,16 @@ class Trace:
     def next(self) -> dict[str, Float32Array]:
         """What the next layer's products read, by product, ``[tokens, inputs]``."""
 
+    def state(self) -> dict[str, Float32Array]:
+        """What the next layer is given: "hidden", the residual stream, and "normed", ``[tokens, width]`` each."""
+
+    def resume(self, layer: int, hidden: Float32Array, normed: Float32Array) -> None:
+        """Go on from there, where another trace of the same texts was."""
+
+    @property
+    def layer(self) -> int:
+        """The next one's number."""
+
 def kernels(name: str = "auto") -> str | None:
     """The name of the best kernels here, or of those asked for; None where this CPU cannot run them."""
 

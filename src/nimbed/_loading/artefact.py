@@ -44,6 +44,11 @@ class Artefact:
         return str(self.folder)
 
 
+def cache_place(name: str, engine: str, precision: str, key: str) -> Path:
+    """Where in the cache folder the artefact of a model lies that is made from the inputs of this key."""
+    return home() / "artefacts" / f"{name.replace('/', '--')}-{engine}-{precision}-{key}"
+
+
 def is_artefact(folder: Path) -> bool:
     """Whether a folder claims to be an artefact."""
     return (folder / MANIFEST).is_file()

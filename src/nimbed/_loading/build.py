@@ -20,9 +20,9 @@ from nimbed._files.digests import sha256_of
 from nimbed._files.json import forget
 from nimbed._files.user_paths import write_whole
 from nimbed._loading import child_process
-from nimbed._loading.artefact import MANIFEST, Artefact, home, is_artefact, open_artefact
+from nimbed._loading.artefact import MANIFEST, Artefact, cache_place, home, is_artefact, open_artefact
 from nimbed._loading.manifest import FORMAT, RECIPE, read_outline
-from nimbed._loading.progress import shown
+from nimbed._loading.progress import LayersDone, shown
 from nimbed._model_folder.files import model_files
 from nimbed._model_folder.network_file import graph_file
 from nimbed._model_folder.weights import check_one_encoder
@@ -159,7 +159,7 @@ def make_request(
         **({"answers": list(spec.answers)} if spec.answers else {}),
     }
     key = hashlib.blake2b(json.dumps(relevant).encode(), digest_size=8).hexdigest()
-    place = home() / "artefacts" / f"{model.name.replace('/', '--')}-{engine}-{precision}-{key}"
+    place = cache_place(model.name, engine, precision, key)
     return BuildRequest(
         name=model.name,
         folder=str(model.folder),
@@ -247,12 +247,18 @@ def _run_child(request: BuildRequest, *, progress: bool) -> None:
 
     Raises:
         BuildError: it could not be started, or failed; other errors of nimbed's are passed on as they are.
+        KeyboardInterrupt: says how far it was when it was stopped.
     """
     ends: list[dict[str, Any]] = []
+    layers = LayersDone()
     try:
         with _started(request) as child:
-            ends += shown(child.reports(), f"{request.name} {request.precision}", bar=progress)
+            ends += shown(layers.counted(child.reports()), f"{request.name} {request.precision}", bar=progress)
             fault = child.fault()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"building {request.name} was stopped, and nothing was published; run it again{layers}"
+        ) from None
     except OSError as err:
         raise BuildError(f"the process that builds {request.name} could not be run: {err}; {_BEFOREHAND}") from err
     if ends and ends[-1]["kind"] == "error":

@@ -27,16 +27,22 @@ from nimbed.errors import ArtefactError
 if TYPE_CHECKING:
     from nimbed.backends import BackendRecord
 
-Kind = Literal["artefact", "refusal", "temporary", "profile"]
+Kind = Literal["artefact", "refusal", "unfinished", "temporary", "profile"]
 
 _ARTEFACT = r"(?P<model>.+)-(?P<engine>[a-z]+)-(?P<precision>int8|fp32|bf16)-[0-9a-f]{16}"
-# As make_request, _build_once, staging and write_whole, and profile_path name them.
+# As make_request, _build_once, unfinished, staging and write_whole, and profile_path name them.
 _NAMES: dict[Kind, re.Pattern[str]] = {
     "artefact": re.compile(rf"(?P<target>{_ARTEFACT})"),
     "refusal": re.compile(rf"(?P<target>{_ARTEFACT})(\.r(?P<recipe>\d+))?\.refused"),
-    "temporary": re.compile(rf"\.(?P<target>{_ARTEFACT})(\.(r\d+\.)?refused)?\.[0-9a-z_]{{8}}\.tmp"),
+    "unfinished": re.compile(rf"(?P<target>{_ARTEFACT}\.unfinished)"),
+    "temporary": re.compile(rf"\.(?P<target>{_ARTEFACT})(\.((r\d+\.)?refused|unfinished))?\.[0-9a-z_]{{8}}\.tmp"),
 }
 _PROFILE = re.compile(r"[0-9a-f]{16}\.json|\.[0-9a-f]{16}\.json\.[0-9a-f]{8}\.tmp")
+# Of these kinds, what is said where no build holds them.
+_LEFT: dict[Kind, str] = {
+    "unfinished": "a build that was stopped; building the model again goes on from here",
+    "temporary": "left by a build",
+}
 BEING_BUILT = "it is being built"
 
 
@@ -46,8 +52,9 @@ class Cached:
 
     Attributes:
         path: where it is.
-        kind: an artefact, the note of a build that its quality gate refused, what a build or its end left, a tuning.
-        target: the artefact that it belongs to, whose lock a build holds; None for a tuning.
+        kind: an artefact, the note of a build that its quality gate refused, what a build has done so far, what a build
+            or its end left, a tuning.
+        target: what a build of it locks: the artefact that it belongs to, or what is unfinished; None for a tuning.
         model: hub id, or name of the folder; ``revision`` the hub's commit.
         engine: that runs it, in which ``precision``.
         format: of its manifest, or None where that cannot be read.
@@ -174,9 +181,9 @@ def _artefact_or_rest(path: Path) -> Cached | None:
         return one
     if kind == "artefact":
         return _judged(one)
-    if kind == "temporary":
+    if kind in _LEFT:
         building = _is_being_built(path.with_name(match["target"]))
-        return replace(one, fault=BEING_BUILT if building else "left by a build", useless=not building)
+        return replace(one, fault=BEING_BUILT if building else _LEFT[kind], useless=not building)
     if int(match["recipe"] or 0) < RECIPE:
         return replace(one, fault="refused by the recipe of an older nimbed", useless=True)
     return replace(one, fault="refused by its quality gate")

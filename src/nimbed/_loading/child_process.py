@@ -200,8 +200,9 @@ def serve(setup: Mapping[str, Any], began: float) -> int:
         number = msvcrt.open_osfhandle(number, os.O_WRONLY)
     else:
         os.set_inheritable(number, False)
-    # A terminated child cleans up after itself like a failed one.
+    # A terminated child cleans up after itself like a failed one. Ctrl-C reaches it too: its parent says what is meant.
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     payload = sys.stdin.buffer.read(setup["bytes"])
     threading.Thread(target=_end_with, args=(setup["parent"],), daemon=True).start()
     with os.fdopen(number, "w", encoding="utf-8") as channel:
@@ -210,7 +211,10 @@ def serve(setup: Mapping[str, Any], began: float) -> int:
             channel.write(json.dumps(record) + "\n")
             channel.flush()
 
-        status: int = import_module(setup["module"]).main(payload, report, began)
+        try:
+            status: int = import_module(setup["module"]).main(payload, report, began)
+        except _Terminated:
+            os._exit(128 + signal.SIGTERM)  # threads may be deep in a library, and are not waited for
     return status
 
 
@@ -226,5 +230,10 @@ def _end_with(parent: int) -> None:
     os._exit(1)  # the main thread is deep in a library
 
 
+class _Terminated(BaseException):
+    """Somebody asked for the end."""
+
+
 def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signal module's form)
-    sys.exit(128 + signum)
+    signal.signal(signum, signal.SIG_IGN)  # once is enough, and cleaning up is not disturbed
+    raise _Terminated

@@ -126,6 +126,23 @@ def shown(reports: Iterable[dict[str, Any]], name: str, *, bar: bool) -> Iterato
             drawn.refresh()
 
 
+class LayersDone:
+    """How many layers of a network a build has rounded, and of how many; empty in words where they are not counted."""
+
+    def __init__(self) -> None:
+        self._done = self._total = 0
+
+    def counted(self, reports: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The reports as they come."""
+        for event in reports:
+            if event["kind"] == "progress" and event["stage"] == "quantizing":
+                self._done, self._total = event["done"], event["total"]
+            yield event
+
+    def __str__(self) -> str:
+        return f": {self._done} of {self._total} layers are done" if self._total else ""
+
+
 class _Lines:
     """Log lines: one when a stage begins, and one every few seconds."""
 

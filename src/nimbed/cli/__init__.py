@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from itertools import islice
 from pathlib import Path
@@ -42,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NimbedError as err:
         print(f"nimbed: {err}".encode(errors="backslashreplace").decode(), file=sys.stderr)
         return 1
+    except KeyboardInterrupt as err:
+        if not str(err):  # of a build, it says how far that was
+            raise
+        print(f"nimbed: {err}".encode(errors="backslashreplace").decode(), file=sys.stderr)
+        return 128 + signal.SIGINT
     return status
 
 

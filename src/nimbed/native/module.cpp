@@ -142,7 +142,32 @@ class PyTrace {
     return inputs;
   }
 
+  // What the next layer is given: the residual stream and its norm.
+  nb::dict state() const {
+    nb::dict given;
+    given["hidden"] = copied(trace_.hidden()), given["normed"] = copied(trace_.normed());
+    return given;
+  }
+
+  void resume(int layer, const Input<float, 2>& hidden, const Input<float, 2>& normed) {
+    if (layer < 0 || layer > int(network_.layers.size())) refuse("there are not so many layers");
+    for (const auto* one : {&hidden, &normed}) {
+      if (one->shape(0) != size_t(trace_.tokens()) || one->shape(1) != size_t(network_.width)) {
+        refuse("a layer is given [tokens, width]");
+      }
+    }
+    trace_.resume(layer, hidden.data(), normed.data());
+  }
+
+  int layer() const { return trace_.layer(); }
+
  private:
+  Output<float, 2> copied(const std::vector<float>& values) const {
+    auto result = new_array<float, 2>({size_t(trace_.tokens()), size_t(network_.width)});
+    std::copy(values.begin(), values.end(), result.data());
+    return result;
+  }
+
   static const Network& checked(const Network& network) {
     if (!network.exact) refuse("only networks in fp32 can be traced");
     return network;
@@ -173,7 +198,10 @@ NB_MODULE(_native, m) {
       .def(nb::init<Model&, const Ids&, const Ids&, const std::optional<Ids>&, int, const std::string&>(),
            nb::keep_alive<1, 2>(), "model"_a, "ids"_a, "offsets"_a, "types"_a.none(), "threads"_a,
            "kernels"_a = "auto")
-      .def("next", &PyTrace::next);
+      .def("next", &PyTrace::next)
+      .def("state", &PyTrace::state)
+      .def("resume", &PyTrace::resume, "layer"_a, "hidden"_a.noconvert(), "normed"_a.noconvert())
+      .def_prop_ro("layer", &PyTrace::layer);
   m.def(
       "kernels",
       [](const std::string& name) -> std::optional<std::string> {

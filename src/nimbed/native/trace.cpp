@@ -41,6 +41,12 @@ void Trace::next(const Inputs& inputs) {
   ++layer_;
 }
 
+void Trace::resume(int layer, const float* hidden, const float* normed) {
+  layer_ = layer;
+  std::copy_n(hidden, hidden_.size(), hidden_.data());
+  std::copy_n(normed, normed_.size(), normed_.data());
+}
+
 template <class Work>
 void Trace::for_pieces(Work work) {
   parallel_for(int(workspaces_.size()), pieces_.size(),

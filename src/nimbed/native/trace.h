@@ -21,6 +21,13 @@ class Trace {
   // The next layer, with the inputs of its products, [tokens, inputs] each.
   void next(const Inputs& inputs);
 
+  // What the next layer is given: the residual stream and its norm, [tokens, width] each.
+  const std::vector<float>& hidden() const { return hidden_; }
+  const std::vector<float>& normed() const { return normed_; }
+
+  // Goes on from there, where another trace of the same texts was.
+  void resume(int layer, const float* hidden, const float* normed);
+
  private:
   template <class Work>
   void for_pieces(Work work);

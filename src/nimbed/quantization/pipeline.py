@@ -12,6 +12,7 @@ from nimbed._loading.artefact import file_records, is_artefact, staging
 from nimbed._loading.build import BuildRequest, is_there
 from nimbed._loading.manifest import Manifest, SourceRecord, write_manifest
 from nimbed._loading.target_lock import target_lock
+from nimbed._loading.unfinished import held
 from nimbed._model_folder.files import model_files
 from nimbed._text.pair_tokenizer import pair_tokenizer
 from nimbed._text.tokenizer import TextTokenizer, load_tokenizer, save_tokenizer
@@ -40,7 +41,7 @@ def build(request: BuildRequest, progress: Progress) -> None:
             return
         if target.exists() and not is_artefact(target):
             raise InputError(f"{target} exists and is no artefact; choose another folder")
-        with staging(target) as folder:
+        with held(request), staging(target) as folder:
             _build_in(folder, request, progress)
             progress("publishing")
 

@@ -6,6 +6,8 @@ their weights are rounded.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,16 +17,17 @@ import numpy as np
 
 from nimbed import _machine
 from nimbed._loading.progress import unheard
+from nimbed._loading.unfinished import unfinished
 from nimbed._model_folder.safetensors import write_tensors
-from nimbed._native import Model, Session
+from nimbed._native import REVISION, Model, Session
 from nimbed.backends import open_backend
 from nimbed.backends.native import NativeSession, joined, read_packed
 from nimbed.backends.protocol import OpenRequest
 from nimbed.backends.table import ENCODER_FILE
 from nimbed.quantization.build_result import Built, judged, measured_by
 from nimbed.quantization.closeness import closeness, finite, in_batches
-from nimbed.quantization.native.observed import layer_by_layer
-from nimbed.quantization.native.products import LayerRounder
+from nimbed.quantization.native.apart import apart
+from nimbed.quantization.native.layers import in_8_bits
 from nimbed.quantization.native.second_pass import choose, sizes_of
 from nimbed.quantization.native.words import in_bf16, in_int8
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from nimbed._loading.build import BuildRequest
     from nimbed._loading.progress import Progress
+    from nimbed._loading.unfinished import Unfinished
     from nimbed._types import Float32Array, Int32Array, Role, TokenBatch
     from nimbed.quantization.calibration import CalibrationSet
     from nimbed.quantization.native.second_pass import SecondPass
@@ -69,12 +73,14 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progr
         made[role] = _round(request, role, calibration, _part(progress, number, len(roles)), threads)
     progress("measuring against fp32")
     exact = _by_role({role: one.exact for role, one in made.items()})
-    reference = exact(calibration.held_out, partial(progress, "measuring against fp32"))
+    told = partial(progress, "measuring against fp32")
+    reference = _kept(_pieces(request), "held out", lambda: exact(calibration.held_out, told))
     outputs = _saved(folder, request, made, threads)
     measured = measured_by(request, reference, outputs(calibration.held_out))
     if request.gate.failures(measured):
         progress("repairing")
-        made = {role: _chosen_by_the_worst(one, request, calibration.calibrate, threads) for role, one in made.items()}
+        sequences = calibration.calibrate
+        made = {role: _chosen_by_the_worst(one, role, request, sequences, threads) for role, one in made.items()}
         outputs = _saved(folder, request, made, threads)
         measured = measured_by(request, reference, outputs(calibration.held_out))
     record = judged(request, measured)
@@ -86,6 +92,16 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progr
         second_pass=_record(made),
         forced=bool(record["missed"]),
     )
+
+
+def _pieces(request: BuildRequest) -> Unfinished:
+    return unfinished(request, f"native {REVISION}")
+
+
+def _kept(pieces: Unfinished, name: str, outputs: Callable[[], Float32Array]) -> Float32Array:
+    """Outputs that are computed once, however often the build is stopped."""
+    kept: Float32Array = pieces.kept(name, lambda: {"outputs": outputs()})["outputs"]
+    return kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +117,14 @@ class _Rounded:
 def _round(
     request: BuildRequest, role: Role, calibration: CalibrationSet, progress: Callable[[int, int], None], threads: int
 ) -> _Rounded:
-    source = Path(request.folder)
+    source, pieces = Path(request.folder), _pieces(request).within(role)
     arrays, settings = read_packed(source, source / request.graph, request.spec, role)
     progress(0, len(settings["layers"]))
     exact = _in_memory(arrays, settings, threads)
-    error = partial(_error, exact(calibration.ranking), calibration.ranking, threads)
+    reference = _kept(pieces, "ranking", lambda: exact(calibration.ranking))
+    error = _once(pieces.within("ranking"), partial(_error, reference, calibration.ranking, threads))
     smaller, settings = _with_smaller_words(arrays, settings, error)
-    rounded = _in_8_bits(smaller, settings, sample(calibration.calibrate), threads, progress)
+    rounded = in_8_bits(smaller, settings, sample(calibration.calibrate), threads, pieces, progress)
     settings = {**settings, "precision": "int8"}
     chosen = _chosen(rounded, settings, partial(error, rounded), _TARGETS[request.spec.task])
     return _Rounded(arrays=rounded, settings=settings, second_pass=chosen, exact=exact)
@@ -120,15 +137,16 @@ def _chosen(arrays: Arrays, settings: Settings, error: Callable[[Settings], floa
 
 
 def _chosen_by_the_worst(
-    made: _Rounded, request: BuildRequest, sequences: Sequence[Int32Array], threads: int
+    made: _Rounded, role: Role, request: BuildRequest, sequences: Sequence[Int32Array], threads: int
 ) -> _Rounded:
     """The network with second passes where they help those sequences that fare worst with the ones that it has."""
-    reference = made.exact(sequences)
+    pieces = _pieces(request).within(role)
+    reference = _kept(pieces, "calibrate", lambda: made.exact(sequences))
     near = closeness(reference, _in_memory(made.arrays, made.second_pass.settings, threads)(sequences))
     worst = np.argsort(near, kind="stable")[:_WORST]
-    error = partial(_error, reference[worst], [sequences[at] for at in worst], threads, made.arrays)
+    error = _once(pieces.within("worst"), partial(_error, reference[worst], [sequences[at] for at in worst], threads))
     target = _WORST_TARGET * _TARGETS[request.spec.task]
-    return replace(made, second_pass=_chosen(made.arrays, made.settings, error, target))
+    return replace(made, second_pass=_chosen(made.arrays, made.settings, partial(error, made.arrays), target))
 
 
 def _part(progress: Progress, number: int, parts: int) -> Callable[[int, int], None]:
@@ -143,7 +161,9 @@ def sample(sequences: Sequence[Int32Array]) -> Sequence[Int32Array]:
 
 def _outputs_of(run: Callable[[TokenBatch], Float32Array], role: Role = "document") -> Outputs:
     """What a session computes of texts of a role."""
-    return lambda sequences, progress=unheard: finite(in_batches(sequences, run, role, progress))
+    return lambda sequences, progress=unheard: finite(
+        in_batches(sequences, lambda batch: apart(partial(run, batch)), role, progress)
+    )
 
 
 def _in_memory(arrays: Arrays, settings: Settings, threads: int) -> Outputs:
@@ -158,6 +178,16 @@ def _error(
     return float(1 - closeness(reference, _in_memory(arrays, settings, threads)(sequences)).mean())
 
 
+def _once(pieces: Unfinished, error: Callable[[Arrays, Settings], float]) -> Callable[[Arrays, Settings], float]:
+    """An error that is kept by the settings, which say what the arrays are too."""
+
+    def kept(arrays: Arrays, settings: Settings) -> float:
+        name = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
+        return float(pieces.kept(name, lambda: {"error": np.array(error(arrays, settings))})["error"])
+
+    return kept
+
+
 def _with_smaller_words(
     arrays: Arrays, settings: Settings, error: Callable[[Arrays, Settings], float]
 ) -> tuple[Arrays, Settings]:
@@ -166,21 +196,6 @@ def _with_smaller_words(
     if error(*smallest) <= _TABLE_ERROR:
         return smallest
     return {**arrays, **in_bf16(arrays["words"])}, {**settings, "words": "bf16"}
-
-
-def _in_8_bits(
-    arrays: Arrays,
-    settings: Settings,
-    sequences: Sequence[Int32Array],
-    threads: int,
-    progress: Callable[[int, int], None],
-) -> Arrays:
-    """The network's arrays in 8 bits."""
-    model, made, layers = Model(settings, arrays), dict(arrays), len(settings["layers"])
-    for number, seen in enumerate(layer_by_layer(model, layers, sequences, threads)):
-        made.update(LayerRounder(arrays, settings, number, seen).arrays(threads))
-        progress(number + 1, layers)
-    return made
 
 
 def _record(made: Mapping[Role, _Rounded]) -> dict[str, Any] | None:

@@ -12,8 +12,9 @@ from nimbed._types import TokenBatch
 from nimbed.quantization.native.rounding import add_second_moments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
+    from nimbed._loading.unfinished import Unfinished
     from nimbed._types import Float32Array, Int32Array
 
     Float64Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -27,20 +28,43 @@ class Seen:
     largest: Float32Array
 
 
-def layer_by_layer(
-    model: Any,  # noqa: ANN401 (the extension's class)
-    layers: int,
-    sequences: Sequence[Int32Array],
-    threads: int,
-) -> Iterator[dict[str, Seen]]:
-    """For each layer of a model in fp32 what its products read, by their names in the engine.
+class Observed:
+    """Texts on their way through a model in fp32, a layer at a time.
 
-    One layer's at a time: the moments of a large network together would take gigabytes.
+    One layer's moments at a time: those of a large network together would take gigabytes. Where the texts are is kept
+    among the build's pieces, and a build that goes on takes them up there.
     """
-    batch = TokenBatch.from_sequences(sequences)
-    trace = Trace(model, batch.ids, batch.offsets, batch.type_ids, threads)
-    for _ in range(layers):
-        yield {name: _seen(x, threads) for name, x in trace.next().items()}
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401 (the extension's class)
+        sequences: Sequence[Int32Array],
+        threads: int,
+        pieces: Unfinished,
+    ) -> None:
+        batch = TokenBatch.from_sequences(sequences)
+        self._trace = Trace(model, batch.ids, batch.offsets, batch.type_ids, threads)
+        self._threads = threads
+        self._pieces = pieces
+        self._sought = False
+
+    def layer(self, number: int) -> dict[str, Seen]:
+        """What a layer's products read, by their names in the engine; layers are asked for in order."""
+        if not self._sought:
+            self._resume(number)
+        while self._trace.layer < number:
+            self._trace.next()
+        return {name: _seen(x, self._threads) for name, x in self._trace.next().items()}
+
+    def store(self) -> None:
+        """Keep where the texts are: before the layer behind the last one that was asked for."""
+        self._pieces.store("texts", {"layer": np.array([self._trace.layer]), **self._trace.state()})
+
+    def _resume(self, number: int) -> None:
+        self._sought = True
+        kept = self._pieces.load("texts")
+        if kept is not None and kept["layer"][0] <= number:
+            self._trace.resume(int(kept["layer"][0]), kept["hidden"], kept["normed"])
 
 
 def _seen(x: Float32Array, threads: int) -> Seen:
