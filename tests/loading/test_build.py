@@ -148,6 +148,17 @@ def test_a_child_that_ends_without_a_word_is_an_error(fault, says, request_, chi
         find_or_build(request_, progress=False)
 
 
+def test_who_stops_a_build_hears_how_far_it_was(request_, child):
+    def reported():
+        yield {"kind": "progress", "stage": "quantizing", "done": 5, "total": 12}
+        raise KeyboardInterrupt
+
+    child.reported = reported()
+    said = "building some/model was stopped, and nothing was published; run it again: 5 of 12 layers are done"
+    with pytest.raises(KeyboardInterrupt, match=said):
+        find_or_build(request_, progress=False)
+
+
 def test_a_child_that_cannot_be_started_is_named_with_what_to_do(request_, child):
     def refuse():
         raise OSError("no more processes")

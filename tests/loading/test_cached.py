@@ -126,6 +126,26 @@ def test_what_a_build_left_is_useless_unless_it_is_at_it(name, artefacts):
     assert list(artefacts.iterdir()) == []
 
 
+def test_what_is_unfinished_is_there_to_go_on_from_and_goes_on_request(artefacts):
+    folder = artefacts / f"{NAME}.unfinished"
+    folder.mkdir()
+    (folder / "layer.0.piece").write_bytes(b"x" * 100)
+    with target_lock(folder):
+        assert (only().fault, only().useless) == (BEING_BUILT, False)
+        assert remove(only()) == BEING_BUILT
+    one = only()
+    assert (one.kind, one.model, one.bytes, one.useless) == ("unfinished", "some/model", 100, True)
+    assert "goes on from here" in one.fault
+    with target_lock(artefacts / NAME):  # by a build of other inputs
+        assert remove(one) is None
+    assert list(artefacts.iterdir()) == []
+
+
+def test_what_a_removal_of_it_left_is_useless(artefacts):
+    (artefacts / f".{NAME}.unfinished.0123abcd.tmp").mkdir()
+    assert (only().kind, only().useless) == ("temporary", True)
+
+
 def test_the_rest_of_that_folder_is_not_ours(artefacts):
     for name in ("thesis.txt", "model", f"{NAME}0", f".{NAME}.tmp", "x-openvino-int8-XYZ"):
         (artefacts / name).write_text("dear")

@@ -244,6 +244,33 @@ def test_a_child_that_nobody_waits_for_is_ended(tmp_path):
     assert (report["cwd"], report["payload"]) == ("/", "für")
 
 
+TERMINATED = """
+import os, signal, threading, time
+def main(payload, report, began):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    os.kill(os.getpid(), signal.SIGINT)
+    report(pid=os.getpid())
+    try:
+        time.sleep(60)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+        with open(payload.decode(), "w") as file:
+            file.write("cleaned up")
+"""
+
+
+@posix
+def test_a_child_that_is_ended_cleans_up_once_and_waits_for_no_thread(tmp_path):
+    """Ctrl-C reaches it too, and is its parent's to hear."""
+    (tmp_path / "ended.py").write_text(TERMINATED)
+    mark = tmp_path / "mark"
+    with start("ended", str(mark).encode(), path=[tmp_path]) as child:
+        next(child.reports())
+    assert child.process.returncode == 128 + signal.SIGTERM
+    assert mark.read_text() == "cleaned up"
+
+
 SPY = """
 import sys
 from nimbed.quantization.process import main as build

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimbed._loading.progress import SHARES, Step, TimeLeft, counted, in_words, shown
+from nimbed._loading.progress import SHARES, LayersDone, Step, TimeLeft, counted, in_words, shown
 
 
 def step(stage, done=0, total=0):
@@ -149,6 +149,27 @@ def test_the_bar_and_the_log_say_stage_part_and_time(monkeypatch, caplog):
     assert lines[-1].endswith("publishing, a few seconds left")
     assert "some/model int8" in drawn.getvalue()
     assert "reading the network" in drawn.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [(0, ""), (1, ""), (2, ": 0 of 12 layers are done"), (5, ": 3 of 12 layers are done")],
+)
+def test_layers_that_are_done(seen, said):
+    layers = LayersDone()
+    told = [
+        {"kind": "progress", "stage": "reading the network", "done": 0, "total": 0},
+        *({"kind": "progress", "stage": "quantizing", "done": done, "total": 12} for done in range(4)),
+    ][:seen]
+    assert list(layers.counted(told)) == told
+    assert str(layers) == said
+
+
+def test_layers_are_done_when_the_next_stage_has_begun():
+    layers = LayersDone()
+    last = {"kind": "progress", "stage": "measuring against fp32", "done": 5, "total": 700}
+    list(layers.counted([{"kind": "progress", "stage": "quantizing", "done": 12, "total": 12}, last, {"kind": "done"}]))
+    assert str(layers) == ": 12 of 12 layers are done"
 
 
 @pytest.mark.parametrize("bar", [False, True])

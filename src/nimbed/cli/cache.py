@@ -32,7 +32,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "prune",
         help="remove what this nimbed will never open",
         description="Without options: artefacts of older formats and recipes, damaged ones, what a build left when it "
-        "was killed, and refusals by older recipes. What is being built is left alone.",
+        "was stopped or killed, and refusals by older recipes. What is being built is left alone.",
     )
     prune.add_argument("--older-than", type=_days, metavar="DAYS", help="also what was not used for so many days")
     prune.add_argument("--model", help="all of this model (a hub id, or the name of a folder), and nothing of others")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nimbed._loading.unfinished import Unfinished
 from nimbed._types import TokenBatch
 from nimbed.backends.native import read_packed
-from nimbed._loading.unfinished import Unfinished
 from nimbed.quantization.native.observed import Observed
 from nimbed.spec import read_spec
 
@@ -107,7 +107,7 @@ def test_a_trace_resumes_only_where_it_could_have_been(layer, rows, model):
     batch = TokenBatch.from_sequences(SEQUENCES)
     trace = _native.Trace(model, batch.ids, batch.offsets, None, 1)
     state = {name: values[:rows] for name, values in trace.state().items()}
-    with pytest.raises(ValueError, match="layers|is given"):
+    with pytest.raises(ValueError, match=r"layers|is given"):
         trace.resume(layer, state["hidden"], state["normed"])
 
 
