@@ -12,7 +12,7 @@ from tests.support.artefacts import SPEC, made, rewrite
 
 from nimbed._loading import child_process
 from nimbed._loading.artefact import open_artefact
-from nimbed._loading.build import BuildRequest, QualityGate, find_or_build
+from nimbed._loading.build import BuildRequest, QualityGate, find_or_build, longest_text
 from nimbed._loading.manifest import FORMAT, RECIPE
 from nimbed.errors import ArtefactError, BuildError, InputError, MissingExtraError, QualityError
 
@@ -146,6 +146,16 @@ def test_a_child_that_ends_without_a_word_is_an_error(fault, says, request_, chi
     child.ended = fault
     with pytest.raises(BuildError, match=says):
         find_or_build(request_, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("engine", "max_length", "longest"),
+    [("native", 512, 512), ("native", 128, 512), ("native", 8192, 8192), ("openvino", 8192, 512)],
+)
+def test_long_texts_are_for_networks_that_take_them_and_the_engine_with_room_for_them(
+    engine, max_length, longest, request_
+):
+    assert longest_text(engine, replace(request_.spec, max_length=max_length)) == longest
 
 
 def test_who_stops_a_build_hears_how_far_it_was(request_, child):

@@ -10,7 +10,7 @@ import pytest
 
 from nimbed.errors import InputError, QualityError
 from nimbed.quantization import QualityGate
-from nimbed.quantization.build_result import judged, measured_by
+from nimbed.quantization.build_result import judged, long_texts, measured_by
 
 
 def test_the_gate_names_what_it_misses():
@@ -31,6 +31,13 @@ def test_vectors_and_scores_have_figures_of_their_own():
     vectors = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
     assert "mean_cosine" in measured_by(request(), vectors, vectors)
     assert measured_by(request(task="scoring"), vectors[:, :1], vectors[:, :1])["kendall_tau"] == 1
+
+
+@pytest.mark.parametrize(("longest", "said"), [(512, {}), (4096, {"long_texts": [513, 2048]})])
+def test_how_long_the_long_texts_are_is_said_where_there_can_be_any(longest, said):
+    held_out = [np.zeros(tokens, np.int32) for tokens in (3, 2048, 512, 513)]
+    request = SimpleNamespace(engine="native", spec=SimpleNamespace(max_length=longest))
+    assert long_texts(request, held_out) == said
 
 
 GOOD = {"texts": 8, "mean_cosine": 1.0, "min_cosine": 1.0, "top10_agreement": 1.0, "rank_correlation": 1.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from functools import partial
 from importlib import resources
 
 import numpy as np
@@ -54,6 +55,55 @@ def test_choice_is_stratified_and_seeded():
     few = choose(texts[:3], tokenize, count=50, seed=0, origin="test")
     assert (few.record["count"], few.record["held_out"], few.record["held_out_shipped"]) == (3, 0, 0)
     assert sorted(map(len, few.held_out[:3])) == sorted(map(len, few.calibrate[:3]))
+
+
+def counted(texts):
+    return [np.zeros(len(text.split()), np.int32) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("longest", "held_out", "calibrating"),
+    [(512, [], []), (1000, [], []), (1024, [1024], [1024]), (3000, [1024, 2048], [1024, 2048]),
+     (32768, [1024, 2048, 4096], [1024, 2048])],
+)  # fmt: skip
+def test_where_a_network_takes_long_texts_some_calibrate_and_some_measure(longest, held_out, calibrating):
+    texts = [f"w{n} " * int(size) for n, size in enumerate(np.random.default_rng(0).integers(20, 400, 500))]
+    words = [set(text.split()) for text in texts]
+    assert all(len(own) == 1 for own in words)
+    choice = partial(choose, texts, count=50, seed=3, origin="test")
+    short, chosen = choice(counted), choice(counted, longest=longest)
+    assert [len(short.long), len(short.held_out)] == [0, 256]
+    for wanted, made in ((calibrating, chosen.long), (held_out, chosen.held_out[128 : len(chosen.held_out) // 2])):
+        assert len(made) == len(wanted)
+        assert all(least <= len(sequence) < least + 400 for least, sequence in zip(wanted, made, strict=True))
+    assert len(chosen.held_out) == 256 + 2 * len(held_out)
+    assert [len(s) for s in chosen.held_out[:128]] == [len(s) for s in short.held_out[:128]]
+    assert max(len(s) for s in chosen.held_out[len(chosen.held_out) // 2 :]) <= 160
+    assert [len(s) for s in chosen.calibrate] == [len(s) for s in short.calibrate]
+    if not held_out:
+        assert chosen.record == short.record
+
+
+def test_long_texts_are_of_the_side_that_they_are_on():
+    texts = [chr(0x4E00 + n) * 100 for n in range(400)]
+
+    def tokenize(some):
+        return [np.array([ord(c) for c in text if c != "\n"], np.int32) for text in some]
+
+    chosen = choose(texts, tokenize, count=100, seed=0, origin="test", longest=4096)
+    half = len(chosen.held_out) // 2
+    calibrating, measuring = (set(np.concatenate(some)) for some in (chosen.calibrate[:100], chosen.held_out[:128]))
+    assert set(np.concatenate(chosen.long)) <= calibrating
+    assert set(np.concatenate(chosen.held_out[128:half])) <= measuring
+    assert not calibrating & measuring
+
+
+def test_who_brings_long_texts_needs_no_longer_ones():
+    texts = [f"w{n} " * (8 * n) for n in range(1, 601)]
+    chosen = choose(texts, counted, count=50, seed=3, origin="test", longest=4096)
+    assert max(map(len, chosen.calibrate)) > 2048
+    assert chosen.long == []
+    assert len(chosen.held_out) == 256
 
 
 def test_others_measure_too_and_never_calibrate():

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nimbed")
 
+SHORT = 512  # tokens
 _BEFOREHAND = (
     "build it beforehand with `nimbed quantize MODEL -o FOLDER` where Python is installed, and give Encoder that folder"
 )
@@ -157,6 +158,7 @@ def make_request(
         **({"adapters": dict(spec.adapters)} if spec.adapters else {}),
         **({"template": list(spec.template)} if spec.template else {}),
         **({"answers": list(spec.answers)} if spec.answers else {}),
+        **({"long_texts": 1} if longest_text(engine, spec) > SHORT else {}),
     }
     key = hashlib.blake2b(json.dumps(relevant).encode(), digest_size=8).hexdigest()
     place = cache_place(model.name, engine, precision, key)
@@ -180,6 +182,11 @@ def make_request(
         force=force,
         engine=engine,
     )
+
+
+def longest_text(engine: str, spec: ModelSpec) -> int:
+    """Tokens of a text that is made to calibrate or measure; more than SHORT where any length takes the same memory."""
+    return max(SHORT, spec.max_length) if BACKENDS[engine].compiled else SHORT
 
 
 def _content(file: Path | None, field: str) -> list[str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nimbed._loading.build import SHORT, longest_text
 from nimbed.errors import QualityError
 from nimbed.quantization.closeness import quality, score_quality
 
@@ -36,6 +37,12 @@ def measured_by(request: BuildRequest, reference: Float32Array, outputs: Float32
     if request.spec.task == "scoring":
         return score_quality(reference, outputs)
     return quality(reference, outputs, len(outputs) // 2)
+
+
+def long_texts(request: BuildRequest, held_out: Sequence[Int32Array]) -> dict[str, Any]:
+    """What the report says of texts that are long, where those measure: how many tokens each has."""
+    lengths = sorted(len(sequence) for sequence in held_out if len(sequence) > SHORT)
+    return {"long_texts": lengths} if longest_text(request.engine, request.spec) > SHORT else {}
 
 
 def judged(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nimbed._loading.build import SHORT
 from nimbed._text.text_files import read_lines
 from nimbed._types import Pair, TokenBatch
 from nimbed.errors import InputError
@@ -24,6 +26,10 @@ _HELD_OUT = 128
 # Of so many texts that measure, one ranks what is made better (a second pass, a layer back in fp32), so that the
 # held-out ones judge it unseen.
 _ONE_RANKS = 9
+# Tokens of texts that are long: where a network takes more than SHORT, texts are joined until they have so many. The
+# tokens that measure grow by a fifth, and those that calibrate native weights hardly.
+_LONG_HELD_OUT = (1024, 2048, 4096)
+_LONG_CALIBRATING = (1024, 2048)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,7 @@ class CalibrationSet:
     Attributes:
         calibrate: set the ranges of activations.
         held_out: measure the result; its whole texts are the documents, its excerpts the queries.
+        long: calibrate as well, whole: what their positions, and attention over so many tokens, bring about.
         ranking: tell which products or layers hurt, where some are made better. No text is in two of the three.
         record: for the manifest.
     """
@@ -41,6 +48,7 @@ class CalibrationSet:
     held_out: list[Int32Array]
     ranking: list[Int32Array]
     record: dict[str, object]
+    long: list[Int32Array] = field(default_factory=list)
 
 
 def read_texts(path: Path | None, field: str = "text") -> list[str]:
@@ -67,6 +75,7 @@ def choose(
     seed: int,
     origin: str,
     others: Sequence[str] = (),
+    longest: int = SHORT,
 ) -> CalibrationSet:
     """A seeded choice stratified by length: one text from each of ``count`` equal slices of the sorted lengths.
 
@@ -74,11 +83,14 @@ def choose(
     texts have ranges of their own. Those that measure are chosen alike: from the texts that are left, and half of them
     (or more, where fewer are left) from ``others``, so that texts which are all alike cannot hide what they spoil.
     Where there are neither, the calibration texts measure, and the record says so.
+
+    Texts of up to ``longest`` tokens are joined from those that calibrate, and from those that are held out, where that
+    is more than SHORT and none is as long.
     """
     rng = np.random.default_rng(seed)
     known = set(texts)
     everything = [*texts, *(text for text in others if text not in known)]
-    sequences = tokenize(everything)
+    sequences = list(tokenize(everything))
     by_length = np.argsort([len(s) for s in sequences], kind="stable")
     mine = by_length < len(texts)
     chosen = _one_of_each_slice(by_length[mine], count, rng)
@@ -86,6 +98,11 @@ def choose(
     measure = _measuring(left, by_length[~mine], rng)
     ranks = np.arange(len(measure)) % _ONE_RANKS == _ONE_RANKS - 1
     held_out = measure[~ranks]
+    long = tokenize(_joined(everything, sequences, chosen, _LONG_CALIBRATING, longest))
+    if more := _joined(everything, sequences, held_out, _LONG_HELD_OUT, longest):
+        held_out = np.concatenate([held_out, len(everything) + np.arange(len(more))])
+        everything += more
+        sequences += tokenize(more)
 
     def with_excerpts(indices: np.ndarray) -> list[Int32Array]:
         return [*(sequences[i] for i in indices), *tokenize([excerpt(everything[i], rng) for i in indices])]
@@ -96,6 +113,7 @@ def choose(
         calibrate=calibrate,
         held_out=seen,
         ranking=with_excerpts(measure[ranks]) if ranks.any() else seen,
+        long=list(long),
         record={
             "origin": origin,
             "sha256": hashlib.sha256("\0".join(texts[i] for i in chosen).encode("utf-8", "surrogatepass")).hexdigest(),
@@ -106,6 +124,21 @@ def choose(
             "held_out_shipped": int((held_out >= len(texts)).sum()),
         },
     )
+
+
+def _joined(
+    texts: Sequence[str], sequences: Sequence[Int32Array], chosen: np.ndarray, lengths: Sequence[int], longest: int
+) -> list[str]:
+    """Of some of the texts, those that are longer than all of them: in turn joined, until they have so many tokens."""
+    have = max((len(sequences[i]) for i in chosen), default=longest)
+    made, left = [], cycle(chosen[::-1].tolist())  # the longest first
+    for length in lengths:
+        parts: list[int] = []
+        while have < length <= longest and sum(len(sequences[i]) for i in parts) < length:
+            parts.append(next(left))
+        if parts:
+            made.append("\n\n".join(texts[i] for i in parts))
+    return made
 
 
 def _measuring(left: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:

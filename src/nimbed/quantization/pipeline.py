@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nimbed._dtypes import save_ranges
 from nimbed._files.digests import sha256_of
 from nimbed._loading.artefact import file_records, is_artefact, staging
-from nimbed._loading.build import BuildRequest, is_there
+from nimbed._loading.build import BuildRequest, is_there, longest_text
 from nimbed._loading.manifest import Manifest, SourceRecord, write_manifest
 from nimbed._loading.target_lock import target_lock
 from nimbed._loading.unfinished import held
@@ -99,6 +99,7 @@ def _calibration(request: BuildRequest) -> CalibrationSet:
         seed=request.seed,
         origin="the user's texts" if path else SHIPPED,
         others=read_texts(None) if path else (),
+        longest=longest_text(request.engine, request.spec),
     )
 
 

@@ -6,12 +6,10 @@ their weights are rounded.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,15 +17,15 @@ from nimbed import _machine
 from nimbed._loading.progress import unheard
 from nimbed._loading.unfinished import unfinished
 from nimbed._model_folder.safetensors import write_tensors
-from nimbed._native import REVISION, Model, Session
+from nimbed._native import REVISION
 from nimbed.backends import open_backend
-from nimbed.backends.native import NativeSession, joined, read_packed
+from nimbed.backends.native import joined, read_packed
 from nimbed.backends.protocol import OpenRequest
 from nimbed.backends.table import ENCODER_FILE
-from nimbed.quantization.build_result import Built, judged, measured_by
-from nimbed.quantization.closeness import closeness, finite, in_batches
-from nimbed.quantization.native.apart import apart
+from nimbed.quantization.build_result import Built, judged, long_texts, measured_by
+from nimbed.quantization.closeness import closeness
 from nimbed.quantization.native.layers import in_8_bits
+from nimbed.quantization.native.measured import Measured, in_memory, outputs_of
 from nimbed.quantization.native.second_pass import choose, sizes_of
 from nimbed.quantization.native.words import in_bf16, in_int8
 
@@ -37,19 +35,13 @@ if TYPE_CHECKING:
     from nimbed._loading.build import BuildRequest
     from nimbed._loading.progress import Progress
     from nimbed._loading.unfinished import Unfinished
-    from nimbed._types import Float32Array, Int32Array, Role, TokenBatch
+    from nimbed._types import Float32Array, Int32Array, Role
     from nimbed.quantization.calibration import CalibrationSet
+    from nimbed.quantization.native.measured import Outputs
     from nimbed.quantization.native.second_pass import SecondPass
 
     Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
     Settings = dict[str, Any]
-
-    class Outputs(Protocol):
-        """Computes vectors ``[n, dim]`` or scores ``[n, 1]``, and tells how many of how many tokens are done."""
-
-        def __call__(  # noqa: D102 (said above)
-            self, sequences: Sequence[Int32Array], progress: Callable[[int, int], None] = ...
-        ) -> Float32Array: ...
 
 
 # Second moments settle long before all texts are seen, and cost more than the forward pass.
@@ -59,6 +51,8 @@ _TABLE_ERROR = 1.5e-5
 # An error that second passes do not try to better, of vectors and of scores; and the multiplications that they may add.
 _TARGETS = {"embedding": 3e-4, "scoring": 1e-2}
 _BUDGET = 0.25
+# Multiplications that the products' gains may take to measure, which a large network's do on a few of the texts.
+_MULTIPLICATIONS = 4e13
 # Where the gate is missed, second passes are chosen on so many of the calibration texts, those that fare worst: one
 # text in hundreds may be far off while the others' mean shows nothing. Of their error a tenth of the target is wanted.
 _WORST = 32
@@ -79,11 +73,11 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progr
     measured = measured_by(request, reference, outputs(calibration.held_out))
     if request.gate.failures(measured):
         progress("repairing")
-        sequences = calibration.calibrate
+        sequences = [*calibration.calibrate, *calibration.long]
         made = {role: _chosen_by_the_worst(one, role, request, sequences, threads) for role, one in made.items()}
         outputs = _saved(folder, request, made, threads)
         measured = measured_by(request, reference, outputs(calibration.held_out))
-    record = judged(request, measured)
+    record = judged(request, measured) | long_texts(request, calibration.held_out)
     progress("saving")
     return Built(
         outputs=outputs,
@@ -120,20 +114,25 @@ def _round(
     source, pieces = Path(request.folder), _pieces(request).within(role)
     arrays, settings = read_packed(source, source / request.graph, request.spec, role)
     progress(0, len(settings["layers"]))
-    exact = _in_memory(arrays, settings, threads)
+    exact = in_memory(arrays, settings, threads)
     reference = _kept(pieces, "ranking", lambda: exact(calibration.ranking))
-    error = _once(pieces.within("ranking"), partial(_error, reference, calibration.ranking, threads))
-    smaller, settings = _with_smaller_words(arrays, settings, error)
-    rounded = in_8_bits(smaller, settings, sample(calibration.calibrate), threads, pieces, progress)
+    measured = Measured(
+        reference=reference, sequences=calibration.ranking, threads=threads, pieces=pieces.within("ranking")
+    )
+    smaller, settings = _with_smaller_words(arrays, settings, measured.error)
+    seen = [*sample(calibration.calibrate, _SEEN_TOKENS - sum(map(len, calibration.long))), *calibration.long]
+    rounded = in_8_bits(smaller, settings, seen, threads, pieces, progress)
     settings = {**settings, "precision": "int8"}
-    chosen = _chosen(rounded, settings, partial(error, rounded), _TARGETS[request.spec.task])
+    chosen = _chosen(rounded, settings, measured, _TARGETS[request.spec.task])
     return _Rounded(arrays=rounded, settings=settings, second_pass=chosen, exact=exact)
 
 
-def _chosen(arrays: Arrays, settings: Settings, error: Callable[[Settings], float], target: float) -> SecondPass:
+def _chosen(arrays: Arrays, settings: Settings, measured: Measured, target: float) -> SecondPass:
     """The products that round their inputs twice."""
     sizes = sizes_of(settings, {name: values.shape for name, values in arrays.items()})
-    return choose(settings, sizes, error, target=target, budget=_BUDGET)
+    quick = measured.within(_MULTIPLICATIONS / len(sizes) / sum(sizes.values()))
+    error, quick_error = partial(measured.error, arrays), partial(quick.error, arrays)
+    return choose(settings, sizes, error, target=target, budget=_BUDGET, quick=quick_error)
 
 
 def _chosen_by_the_worst(
@@ -142,11 +141,16 @@ def _chosen_by_the_worst(
     """The network with second passes where they help those sequences that fare worst with the ones that it has."""
     pieces = _pieces(request).within(role)
     reference = _kept(pieces, "calibrate", lambda: made.exact(sequences))
-    near = closeness(reference, _in_memory(made.arrays, made.second_pass.settings, threads)(sequences))
+    near = closeness(reference, in_memory(made.arrays, made.second_pass.settings, threads)(sequences))
     worst = np.argsort(near, kind="stable")[:_WORST]
-    error = _once(pieces.within("worst"), partial(_error, reference[worst], [sequences[at] for at in worst], threads))
+    measured = Measured(
+        reference=reference[worst],
+        sequences=[sequences[at] for at in worst],
+        threads=threads,
+        pieces=pieces.within("worst"),
+    )
     target = _WORST_TARGET * _TARGETS[request.spec.task]
-    return replace(made, second_pass=_chosen(made.arrays, made.settings, partial(error, made.arrays), target))
+    return replace(made, second_pass=_chosen(made.arrays, made.settings, measured, target))
 
 
 def _part(progress: Progress, number: int, parts: int) -> Callable[[int, int], None]:
@@ -154,38 +158,9 @@ def _part(progress: Progress, number: int, parts: int) -> Callable[[int, int], N
     return lambda done, layers: progress("quantizing", number * layers + done, parts * layers)
 
 
-def sample(sequences: Sequence[Int32Array]) -> Sequence[Int32Array]:
+def sample(sequences: Sequence[Int32Array], tokens: int = _SEEN_TOKENS) -> Sequence[Int32Array]:
     """Every n-th sequence, so that the tokens are about as many as are worth seeing."""
-    return sequences[:: max(1, sum(map(len, sequences)) // _SEEN_TOKENS)]
-
-
-def _outputs_of(run: Callable[[TokenBatch], Float32Array], role: Role = "document") -> Outputs:
-    """What a session computes of texts of a role."""
-    return lambda sequences, progress=unheard: finite(
-        in_batches(sequences, lambda batch: apart(partial(run, batch)), role, progress)
-    )
-
-
-def _in_memory(arrays: Arrays, settings: Settings, threads: int) -> Outputs:
-    """Those of a network that is in memory."""
-    return _outputs_of(NativeSession({"document": Session(Model(settings, arrays), threads, bulk=True)}).run)
-
-
-def _error(
-    reference: Float32Array, sequences: Sequence[Int32Array], threads: int, arrays: Arrays, settings: Settings
-) -> float:
-    """The mean of ``1 - closeness`` of a network's outputs."""
-    return float(1 - closeness(reference, _in_memory(arrays, settings, threads)(sequences)).mean())
-
-
-def _once(pieces: Unfinished, error: Callable[[Arrays, Settings], float]) -> Callable[[Arrays, Settings], float]:
-    """An error that is kept by the settings, which say what the arrays are too."""
-
-    def kept(arrays: Arrays, settings: Settings) -> float:
-        name = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
-        return float(pieces.kept(name, lambda: {"error": np.array(error(arrays, settings))})["error"])
-
-    return kept
+    return sequences[:: max(1, sum(map(len, sequences)) // tokens)]
 
 
 def _with_smaller_words(
@@ -231,4 +206,4 @@ def _saved(folder: Path, request: BuildRequest, made: Mapping[Role, _Rounded], t
     write_tensors(folder / ENCODER_FILE, arrays, metadata)
     wanted = OpenRequest(folder=folder, spec=request.spec, precision=request.precision, threads=threads)
     session = open_backend("native", wanted).session()
-    return _by_role({role: _outputs_of(session.run, role) for role in set(request.spec.networks.values())})
+    return _by_role({role: outputs_of(session.run, role) for role in set(request.spec.networks.values())})

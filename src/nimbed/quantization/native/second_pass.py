@@ -37,7 +37,13 @@ class SecondPass:
 
 
 def choose(
-    settings: Settings, sizes: Mapping[str, int], error: Callable[[Settings], float], *, target: float, budget: float
+    settings: Settings,
+    sizes: Mapping[str, int],
+    error: Callable[[Settings], float],
+    *,
+    target: float,
+    budget: float,
+    quick: Callable[[Settings], float] | None = None,
 ) -> SecondPass:
     """Flag products one after the other, until the error is below the target or the budget is spent.
 
@@ -49,11 +55,14 @@ def choose(
         error: of the outputs with such settings.
         target: an error that is small enough.
         budget: multiplications that second passes may add, as a part of all.
+        quick: the error on fewer texts, which tells the products' gains; None takes all.
     """
     before, total = error(settings), sum(sizes.values())
     if before <= target:
         return SecondPass(settings=settings, products=(), error=(before, before), multiplications=1.0)
-    gains = {name: before - error(with_passes(settings, [name])) for name in sizes}
+    quick = quick or error
+    base = quick(settings)
+    gains = {name: base - quick(with_passes(settings, [name])) for name in sizes}
     order = sorted((n for n in gains if gains[n] > 0), key=lambda n: -gains[n] / sizes[n])
     chosen: list[str] = []
     expected, after, added = before, before, 0
