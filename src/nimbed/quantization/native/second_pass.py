@@ -55,7 +55,8 @@ def choose(
         error: of the outputs with such settings.
         target: an error that is small enough.
         budget: multiplications that second passes may add, as a part of all.
-        quick: the error on fewer texts, which tells the products' gains; None takes all.
+        quick: the error on fewer texts, which tells the products' gains, and whether the sum is worth measuring; None
+            takes all.
     """
     before, total = error(settings), sum(sizes.values())
     if before <= target:
@@ -72,7 +73,8 @@ def choose(
         chosen.append(name)
         added += sizes[name]
         expected -= gains[name]
-        if expected <= target and (after := error(with_passes(settings, chosen))) <= target:
+        flagged = with_passes(settings, chosen)
+        if expected <= target and quick(flagged) <= target and (after := error(flagged)) <= target:
             break
     else:
         after = error(with_passes(settings, chosen))
