@@ -62,12 +62,10 @@ def choose(
     if before <= target:
         return SecondPass(settings=settings, products=(), error=(before, before), multiplications=1.0)
     quick = quick or error
-    base = quick(settings)
-    gains = {name: base - quick(with_passes(settings, [name])) for name in sizes}
-    order = sorted((n for n in gains if gains[n] > 0), key=lambda n: -gains[n] / sizes[n])
+    expected, after, added = quick(settings), before, 0
+    gains = {name: expected - quick(with_passes(settings, [name])) for name in sizes}
     chosen: list[str] = []
-    expected, after, added = before, before, 0
-    for name in order:
+    for name in sorted((n for n in gains if gains[n] > 0), key=lambda n: -gains[n] / sizes[n]):
         if (added + sizes[name]) > budget * total:
             continue
         chosen.append(name)
