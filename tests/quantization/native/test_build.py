@@ -25,6 +25,7 @@ from nimbed.backends.protocol import OpenRequest
 from nimbed.errors import ArtefactError, BackendError, MissingExtraError, QualityError, SpecError
 from nimbed.quantization import QualityGate
 from nimbed.quantization.calibration import read_texts
+from nimbed.quantization.native import build as native_build
 from nimbed.spec import SpecOverrides
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -87,6 +88,29 @@ def test_a_missed_gate_brings_second_passes_for_the_texts_that_fare_worst(tmp_pa
     assert before.second_pass is None
     assert after.second_pass["error_after"] < after.second_pass["error_before"]
     assert after.quality["min_cosine"] > before.quality["min_cosine"]
+
+
+def test_of_a_large_network_fewer_texts_are_looked_at_for_those_that_fare_worst(tmp_path, monkeypatch):
+    folder, looked_at = write_folder("bert", tmp_path / "model", variant="planted"), []
+    near = native_build.closeness
+    monkeypatch.setattr(native_build, "closeness", lambda a, b: looked_at.append(len(a)) or near(a, b))
+    for multiplications in (native_build._SEEKING, 1):
+        monkeypatch.setattr(native_build, "_SEEKING", multiplications)
+        options = {"backend": "native", "calibration": Calibration(count=40), "gate": QualityGate(min_cosine=1.0)}
+        build_here(folder, tmp_path / str(multiplications), force=True, **options)
+    many, one = looked_at
+    assert many > 40
+    assert one == 1
+
+
+@pytest.mark.parametrize(("rows", "added", "kept"), [
+    (99, 1e-5, "int8"), (99, 3e-5, "bf16"), (100, 3e-5, "int8"), (100, 6e-5, "bf16"),
+])  # fmt: skip
+def test_a_large_table_of_words_may_cost_more(rows, added, kept, monkeypatch):
+    monkeypatch.setattr(native_build, "_LARGE_TABLE", 100)
+    arrays = {"words": np.ones((rows, 64), np.float32)}
+    _, settings = native_build._with_smaller_words(arrays, {}, lambda *_: added)
+    assert settings["words"] == kept
 
 
 def test_a_refusal_is_remembered_and_auto_takes_fp32(tiny_folder, tmp_path, in_process, monkeypatch):

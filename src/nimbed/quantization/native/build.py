@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 _SEEN_TOKENS = 8192
 # What the table of words may add to 1 - cosine where it is kept in fewer bytes.
 _TABLE_ERROR = 1.5e-5
+# The same of tables of so many words, which are most of what their network takes.
+_LARGE_TABLE, _LARGE_TABLE_ERROR = 100_000, 5e-5
 # An error that second passes do not try to better, of vectors and of scores; and the multiplications that they may add.
 _TARGETS = {"embedding": 3e-4, "scoring": 1e-2}
 _BUDGET = 0.25
@@ -56,6 +58,8 @@ _MULTIPLICATIONS = 4e13
 # Where the gate is missed, second passes are chosen on so many of the calibration texts, those that fare worst: one
 # text in hundreds may be far off while the others' mean shows nothing. Of their error a tenth of the target is wanted.
 _WORST = 32
+# Multiplications in fp32 that finding them may take: of a large network's texts every n-th is looked at.
+_SEEKING = 5e12
 _WORST_TARGET = 0.1
 
 
@@ -129,10 +133,14 @@ def _round(
 
 def _chosen(arrays: Arrays, settings: Settings, measured: Measured, target: float) -> SecondPass:
     """The products that round their inputs twice."""
-    sizes = sizes_of(settings, {name: values.shape for name, values in arrays.items()})
+    sizes = _sizes(arrays, settings)
     quick = measured.within(_MULTIPLICATIONS / len(sizes) / sum(sizes.values()))
     error, quick_error = partial(measured.error, arrays), partial(quick.error, arrays)
     return choose(settings, sizes, error, target=target, budget=_BUDGET, quick=quick_error)
+
+
+def _sizes(arrays: Arrays, settings: Settings) -> dict[str, int]:
+    return sizes_of(settings, {name: values.shape for name, values in arrays.items()})
 
 
 def _chosen_by_the_worst(
@@ -140,6 +148,7 @@ def _chosen_by_the_worst(
 ) -> _Rounded:
     """The network with second passes where they help those sequences that fare worst with the ones that it has."""
     pieces = _pieces(request).within(role)
+    sequences = sample(sequences, max(1, int(_SEEKING / sum(_sizes(made.arrays, made.settings).values()))))
     reference = _kept(pieces, "calibrate", lambda: made.exact(sequences))
     near = closeness(reference, in_memory(made.arrays, made.second_pass.settings, threads)(sequences))
     worst = np.argsort(near, kind="stable")[:_WORST]
@@ -168,7 +177,7 @@ def _with_smaller_words(
 ) -> tuple[Arrays, Settings]:
     """The network with its table of words in the fewest bytes that the outputs hardly show: never those of bf16."""
     smallest = ({**arrays, **in_int8(arrays["words"])}, {**settings, "words": "int8"})
-    if error(*smallest) <= _TABLE_ERROR:
+    if error(*smallest) <= (_LARGE_TABLE_ERROR if len(arrays["words"]) >= _LARGE_TABLE else _TABLE_ERROR):
         return smallest
     return {**arrays, **in_bf16(arrays["words"])}, {**settings, "words": "bf16"}
 
