@@ -55,7 +55,7 @@ def main() -> int:
     for name in options.family or FAMILIES:
         families[name] = {}
         for variant in ("plain", "planted"):
-            families[name][variant] = measured(name, variant, texts, options)
+            families[name][variant] = measured(name, variant, texts, options) | {"layers": options.layers or "all"}
             print(f"{name:20} {variant:8} {json.dumps(families[name][variant])}", flush=True)
     record = {"conditions": conditions, "families": families}
     return _common.finish(options, "families", record, judge(families))
@@ -77,7 +77,10 @@ def vectors(family: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any
     everything = [*texts, *asked]
     ids = networks.token_ids(folder, everything, longest=MAX_LENGTH)
     exact = oracles.oracle_vectors(folder, ids, task=TASK if family.adapters else None)
-    found: dict[str, Any] = {"4-bit weights": figures(exact, crude(family, folder, ids), len(texts))}
+    found: dict[str, Any] = {
+        "queries": len(asked),
+        "4-bit weights": figures(exact, crude(family, folder, ids), len(texts)),
+    }
     for precision in ("fp32", "int8"):
         try:
             model, quality = opened(folder, precision)
