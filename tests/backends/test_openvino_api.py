@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from nimbed.backends import engine_module
 from nimbed.backends.openvino_api import _absent, op, ov
+from nimbed.errors import MissingExtraError
 
 
 def test_a_package_is_absent_within_and_back_afterwards(tmp_path, monkeypatch):
@@ -33,6 +35,14 @@ def test_it_comes_back_after_an_error(monkeypatch):
     with pytest.raises(KeyError), _absent("sample_module"):
         raise KeyError
     assert sys.modules["sample_module"] is sys
+
+
+def test_without_openvino_the_error_has_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    for name in ("nimbed.backends.openvino_api", "nimbed.backends.openvino"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(MissingExtraError, match=r'^backend=\'openvino\': .*pip install "nimbed\[openvino\]"'):
+        engine_module("openvino")
 
 
 def test_openvino_and_its_operations():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from tests.support.contenders import Odd
 
@@ -14,6 +16,12 @@ def test_a_lone_model_stands_for_the_engines_here(tiny_folder):
     labels = [contender.label for contender in own_contenders([str(tiny_folder)])]
     assert labels[-2:] == ["openvino fp32", "torch fp32"]
     assert own_contenders([f"{tiny_folder}@backend=fake"])[0].label.endswith("@backend=fake")
+
+
+def test_an_engine_that_is_not_installed_takes_no_part(tiny_folder, monkeypatch):
+    for package in ("openvino", "transformers"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert {contender.backend for contender in own_contenders([str(tiny_folder)])} == {"native"}
 
 
 def test_several_settings_are_taken_as_they_are_in_their_order():

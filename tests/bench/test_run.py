@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from tests.support.contenders import Odd, make_texts
@@ -54,6 +55,13 @@ def test_reports_say_what_they_hold(report, tmp_path):
     pictures = save_plots(report, tmp_path / "charts")
     assert {p.stem for p in pictures} == set(PARTS)
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
+
+
+def test_without_openvino_there_is_no_roof(fake, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    report = bench([fake], parts=["documents"], texts=make_texts(), quick=True, max_length=64)
+    assert report.roof == {}
+    assert "roof" not in report.to_markdown().lower()
 
 
 def test_ratios_are_above_1_for_what_is_better(report):

@@ -6,11 +6,15 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from tests.support.model_folders import write
 
 from nimbed import _machine
 from nimbed._loading import auto
-from nimbed.backends import BACKENDS
-from nimbed.errors import InputError
+from nimbed._loading.candidate import find
+from nimbed._loading.hub import Source
+from nimbed._loading.settings import Settings
+from nimbed.backends import BACKENDS, fake
+from nimbed.errors import InputError, MissingExtraError
 
 
 def on_a_cpu(monkeypatch, *features: str) -> None:
@@ -81,3 +85,48 @@ def test_the_native_engine_is_taken_where_it_is_compiled_and_fast(module, engine
     chosen, reason = auto.choose_backend()
     assert chosen == engine
     assert says in reason
+    assert "not installed" not in reason
+
+
+@pytest.fixture
+def no_openvino(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+
+
+@pytest.mark.usefixtures("no_openvino")
+@pytest.mark.parametrize("missing", [None, "it was not compiled"])
+def test_the_reason_says_that_openvino_is_not_installed(missing, monkeypatch):
+    monkeypatch.setattr(auto, "native_missing", lambda: missing)
+    assert 'OpenVINO, which is not installed (pip install "nimbed[openvino]")' in auto.choose_backend()[1]
+
+
+@pytest.mark.usefixtures("no_openvino")
+@pytest.mark.parametrize(
+    ("settings", "extra"),
+    [
+        ({}, "quantize"),
+        ({"precision": "fp32"}, "openvino"),
+        ({"backend": "openvino"}, "quantize"),
+        ({"source": Source(file="model.safetensors")}, "export"),
+    ],
+)
+def test_without_openvino_the_error_names_the_extra_that_reads_what_the_model_has(
+    settings, extra, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(auto, "native_missing", lambda: "it was not compiled")
+    config = {"model_type": "bert", "hidden_size": 8, "max_position_embeddings": 64}
+    files = {"config.json": config, "tokenizer.json": fake.tokenizer().to_str(), "openvino_model.xml": "<net/>"}
+    chosen = Settings(model=str(write(tmp_path / "all-MiniLM-L6-v2", files=files)), **settings)
+    with pytest.raises(MissingExtraError, match=rf'pip install "nimbed\[{extra}\]"') as caught:
+        auto.with_its_engine(find(chosen), chosen, lambda _: pytest.fail("attempted"))
+    assert ("set by the user" if "backend" in settings else "it was not compiled") in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_openvino")
+def test_a_network_that_no_engine_here_runs_says_why_and_what_would(tmp_path, monkeypatch):
+    monkeypatch.setattr(auto, "native_missing", lambda: None)
+    config = {"model_type": "unheard-of", "hidden_size": 8, "max_position_embeddings": 64}
+    files = {"config.json": config, "tokenizer.json": fake.tokenizer().to_str(), "model.safetensors": "weights"}
+    chosen = Settings(model=str(write(tmp_path / "all-MiniLM-L6-v2", files=files)))
+    with pytest.raises(MissingExtraError, match=r"nimbed\[export\].*the native engine runs bert,.*not unheard-of"):
+        auto.with_its_engine(find(chosen), chosen, lambda _: pytest.fail("attempted"))

@@ -11,8 +11,8 @@ import pytest
 
 import nimbed
 
-if importlib.util.find_spec("torch") is not None:
-    pytest.skip("this environment has torch", allow_module_level=True)
+if importlib.util.find_spec("torch") is not None or importlib.util.find_spec("openvino") is None:
+    pytest.skip("this environment has torch, or lacks OpenVINO", allow_module_level=True)
 
 GRAPHS = Path(os.environ.get("NIMBED_GRAPHS", "build/graphs")).resolve()
 TEXTS = (Path(__file__).parent / "texts.txt").read_text(encoding="utf-8").splitlines()

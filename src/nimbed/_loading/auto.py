@@ -13,7 +13,7 @@ from nimbed._model_folder.network_file import WEIGHTS, graph_file
 from nimbed._model_folder.networks.table import has_other_positions, read_description
 from nimbed._model_folder.weights import weight_files
 from nimbed.backends import BACKENDS
-from nimbed.errors import InputError, ModelNotFoundError, QualityError, SpecError
+from nimbed.errors import InputError, MissingExtraError, ModelNotFoundError, QualityError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,10 +34,11 @@ _SPARE = "openvino"
 
 def choose_backend() -> tuple[str, str]:
     """The engine for models that it can run, and the reason for it."""
-    why = native_missing()
+    why, spare = native_missing(), BACKENDS[_SPARE]
+    lacking = "" if spare.installed else f", which is not installed ({spare.remedy})"
     if why is None:
-        return _FIRST, "no padding and no cost of a new length; OpenVINO for networks that it does not run"
-    return _SPARE, f"the fastest engine here that needs no torch; the native one is not to be had: {why}"
+        return _FIRST, f"no padding and no cost of a new length; OpenVINO{lacking} for networks that it does not run"
+    return _SPARE, f"OpenVINO{lacking} is the fastest that needs no torch; the native engine is not to be had: {why}"
 
 
 @lru_cache(maxsize=1)
@@ -58,11 +59,14 @@ def with_its_engine(found: Candidate, settings: Settings, attempt: Callable[[Can
 
     Raises:
         ModelNotFoundError: no file holds the network.
+        MissingExtraError: it is OpenVINO's turn, which is not installed.
         NimbedError: the attempt's own.
     """
     if settings.backend != "auto":
         network = _described(found, BACKENDS[settings.backend])
         _refuse_look_alikes(found, settings, BACKENDS[settings.backend])
+        if settings.backend == _SPARE:
+            _refuse_without_openvino(found, settings, "set by the user")
         return attempt(replace(found, engine=settings.backend, reason="set by the user", network=network))
     if found.manifest is not None:
         return attempt(replace(found, engine=found.manifest.engine, reason="the artefact's own"))
@@ -75,6 +79,7 @@ def with_its_engine(found: Candidate, settings: Settings, attempt: Callable[[Can
         else:
             return _attempted(candidate, settings, attempt)
     _refuse_lacking(found, BACKENDS[_SPARE])
+    _refuse_without_openvino(found, settings, reason)
     fetch_network(found.source, settings.source, _SPARE)
     _refuse_look_alikes(found, settings, BACKENDS[_SPARE], f"; {reason}")
     return attempt(replace(found, engine=_SPARE, reason=reason))
@@ -123,6 +128,21 @@ def _refuse_lacking(found: Candidate, backend: BackendRecord) -> None:
             f"{found.source.folder}: its vectors need adapters for a task ({names}), which the {backend.name} engine "
             "does not add to its weights"
         )
+
+
+def _refuse_without_openvino(found: Candidate, settings: Settings, why: str) -> None:
+    """Raise MissingExtraError, before anything large is downloaded, with the extra that reads what the model has."""
+    record, source = BACKENDS[_SPARE], found.source
+    if record.installed or found.manifest is not None:  # opening an artefact says it itself
+        return
+    there = (name for name in record.networks.names if name in source.files or (source.folder / name).is_file())
+    if (file := settings.source.file or next(there, None)) is None:
+        return
+    extra = "export" if WEIGHTS.has(file) else "openvino" if settings.precision == "fp32" else "quantize"
+    raise MissingExtraError(
+        f'{source.name}: OpenVINO is not installed, and it is what could run {file}: pip install "nimbed[{extra}]" '
+        f"(why OpenVINO: {why})"
+    )
 
 
 def _refuse_look_alikes(found: Candidate, settings: Settings, backend: BackendRecord, why: str = "") -> None:

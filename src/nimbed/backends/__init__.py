@@ -35,6 +35,8 @@ def engine_module(name: str) -> ModuleType:
     record = BACKENDS[name]
     try:
         return import_module(record.module)
+    except MissingExtraError as err:
+        raise MissingExtraError(f"backend={name!r}: {err}") from err
     except ImportError as err:
         remedy = record.notice or record.remedy
         if err.name == record.module:

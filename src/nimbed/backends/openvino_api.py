@@ -10,6 +10,9 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from nimbed.backends.table import BACKENDS
+from nimbed.errors import MissingExtraError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -28,6 +31,9 @@ def _absent(package: str) -> Iterator[None]:
         sys.modules.update(before)
 
 
-with _absent("openvino_telemetry"):
-    import openvino as ov
-    from openvino import opset13 as op
+try:
+    with _absent("openvino_telemetry"):
+        import openvino as ov
+        from openvino import opset13 as op
+except ImportError as err:
+    raise MissingExtraError(f"this needs OpenVINO ({err}): {BACKENDS['openvino'].remedy}") from err

@@ -6,6 +6,7 @@ Importing it imports no engine.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from nimbed._model_folder.network_file import GRAPHS, WEIGHTS
@@ -30,6 +31,7 @@ class BackendRecord:
         precisions: of its arithmetic, from artefacts and model folders.
         networks: the forms of a network that it reads, or that its artefacts are built from.
         package: the distribution that the engine is, or None for what nimbed holds itself.
+        imports: the packages that it cannot do without, by the names under which they are imported.
         remedy: what to do where it cannot be imported.
         notice: what a user must know before it is installed; it goes before the remedy.
         built: the precisions that it runs artefacts in. In the others it reads the model folder itself.
@@ -48,6 +50,7 @@ class BackendRecord:
     precisions: tuple[Precision, ...]
     networks: NetworkForms = GRAPHS
     package: str | None = None
+    imports: tuple[str, ...] = ()
     remedy: str = ""
     notice: str | None = None
     built: tuple[Precision, ...] = ()
@@ -59,6 +62,11 @@ class BackendRecord:
     described: bool = False
     scripts: bool = False
     adapters: bool = False
+
+    @property
+    def installed(self) -> bool:
+        """Whether the packages that it cannot do without are there."""
+        return all(find_spec(name) is not None for name in self.imports)
 
 
 _RECORDS = (
@@ -74,6 +82,7 @@ _RECORDS = (
         precisions=("int8", "fp32", "bf16"),
         networks=WEIGHTS,
         package="intel-extension-for-pytorch",
+        imports=("intel_extension_for_pytorch",),
         notice=(
             "upstream has ended Intel Extension for PyTorch (IPEX): 2.8.0 is its last release, its repository is "
             "archived with a notice of known security issues, and no fix is to be expected. nimbed's native engine and "
@@ -108,7 +117,8 @@ _RECORDS = (
         module="nimbed.backends.openvino",
         precisions=("int8", "fp32"),
         package="openvino",
-        remedy="pip install --force-reinstall openvino",
+        imports=("openvino",),
+        remedy='pip install "nimbed[openvino]"',
         built=("int8", "fp32"),
         builder="nimbed.quantization.openvino.build",
         files=("model.bin", "model.xml"),
@@ -120,6 +130,7 @@ _RECORDS = (
         precisions=("fp32", "bf16"),
         networks=WEIGHTS,
         package="torch",
+        imports=("torch", "transformers"),
         remedy='pip install "nimbed[torch]"',
         compared=("fp32",),
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from nimbed import _machine
@@ -70,4 +69,4 @@ def _runs(record: BackendRecord, chosen: str, *, weights: bool) -> bool:
     """Whether an engine can run the model here."""
     if record.described:
         return record.name == chosen
-    return bool(record.built) or (weights and all(map(find_spec, ("torch", "transformers"))))
+    return record.installed and (bool(record.built) or weights)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import openvino as ov
 
 Arithmetic = Literal["fp32", "int8"]
+ARITHMETIC: tuple[Arithmetic, ...] = ("fp32", "int8")
 
 _ROWS, _WIDTH, _LAYERS = 2048, 1024, 8
 _INT8_RANGE = 4.0
@@ -27,6 +28,7 @@ class Roof:
     def __init__(self, arithmetic: Arithmetic, threads: int) -> None:
         from nimbed.backends.openvino_api import ov
 
+        self.arithmetic = arithmetic
         properties = {
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",

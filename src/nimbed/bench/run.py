@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nimbed import _machine
+from nimbed.backends import BACKENDS
 from nimbed.bench import parts as _parts
 from nimbed.bench.agreement import agreement, why_refused
 from nimbed.bench.conditions import conditions
@@ -12,7 +13,7 @@ from nimbed.bench.contenders import own_contenders
 from nimbed.bench.network import network_of
 from nimbed.bench.report import BenchReport
 from nimbed.bench.ring import Ring
-from nimbed.bench.roof import Roof
+from nimbed.bench.roof import ARITHMETIC, Roof
 from nimbed.bench.workloads import shipped_texts
 from nimbed.errors import InputError
 
@@ -48,7 +49,8 @@ def bench(
 ) -> BenchReport:
     """Let contenders take turns (A B A B) on the same texts, and measure the machine's roof beside them.
 
-    Every contender embeds the documents first. One whose vectors do not agree with the reference's has no figures.
+    Every contender embeds the documents first. One whose vectors do not agree with the reference's has no figures. The
+    roof is OpenVINO's; where that is not installed, there is none.
 
     Args:
         settings: as for :func:`nimbed.evaluate.evaluate`, or contenders of your own; a lone model without options
@@ -91,12 +93,14 @@ def _run(ring: Ring, parts: Sequence[str], labels: Sequence[str]) -> BenchReport
     agreed = _agree(ring)
     refused = {label: why_refused(found) for label, found in agreed.items() if not found.held}
     ring.contenders = [contender for contender in ring.contenders if contender.label not in refused]
-    roofs = {name: Roof(name, _machine.thread_plan().threads) for name in ("fp32", "int8")}
-    gops: dict[str, list[float]] = {name: [] for name in roofs}
+    roofs = (
+        [Roof(name, _machine.thread_plan().threads) for name in ARITHMETIC] if BACKENDS["openvino"].installed else []
+    )
+    gops: dict[str, list[float]] = {roof.arithmetic: [] for roof in roofs}
     for part in parts:
         PARTS[part](ring)
-        for name, roof in roofs.items():
-            gops[name] += [roof.gops() for _ in range(_ROOF_PASSES)]
+        for roof in roofs:
+            gops[roof.arithmetic] += [roof.gops() for _ in range(_ROOF_PASSES)]
     return BenchReport(
         contenders=labels,
         figures=ring.figures,
