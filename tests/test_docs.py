@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import tomllib
 
-from nimbed._model_folder import families
-from nimbed._model_folder.networks import table
+from nimbed.cli.models import pages
+from tests.support.models_page import PAGE, PLACE, with_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def test_the_readme_is_short_and_lines_are_narrow():
     wide = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in MARKDOWN
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for number, line in enumerate(PLACE.sub("", path.read_text(encoding="utf-8")).splitlines(), 1)
         if len(line) > 120
     ]
     assert wide == []
@@ -161,24 +161,10 @@ def names(text):
     return set(re.findall(r"`(\w+)`", " ".join(columns)))
 
 
-def test_every_family_is_on_the_page_of_models():
-    text = section("models.md", "## Prompts")
-    rows = {row.split("|")[1].strip(): row for row in text.splitlines() if row.startswith("|")}
-    assert set(rows) - {"family", "---"} == {family.name for family in families.FAMILIES}
-    for family in families.FAMILIES:
-        pooling = family.pooling or "its modules'"
-        assert f"| {pooling} |" in rows[family.name]
-        assert family.normalize
-        for prompt in (family.query, family.document):
-            last = prompt.rpartition("\n")[2]
-            assert not last or f"`{last}`" in text
-
-
-def test_every_network_is_on_the_page_of_models():
-    rows = [row for row in section("models.md", "## Networks").splitlines() if row.startswith("| ")]
-    named = {name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[2])}
-    assert named - {"model_type"} == {kind for family in table.FAMILIES for kind in family.types}
-    assert len([row for row in rows if row.endswith(("| yes |", "| no |"))]) == len(table.FAMILIES)
+def test_the_tables_of_models_are_those_of_the_package():
+    page = PAGE.read_text(encoding="utf-8")
+    assert {match["name"] for match in PLACE.finditer(page)} == set(pages())
+    assert page == with_tables(page), "make models-page writes them"
 
 
 def test_contributing_says_where_every_folder_is():

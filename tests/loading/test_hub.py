@@ -207,10 +207,12 @@ def test_a_missing_revision(hub):
     assert len(hub.requests) == 1
 
 
-def test_a_gated_repository(hub):
-    hub.fail(API, 403, persistent=True)
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_repository(hub, status):
+    hub.fail(API, status, persistent=True)
     hub.error_code = "GatedRepo"
-    with pytest.raises(DownloadError, match=r"some/safetensors is gated.*hf auth login"):
+    how = r"is gated: accept its terms on http://.*/some/safetensors with your account.*hf auth login, or HF_TOKEN"
+    with pytest.raises(DownloadError, match=how):
         resolve("some/safetensors", Source())
     assert len(hub.requests) == 1
 
@@ -235,7 +237,7 @@ def test_a_file_that_the_repository_has_not(hub):
 
 def test_a_refused_file_is_no_matter_of_the_disk(hub):
     hub.fail("/some/safetensors/resolve/", 403, persistent=True)
-    with pytest.raises(DownloadError, match=r"refused.*403"):
+    with pytest.raises(DownloadError, match=r"(?s)refused.*403.*HF_TOKEN"):
         resolve("some/safetensors", Source())
 
 

@@ -22,6 +22,7 @@ __all__ = ["ModelSource", "Source", "resolve"]
 logger = logging.getLogger("nimbed")
 
 _CLIENTS = re.compile(r"(requests|urllib3|httpx\d*|httpcore\d*)(\.|$)")
+_LOG_IN = "hf auth login, or HF_TOKEN in the environment"
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -252,13 +253,18 @@ def _explained(name: str, source: Source, error: BaseException) -> NimbedError:
 
 
 def _refused(name: str, source: Source, error: BaseException) -> NimbedError:
+    from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     if isinstance(error, GatedRepoError):
-        return DownloadError(f"{name} is gated: accept its terms on the hub, then run: hf auth login")
+        return DownloadError(
+            f"{name} is gated: accept its terms on {constants.ENDPOINT}/{name} with your account, then give a token of "
+            f"that account: {_LOG_IN}"
+        )
     if isinstance(error, RepositoryNotFoundError) or _status(error) == 401:
-        what = "neither a local folder nor a repository of the hub (private ones need: hf auth login)"
+        what = f"neither a local folder nor a repository of the hub (private and gated ones need a token: {_LOG_IN})"
         return ModelNotFoundError(f"{name}: {what}")
     if isinstance(error, RevisionNotFoundError):
         return ModelNotFoundError(f"{name} has no revision {source.revision!r}")
-    return DownloadError(f"{name}: the hub refused: {error}")
+    token = f"; the token may lack the right to read it: {_LOG_IN}" if _status(error) == 403 else ""
+    return DownloadError(f"{name}: the hub refused: {error}{token}")

@@ -22,7 +22,7 @@ from nimbed._loading.settings import Settings
 from nimbed._text.text_files import read_lines
 from nimbed.backends import BACKENDS, BUILT
 from nimbed.bench.outputs import check_outputs
-from nimbed.cli import cache, measure
+from nimbed.cli import cache, measure, models
 from nimbed.cli.arguments import source_arguments, source_of, to_path
 from nimbed.errors import InputError, NimbedError
 
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("artefacts", type=Path, nargs="+", metavar="ARTEFACT", help="the artefact's folder")
     verify.set_defaults(run=_verify)
     cache.add_commands(commands)
+    models.add_command(commands)
     doctor = commands.add_parser("doctor", help="say what this machine can do and what nimbed would choose")
     doctor.add_argument(
         "model", nargs="?", help="also say a model's pooling, task and prompts, and where they are from"
