@@ -24,7 +24,7 @@ LEAN_TESTS := python -m pytest tests/without_torch -c tests/without_torch/pytest
 SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sanitize test-gte wheel models-page check bench peers peers-env quality ipex-env test-ipex format clean
+.PHONY: help demo test test-sanitize test-gte wheel wheels models-page check bench peers peers-env quality ipex-env test-ipex format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -97,6 +97,9 @@ test-gte: $(VENV)/.native  ## GTE beside transformers' own class, which needs a 
 
 wheel: $(VENV)/.ready  ## a wheel for this Python, in dist
 	NIMBED_NO_NATIVE=$(NO_NATIVE) $(BIN)/python -m build --wheel --no-isolation -Cbuild-dir=build/native/{wheel_tag}
+
+wheels: $(VENV)/.ready  ## what a release uploads: the sdist and repaired wheels, each tried in a bare environment
+	$(BIN)/python .ci/wheels.py
 
 models-page: $(VENV)/.ready  ## write the tables of docs/models.md
 	$(BIN)/python -m tests.support.models_page
