@@ -24,7 +24,7 @@ LEAN_TESTS := python -m pytest tests/without_torch -c tests/without_torch/pytest
 SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sanitize test-gte wheel wheels models-page check bench peers peers-env quality ipex-env test-ipex format clean
+.PHONY: help demo test test-sanitize test-gte test-oldest test-newest install-check wheel wheels models-page check bench peers peers-env quality ipex-env test-ipex format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -94,6 +94,15 @@ test-sanitize: $(VENV)/.native  ## the native engine's tests under AddressSaniti
 test-gte: $(VENV)/.native  ## GTE beside transformers' own class, which needs a newer transformers than the other tests
 	$(BIN)/python $(PIP) install --upgrade --no-deps --target build/gte -r constraints-gte.txt
 	PYTHONPATH=build/gte $(BIN)/python -m pytest tests/test_seeded_networks.py tests/test_every_family.py -k "gte and not new"
+
+test-oldest:  ## the fast tests with the oldest dependencies and the oldest Python that pyproject allows
+	$(PYTHON) .ci/versions.py oldest
+
+test-newest:  ## the same with the newest
+	$(PYTHON) .ci/versions.py newest
+
+install-check: $(VENV)/.ready  ## every extra that the README and the docs name, each in a fresh environment (long)
+	$(BIN)/python .ci/install_check.py
 
 wheel: $(VENV)/.ready  ## a wheel for this Python, in dist
 	NIMBED_NO_NATIVE=$(NO_NATIVE) $(BIN)/python -m build --wheel --no-isolation -Cbuild-dir=build/native/{wheel_tag}
