@@ -48,6 +48,7 @@ def test_readme_code_runs(block, minilm_folder, minilm_int8, capsys, tmp_path, m
 # page -> what its code prints
 PAGES = {
     "api.md": "0.1.0 ",
+    "bulk.md": "vectors.npy: 100 x 384, 0 texts truncated",
     "encoding.md": "(464, 384)",
     "evaluation.md": "| pets | nDCG@10 | short | 1.0000 |",
     "install.md": "(1, 384)",
@@ -139,8 +140,8 @@ def section(page, heading):
 
 @pytest.mark.parametrize(
     "module",
-    ["", "bench", "evaluate", "guard", "haystack", "langchain", "llama_index", "mteb", "opentelemetry", "prometheus",
-     "quantization", "tune"],
+    ["", "bench", "bulk", "evaluate", "guard", "haystack", "langchain", "llama_index", "mteb", "opentelemetry",
+     "prometheus", "quantization", "tune"],
 )  # fmt: skip
 def test_the_public_names_are_those_of_the_api_page(module):
     name = f"nimbed.{module}".rstrip(".")

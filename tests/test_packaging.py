@@ -36,7 +36,7 @@ def test_torch_is_pinned_for_those_who_build_here():
 def test_all_is_all_that_is_used_at_run_time():
     extras = PROJECT["optional-dependencies"]
     assert extras["all"] == [
-        "nimbed[export,haystack,langchain,llama-index,mteb,openvino,otel,parquet,plot,prometheus,quantize,redis,torch]"
+        "nimbed[export,haystack,lance,langchain,llama-index,mteb,openvino,otel,parquet,plot,prometheus,quantize,redis,torch]"
     ]
 
 

@@ -32,6 +32,7 @@ _EXTRAS = {
     "prometheus": ("prometheus-client",),
     "otel": ("opentelemetry-api",),
     "parquet": ("pyarrow",),
+    "lance": ("pylance",),
     "plot": ("matplotlib",),
     "mteb": ("mteb",),
 }

@@ -51,7 +51,13 @@ class InputError(NimbedError, ValueError):
 
 
 class TruncationError(InputError):
-    """A text has more tokens than ``max_length``, and ``truncate="error"``."""
+    """A text has more tokens than ``max_length``, and ``truncate="error"``.
+
+    Attributes:
+        items: the indexes of such texts, of all that were looked at together.
+    """
+
+    items: tuple[int, ...] = ()
 
 
 class InputTypeError(NimbedError, TypeError):

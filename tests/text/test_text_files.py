@@ -174,7 +174,7 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["texts.jsonl", "texts.txt", "texts.csv", "texts.txt.gz"])
 def test_one_huge_line_is_named(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(text_files, "_MAX_CHARACTERS", 1000)
+    monkeypatch.setattr(text_files, "MAX_CHARACTERS", 1000)
     path = written(tmp_path / name, "text\n" + "a" * 5000) if "csv" in name else written(tmp_path / name, "a" * 5000)
     with pytest.raises(InputError, match=r"line [12]: more than 1000 characters in one line"):
         list(read_lines(path))

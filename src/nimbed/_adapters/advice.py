@@ -40,6 +40,7 @@ _COMMAND: Words = {
     r"(source=)?Source\(file=([^()]*)\)": r"--file \2",
     r"(source=)?Source\(allow_code=True\)": "--allow-code",
     r"(source=)?Source\(local_files_only=True\)": "--offline",
+    r"begin='(restart|update)'": r"--\1",
     r"(source=)?Source\(cache_folder=[^()]*\), or ": "",
 }
 

@@ -59,11 +59,14 @@ def _state(path: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def sha256_of(path: Path) -> str:
-    """sha256 of a file's bytes."""
+def sha256_of(path: Path, count: int | None = None) -> str:
+    """sha256 of a file's bytes, or of its first ``count``."""
     digest = hashlib.sha256()
+    left = count
     for block in _blocks(path):
-        digest.update(block)
+        digest.update(block if left is None else block[:left])
+        if left is not None and (left := max(0, left - len(block))) == 0:
+            break
     return digest.hexdigest()
 
 

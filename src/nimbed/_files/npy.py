@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbed.errors import InputError, NimbedError
+from nimbed._files.whole import whole_file, writing
+from nimbed.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from nimbed._types import Float32Array
+    import numpy.typing as npt
 
 
-def write_rows(path: Path, blocks: Iterable[Float32Array], dim: int) -> int:
+def write_rows(path: Path, blocks: Iterable[npt.NDArray[Any]], dim: int, dtype: str = "<f4") -> int:
     """Write blocks ``[n, dim]`` without holding them all; the file appears when it is complete and on the disk.
 
     Returns:
@@ -29,30 +28,18 @@ def write_rows(path: Path, blocks: Iterable[Float32Array], dim: int) -> int:
     path = path.resolve()  # a link stays one
     if path.exists() and not path.is_file():
         raise InputError(f"{path} cannot be written: it exists and is no file; the header of a .npy is written last")
-    # A name of its own: two runs may write to one place, and the file is then the whole of one of them.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     rows = 0
-    try:
-        with temporary.open("xb") as file:
-            begins = _write_header(file, rows, dim)
-            for block in blocks:
-                file.write(np.ascontiguousarray(block, "<f4").data)
-                rows += len(block)
-            file.seek(0)
-            assert _write_header(file, rows, dim) == begins  # noqa: S101 (numpy leaves room for the count)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as err:
-        if isinstance(err, NimbedError):  # of the texts or the engine
-            raise
-        raise InputError(f"{path} cannot be written: {err}") from err
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path), whole_file(path) as file:
+        begins = _write_header(file, (rows, dim), dtype)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype).data)
+            rows += len(block)
+        file.seek(0)
+        assert _write_header(file, (rows, dim), dtype) == begins  # noqa: S101 (numpy leaves room for the count)
     return rows
 
 
-def _write_header(file: IO[bytes], rows: int, dim: int) -> int:
+def _write_header(file: IO[bytes], shape: tuple[int, int], dtype: str) -> int:
     """Numpy's, with room for more rows; returns where the rows begin."""
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)})
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
     return file.tell()

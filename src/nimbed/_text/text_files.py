@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # Longer than any text that could be embedded in one piece: such a line is a file whose line ends got lost.
-_MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 1_000_000
 
 
 def read_lines(path: Path, field: str = "text") -> Iterator[str]:
@@ -33,8 +33,8 @@ def read_lines(path: Path, field: str = "text") -> Iterator[str]:
     kind = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
     if kind == ".parquet":
         yield from _parquet(path, field)
-    elif kind in _DELIMITERS:
-        yield from _table(path, field, _DELIMITERS[kind])
+    elif kind in DELIMITERS:
+        yield from _table(path, field, DELIMITERS[kind])
     else:
         json_lines = kind in {".jsonl", ".json"}
         for number, line in _lines(path):
@@ -43,7 +43,7 @@ def read_lines(path: Path, field: str = "text") -> Iterator[str]:
 
 
 def _lines(path: Path, newline: str | None = None) -> Iterator[tuple[int, str]]:
-    return numbered_lines(path, newline=newline, max_characters=_MAX_CHARACTERS)
+    return numbered_lines(path, newline=newline, max_characters=MAX_CHARACTERS)
 
 
 def _parse(line: str, field: str, place: str) -> str:
@@ -51,7 +51,9 @@ def _parse(line: str, field: str, place: str) -> str:
         values = parse_json(line)
         text = values[field]
     except KeyError as err:
-        raise InputError(f'{place}: no field "{field}", only {_listed(values)}; name the one with the text') from err
+        raise InputError(
+            f'{place}: no field "{field}", only {column_names(values)}; name the one with the text'
+        ) from err
     except (ValueError, TypeError) as err:
         raise InputError(f'{place}: not a JSON object with "{field}" ({err})') from err
     if not isinstance(text, str):
@@ -67,7 +69,9 @@ def _table(path: Path, field: str, delimiter: str) -> Iterator[str]:
         if header is None:
             return
         if field not in header:
-            raise InputError(f'{path}, line 1: no column "{field}", only {_listed(header)}; name the one with the text')
+            raise InputError(
+                f'{path}, line 1: no column "{field}", only {column_names(header)}; name the one with the text'
+            )
         column = header.index(field)
         for row in rows:
             if not row:
@@ -90,7 +94,7 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
     try:
         with ParquetFile(path) as file:
             if field not in (names := file.schema_arrow.names):
-                raise InputError(f'{path}: no column "{field}", only {_listed(names)}; name the one with the text')
+                raise InputError(f'{path}: no column "{field}", only {column_names(names)}; name the one with the text')
             batches = file.iter_batches(batch_size=1024, columns=[field])
             texts = (text for batch in batches for text in batch.column(0).to_pylist())
             for row, text in enumerate(texts, 1):
@@ -101,7 +105,7 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
         raise InputError(f"{path} cannot be read as Parquet: {err}") from err
 
 
-def _listed(names: object) -> str:
+def column_names(names: object) -> str:
     """Column names for a message, in ASCII and cut where they are many."""
-    text = ", ".join(map(ascii, names)) if isinstance(names, (list, dict)) else ascii(names)
+    text = ", ".join(map(ascii, names)) if isinstance(names, (list, tuple, dict)) else ascii(names)
     return text if len(text) <= 120 else f"{text[:117]}..."

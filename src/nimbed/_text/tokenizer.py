@@ -98,7 +98,9 @@ class Tokenizer:
         """
         if self.truncate == "error" and cut.any():
             say = self._describe(cut, items)
-            raise TruncationError(f"{say}; split them, or choose truncate={self._instead}")
+            error = TruncationError(f"{say}; split them, or choose truncate={self._instead}")
+            error.items = tuple(items[int(index)] for index in np.flatnonzero(cut))
+            raise error
 
     def warn_cut(self, cut: Int32Array, items: Sequence[int], *, stacklevel: int) -> None:
         """Say once for all of them that texts lost tokens, if the policy is "warn"."""

@@ -6,31 +6,22 @@ import argparse
 import logging
 import signal
 import sys
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tqdm.auto import tqdm
 
 import nimbed
 from nimbed._adapters.advice import advising_in, of_command
 from nimbed._doctor import diagnosis, diagnosis_of_model
-from nimbed._files.npy import write_rows
 from nimbed._loading.artefact import verify_artefact
 from nimbed._loading.describe import describe
 from nimbed._loading.settings import Settings
-from nimbed._text.text_files import read_lines
-from nimbed.backends import BACKENDS, BUILT
-from nimbed.bench.outputs import check_outputs
-from nimbed.cli import cache, measure, models
-from nimbed.cli.arguments import source_arguments, source_of, to_path
-from nimbed.errors import InputError, NimbedError
+from nimbed.backends import BUILT
+from nimbed.cli import cache, embed, measure, models
+from nimbed.cli.arguments import TASK, source_arguments, source_of, to_path
+from nimbed.errors import NimbedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-
-_TASK = "what the vectors are for: a name or an instruction that the model knows (default: its own, mostly retrieval)"
+    from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nimbed {nimbed.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _quantize_parser(commands)
-    _embed_parser(commands)
+    embed.add_commands(commands)
     measure.add_commands(commands)
     verify = commands.add_parser("verify", help="check the sha256 of every file of an artefact against its manifest")
     verify.add_argument("artefacts", type=Path, nargs="+", metavar="ARTEFACT", help="the artefact's folder")
@@ -69,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "model", nargs="?", help="also say a model's pooling, task and prompts, and where they are from"
     )
-    doctor.add_argument("--task", help=_TASK)
+    doctor.add_argument("--task", help=TASK)
     source_arguments(doctor)
     doctor.set_defaults(run=_doctor)
     return parser
@@ -88,28 +79,10 @@ def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("--count", type=int, default=128, help="how many texts are used to calibrate (default: 128)")
     parser.add_argument("--seed", type=int, default=0, help="seed for choosing among the texts (default: 0)")
     parser.add_argument("--pooling", help="cls, lasttoken, max, mean or weightedmean (default: the model folder's)")
-    parser.add_argument("--task", help=_TASK)
+    parser.add_argument("--task", help=TASK)
     parser.add_argument("--force", action="store_true", help="publish the artefact even if it fails its quality gate")
     source_arguments(parser)
     parser.set_defaults(run=_quantize)
-
-
-def _embed_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("embed", help="embed the texts of a file into a .npy file")
-    parser.add_argument("input", type=to_path, help=".jsonl, .csv, .tsv, .parquet or .txt, also .gz")
-    parser.add_argument("-o", "--out", type=to_path, required=True, help="the .npy file to write: float32 [texts, dim]")
-    parser.add_argument("-m", "--model", required=True, help="hub id, model folder or artefact folder")
-    parser.add_argument("--field", default="text", help='the field that holds the text (default: "text")')
-    parser.add_argument("--role", choices=("document", "query"), default="document", help="which prompt the texts get")
-    parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto")
-    parser.add_argument("--precision", choices=("auto", "int8", "fp32", "bf16"), default="auto")
-    parser.add_argument(
-        "--truncate", choices=("warn", "error", "silent", "chunk"), default="warn", help="what is done to long texts"
-    )
-    parser.add_argument("--task", help=_TASK)
-    parser.add_argument("--threads", type=int, help="threads of the engine (default: as `nimbed doctor` says)")
-    source_arguments(parser)
-    parser.set_defaults(run=_embed)
 
 
 def _quantize(chosen: argparse.Namespace) -> int:
@@ -127,42 +100,6 @@ def _quantize(chosen: argparse.Namespace) -> int:
     )
     print(describe(artefact))
     return 0
-
-
-def _embed(chosen: argparse.Namespace) -> int:
-    """Stream the texts through the encoder. The output file appears when it is complete."""
-    check_outputs(chosen.out)
-    if chosen.out.is_file() and chosen.input.exists() and chosen.out.samefile(chosen.input):
-        raise InputError(f"{chosen.out} is the file that is read; the vectors need another name: -o OTHER.npy")
-    # Read the file once before, so that a fault in its last line is found at once. A pipe can be read only once.
-    rows = None if _is_pipe(chosen.input) else sum(1 for _ in read_lines(chosen.input, chosen.field))
-    with nimbed.Encoder(
-        chosen.model,
-        backend=chosen.backend,
-        precision=chosen.precision,
-        truncate=chosen.truncate,
-        threads=chosen.threads,
-        spec=nimbed.SpecOverrides(task=chosen.task),
-        source=source_of(chosen),
-    ) as encoder:
-        texts = islice(read_lines(chosen.input, chosen.field), rows)  # lines added since then are left out
-        blocks = encoder.encode_iter(_counted(texts, rows, chosen.input), role=chosen.role)
-        written = write_rows(chosen.out, blocks, encoder.dim)
-        print(f"{chosen.out}: {written} x {encoder.dim}, {encoder.stats().truncated} texts truncated")
-    return 0
-
-
-def _is_pipe(path: Path) -> bool:
-    return path.exists() and not path.is_file()
-
-
-def _counted(texts: Iterable[str], rows: int | None, path: Path) -> Iterator[str]:
-    """The texts, with a progress bar; there must be as many as were counted."""
-    read = 0
-    for read, text in enumerate(tqdm(texts, total=rows, unit="text"), 1):  # noqa: B007 (used behind the loop)
-        yield text
-    if rows is not None and read != rows:
-        raise InputError(f"{path} had {rows} texts at first, then {read}: it was changed while it was read; run again")
 
 
 def _verify(chosen: argparse.Namespace) -> int:

@@ -12,6 +12,8 @@ from nimbed.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+TASK = "what the vectors are for: a name or an instruction that the model knows (default: its own, mostly retrieval)"
+
 
 def to_path(text: str) -> Path:
     """An argument that names a file or folder: a path that can exist on this system."""

@@ -1,0 +1,143 @@
+"""A job: plan, open, make the parts that are missing, and finish."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+from nimbed.bulk.manifest import PartRecord
+from nimbed.bulk.part import PartMaker
+from nimbed.bulk.plan import make_plan
+from nimbed.bulk.summary import Summary, skipped_in
+from nimbed.bulk.workplace import Workplace
+from nimbed.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nimbed import Encoder
+    from nimbed.bulk.part_files import PartFiles
+    from nimbed.bulk.plan import Part, Plan
+    from nimbed.bulk.request import Request
+    from nimbed.bulk.rows import BadRow, Row
+
+
+class Job:
+    """From files to an output.
+
+    Args:
+        request: what is asked for.
+        progress: whether progress is shown on standard error.
+
+    Raises:
+        InputError: an input cannot be read or has changed since the job was begun, or (if bad rows are errors) a row is
+            bad; names file and line.
+    """
+
+    def __init__(self, request: Request, *, progress: bool = False) -> None:
+        self._request = request
+        self._progress = progress
+        self._place = Workplace(request)
+        self._plan = self._place.plan or self._new_plan()
+        self._made: set[int] = set()
+
+    def run(self, encoder: Encoder) -> Summary:
+        """Embed what is missing, and make the output.
+
+        Raises:
+            NimbedError: what is complete by then is kept, and the next run goes on from it.
+        """
+        started = time.perf_counter()
+        layout = self._request.layout(encoder)
+        self._request.form.check(layout)
+        key = self._request.key(layout)
+        previous = self._place.previous(key, layout)
+        maker = PartMaker(self._request, self._place.folder, encoder, layout, previous)
+        try:
+            self._place.open(key, self._plan)
+            self._make_all(maker)
+            self._refuse_changed()
+            skipped = self._place.finish(layout)
+        except BaseException:
+            self._place.leave()
+            raise
+        records = self._place.manifest.parts
+        own = [records[number] for number in self._made]
+        return Summary(
+            out=self._request.out,
+            rows=sum(record.rows for record in records.values()),
+            width=layout.width,
+            computed=sum(record.rows - record.kept for record in own),
+            kept=sum(record.kept for record in records.values()),
+            before=0 if previous is None else previous.rows,
+            truncated=sum(record.truncated for record in records.values()),
+            skipped=skipped_in(records.values()),
+            skipped_file=skipped,
+            damaged=tuple(self._place.damaged),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _new_plan(self) -> Plan:
+        request = self._request
+        with tqdm(unit="row", desc="looking at the input", leave=False, disable=not self._progress) as bar:
+            return make_plan(
+                request.inputs,
+                request.kind,
+                request.columns,
+                request.part_rows,
+                strict=request.on_error == "raise",
+                seen=bar.update,
+            )
+
+    def _make_all(self, maker: PartMaker) -> None:
+        """Again where a part turns out to be damaged: those that were there are read only at the end."""
+        self._make_missing(maker)
+        while not self._place.verify(self._made):
+            self._make_missing(maker)
+
+    def _make_missing(self, maker: PartMaker) -> None:
+        """One part after another; while a part goes to the disk the next is computed."""
+        parts = self._place.manifest.parts
+        done = sum(record.read for record in parts.values())
+        with (
+            tqdm(total=self._plan.rows, initial=done, unit="row", disable=not self._progress) as bar,
+            ThreadPoolExecutor(1, thread_name_prefix="nimbed-bulk") as disk,
+        ):
+            on_its_way: Future[None] | None = None
+            for number, part, rows in self._missing():
+                files, record = maker.make(number, part, rows, bar.update)
+                if on_its_way is not None:
+                    on_its_way.result()
+                on_its_way = disk.submit(partial(self._publish, files, record))
+            if on_its_way is not None:
+                on_its_way.result()
+
+    def _publish(self, files: PartFiles, record: PartRecord) -> None:
+        try:
+            named = files.publish()
+        except BaseException:
+            files.discard()
+            raise
+        self._place.manifest.add(PartRecord(**{**vars(record), "files": named}))
+        self._made.add(record.part)
+
+    def _missing(self) -> Iterator[tuple[int, Part, Iterator[Row | BadRow]]]:
+        request, plan = self._request, self._plan
+        if plan.once:
+            for number, (part, rows) in enumerate(plan.stream(request.columns, request.part_rows)):
+                yield number, part, rows
+            return
+        done = set(self._place.manifest.parts)
+        for number, part in enumerate(plan.parts):
+            if number not in done:
+                yield number, part, plan.rows_of(part, request.columns)
+
+    def _refuse_changed(self) -> None:
+        """What was added to a file since then is left out; what was there must be as it was."""
+        for file in self._plan.files:
+            if not file.once and self._made and not file.only_grown():
+                raise InputError(f"{file.path} was changed while it was read; begin anew with begin='restart'")
