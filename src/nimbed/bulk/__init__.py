@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from nimbed.bulk.into import Indexed, Writer, embed_into, index_into
 from nimbed.bulk.job import Job
 from nimbed.bulk.request import PART_ROWS, Begin, OnError, Request, find_places
 from nimbed.bulk.rows import Columns
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from nimbed._dtypes import Dtype
     from nimbed._types import Role
 
-__all__ = ["Columns", "Summary", "embed_files"]
+__all__ = ["Columns", "Indexed", "Summary", "Writer", "embed_files", "embed_into", "index_into"]
 
 
 def embed_files(
