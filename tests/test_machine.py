@@ -194,3 +194,23 @@ def test_this_machine():
     assert 1 <= thread_plan().threads <= (os.cpu_count() or 1)
     assert cpu().architecture
     assert _machine._read(Path("/no/such/file")) == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "groups"),
+    [(1, [(0, 4, 1, 5, 2, 6, 3, 7)]), (2, [(0, 4, 1, 5), (2, 6, 3, 7)]), (9, [(0, 4), (1, 5), (2, 6), (3, 7)])],
+)
+def test_groups_of_cpus_keep_sockets_and_cores_together(count, groups, monkeypatch):
+    """Two sockets of two cores, each of two hyperthreads."""
+
+    def read(path):
+        number = int(path.parent.parent.name.removeprefix("cpu"))
+        known = {"physical_package_id": str(number % 4 // 2), "thread_siblings_list": f"{number % 4},{number % 4 + 4}"}
+        return known[path.name]
+
+    monkeypatch.setattr(_machine, "_allowed_cpus", lambda: tuple(range(8)))
+    monkeypatch.setattr(_machine, "_read", read)
+    monkeypatch.setattr(_machine, "_cgroup_quota", lambda: None)
+    assert _machine.cpu_groups(count) == groups
+    monkeypatch.setattr(_machine, "_cgroup_quota", lambda: 2.5)
+    assert sum(map(len, _machine.cpu_groups(count))) == 4

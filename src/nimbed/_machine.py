@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import sys
@@ -97,6 +98,28 @@ def thread_share(workers: int) -> ThreadShare:
     share = ThreadShare(max(1, plan.threads // workers))
     share.reason = f"one worker process of {workers}, which share {plan.threads} ({plan.reason})"
     return share
+
+
+def cpu_groups(count: int) -> list[tuple[int, ...]]:
+    """CPUs for several processes: each has cores of its own, neighbours of one socket as far as that goes.
+
+    There are no more groups than cores that the plan takes; hyperthreads of a core stay together.
+    """
+    allowed = _allowed_cpus()
+    topology = Path("/sys/devices/system/cpu")
+    cores: dict[tuple[int, str], list[int]] = {}
+    for number in allowed:
+        place = topology / f"cpu{number}" / "topology"
+        package = _read(place / "physical_package_id")
+        siblings = _read(place / "thread_siblings_list") or str(number)
+        cores.setdefault((int(package) if package.isdecimal() else 0, siblings), []).append(number)
+    # In the order of sockets; a quota allows less than all of them.
+    ordered = [cores[key] for key in sorted(cores, key=lambda key: (key[0], cores[key]))][: thread_plan().threads]
+    count = max(1, min(count, len(ordered)))
+    ends = [len(ordered) * index // count for index in range(count + 1)]
+    return [
+        tuple(number for core in ordered[first:last] for number in core) for first, last in itertools.pairwise(ends)
+    ]
 
 
 def _allowed_cpus() -> tuple[int, ...]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tqdm.auto import tqdm
 
-from nimbed.bulk.manifest import PartRecord
 from nimbed.bulk.part import PartMaker
 from nimbed.bulk.plan import make_plan
 from nimbed.bulk.summary import Summary, skipped_in
+from nimbed.bulk.workers import make_in_processes
 from nimbed.bulk.workplace import Workplace
 from nimbed.errors import InputError
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nimbed import Encoder
+    from nimbed.bulk.manifest import PartRecord
     from nimbed.bulk.part_files import PartFiles
     from nimbed.bulk.plan import Part, Plan
+    from nimbed.bulk.previous import Previous
     from nimbed.bulk.request import Request
     from nimbed.bulk.rows import BadRow, Row
 
@@ -59,7 +62,7 @@ class Job:
         maker = PartMaker(self._request, self._place.folder, encoder, layout, previous)
         try:
             self._place.open(key, self._plan)
-            self._make_all(maker)
+            self._make_all(maker, encoder, previous)
             self._refuse_changed()
             skipped = self._place.finish(layout)
         except BaseException:
@@ -93,18 +96,30 @@ class Job:
                 seen=bar.update,
             )
 
-    def _make_all(self, maker: PartMaker) -> None:
+    def _make_all(self, maker: PartMaker, encoder: Encoder, previous: Previous | None) -> None:
         """Again where a part turns out to be damaged: those that were there are read only at the end."""
-        self._make_missing(maker)
-        while not self._place.verify(self._made):
-            self._make_missing(maker)
+        while True:
+            missing = self._numbers()
+            if self._request.processes > 1 and len(missing) > 1 and not self._plan.once:
+                self._make_in_processes(missing, encoder, previous)
+            else:
+                self._make_missing(maker)
+            if self._place.verify(self._made):
+                return
+
+    def _make_in_processes(self, missing: list[int], encoder: Encoder, previous: Previous | None) -> None:
+        with self._bar() as bar:
+
+            def done(record: PartRecord) -> None:
+                self._name(record)
+                bar.update(record.read)
+
+            make_in_processes(self._request, self._place.folder, self._plan, missing, encoder, previous, done)
 
     def _make_missing(self, maker: PartMaker) -> None:
         """One part after another; while a part goes to the disk the next is computed."""
-        parts = self._place.manifest.parts
-        done = sum(record.read for record in parts.values())
         with (
-            tqdm(total=self._plan.rows, initial=done, unit="row", disable=not self._progress) as bar,
+            self._bar() as bar,
             ThreadPoolExecutor(1, thread_name_prefix="nimbed-bulk") as disk,
         ):
             on_its_way: Future[None] | None = None
@@ -122,8 +137,19 @@ class Job:
         except BaseException:
             files.discard()
             raise
-        self._place.manifest.add(PartRecord(**{**vars(record), "files": named}))
+        self._name(replace(record, files=named))
+
+    def _name(self, record: PartRecord) -> None:
+        self._place.manifest.add(record)
         self._made.add(record.part)
+
+    def _bar(self) -> tqdm[NoReturn]:
+        done = sum(record.read for record in self._place.manifest.parts.values())
+        return tqdm(total=self._plan.rows, initial=done, unit="row", disable=not self._progress)
+
+    def _numbers(self) -> list[int]:
+        done = self._place.manifest.parts
+        return [number for number in range(len(self._plan.parts)) if number not in done]
 
     def _missing(self) -> Iterator[tuple[int, Part, Iterator[Row | BadRow]]]:
         request, plan = self._request, self._plan
@@ -131,10 +157,8 @@ class Job:
             for number, (part, rows) in enumerate(plan.stream(request.columns, request.part_rows)):
                 yield number, part, rows
             return
-        done = set(self._place.manifest.parts)
-        for number, part in enumerate(plan.parts):
-            if number not in done:
-                yield number, part, plan.rows_of(part, request.columns)
+        for number in self._numbers():
+            yield number, plan.parts[number], plan.rows_of(plan.parts[number], request.columns)
 
     def _refuse_changed(self) -> None:
         """What was added to a file since then is left out; what was there must be as it was."""

@@ -145,7 +145,7 @@ class Manifest:
                 os.fsync(file.fileno())
         for number, line in enumerate(whole.splitlines(), 1):
             try:
-                record = _record(json.loads(line))
+                record = record_of_json(json.loads(line))
             except (ValueError, TypeError, KeyError) as err:
                 raise InputError(
                     f"{path}, line {number} is damaged: {err}; remove that line, or begin anew with begin='restart'"
@@ -165,8 +165,12 @@ class Manifest:
         self.parts[record.part] = record
 
 
-def _record(values: dict[str, Any]) -> PartRecord:
-    """As :func:`record_of`, in a tenth of the time: there may be a hundred thousand."""
+def record_of_json(values: dict[str, Any]) -> PartRecord:
+    """As :func:`record_of`, in a tenth of the time: there may be a hundred thousand.
+
+    Raises:
+        TypeError, KeyError: it is no such record.
+    """
     values["files"] = {name: FileState(**state) for name, state in values["files"].items()}
     record = PartRecord(**values)
     if type(record.part) is not int or type(record.rows) is not int:

@@ -28,6 +28,7 @@ Begin = Literal["resume", "restart", "update"]
 OnError = Literal["raise", "skip"]
 PART_ROWS = 16_384
 _MAX_PART_ROWS = 2**31 - 1
+_MAX_PROCESSES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +45,11 @@ class Request:
     part_rows: int = PART_ROWS
     on_error: OnError = "raise"
     begin: Begin = "resume"
+    processes: int = 1
 
     def __post_init__(self) -> None:
         check_whole(self.part_rows, "part_rows", minimum=1, maximum=_MAX_PART_ROWS)
+        check_whole(self.processes, "processes", minimum=1, maximum=_MAX_PROCESSES)
         for name, allowed in (("begin", get_args(Begin)), ("on_error", get_args(OnError))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}")

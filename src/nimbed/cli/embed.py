@@ -63,6 +63,13 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         default="raise",
         help="skip bad rows, and list them in OUT.skipped.jsonl (default: raise)",
     )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share the cores, for machines with more than one scales to (default: 1)",
+    )
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--restart", action="store_true", help="throw away what a killed run has left")
     begin.add_argument("--update", action="store_true", help="keep the vectors of texts that the output had before")
@@ -91,6 +98,7 @@ def _embed(chosen: argparse.Namespace) -> int:
         with_text=chosen.with_text,
         part_rows=chosen.part_rows,
         on_error=chosen.on_error,
+        processes=chosen.processes,
         begin="restart" if chosen.restart else "update" if chosen.update else "resume",
     )
     job = Job(request, progress=True)
