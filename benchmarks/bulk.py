@@ -154,7 +154,8 @@ def begin_only(encoder: Encoder, source: Path, out: Path, part_rows: int, damage
 def update(options: argparse.Namespace, folder: Path, gates: dict[str, bool]) -> dict[str, Any]:
     """Seconds of a full run and of an update, over passages of which none is like another."""
     count = 1_000 if options.quick else 100_000
-    texts = [f"{n}: {text}" for n, text in zip(range(count), stream(options.data, short=False), strict=False)]
+    whole = itertools.chain.from_iterable(_common.iter_passages(options.data) for _ in itertools.count())
+    texts = [f"{n}: {text}" for n, text in zip(range(count), whole, strict=False)]
     found: dict[str, Any] = {"rows": count}
     with Encoder(options.model, cache=None, truncate="silent") as encoder:
         encoder.encode(texts[:512])

@@ -33,6 +33,7 @@ _EXTRAS = {
     "otel": ("opentelemetry-api",),
     "parquet": ("pyarrow",),
     "lance": ("pylance",),
+    "ray": ("ray",),
     "plot": ("matplotlib",),
     "mteb": ("mteb",),
 }

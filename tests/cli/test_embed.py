@@ -70,3 +70,18 @@ def test_remedies_are_the_commands_own(tmp_path, capsys):
     assert "compute what is new in it with --update, or begin anew with --restart" in said
     assert embed(source, "-o", tmp_path / "out.txt") == 1
     assert "says no format" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--update"], ["--threads", "2"], ["--on-error", "skip"]])
+def test_flags_that_ray_has_no_place_for(flags, tmp_path, capsys):
+    assert embed(tmp_path / "in.jsonl", "-o", tmp_path / "out.parquet", "--ray", *flags) == 1
+    assert f"{flags[0]} does not go together with --ray" in capsys.readouterr().err
+
+
+def test_ray_is_asked_for_where_it_is_missing(tmp_path, capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "nimbed.ray", raising=False)
+    assert embed(tmp_path / "in.jsonl", "-o", tmp_path / "out.parquet", "--ray") == 1
+    assert 'pip install "nimbed[ray]"' in capsys.readouterr().err

@@ -115,23 +115,35 @@ def schema_of(layout: Layout) -> Any:  # noqa: ANN401 (pyarrow has no types)
     """Columns and their types; the model's facts stand in the schema's metadata, under ``nimbed``."""
     import pyarrow as pa
 
-    numbers = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8(), "ubinary": pa.uint8()}
     text = [pa.field("text", pa.string(), nullable=False)] if layout.with_text else []
     fields = [
         pa.field("id", pa.string() if layout.own_ids else pa.int64(), nullable=False),
         *text,
-        pa.field("vector", pa.list_(pa.field("element", numbers[layout.dtype], nullable=False), layout.width)),
+        pa.field("vector", _vector_type(layout)),
     ]
     return pa.schema(fields, metadata={"nimbed": json.dumps(dict(layout.facts), sort_keys=True)})
+
+
+def _vector_type(layout: Layout) -> Any:  # noqa: ANN401
+    import pyarrow as pa
+
+    numbers = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8(), "ubinary": pa.uint8()}
+    return pa.list_(pa.field("element", numbers[layout.dtype], nullable=False), layout.width)
+
+
+def vector_array(vectors: npt.NDArray[Any], layout: Layout) -> Any:  # noqa: ANN401
+    """A column of lists of fixed size, of vectors ``[n, width]``."""
+    import pyarrow as pa
+
+    flat = pa.array(np.ascontiguousarray(vectors, layout.numbers).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, type=_vector_type(layout))
 
 
 def table_of(columns: dict[str, Any], layout: Layout, schema: Any) -> Any:  # noqa: ANN401
     """Of ids, texts and vectors."""
     import pyarrow as pa
 
-    flat = pa.array(np.ascontiguousarray(columns["vector"], layout.numbers).reshape(-1))
-    vectors = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type)
-    made = {"vector": vectors}
+    made = {"vector": vector_array(columns["vector"], layout)}
     arrays = [
         made.get(name) if name in made else pa.array(columns[name], schema.field(name).type) for name in schema.names
     ]

@@ -12,6 +12,7 @@ from nimbed.bulk.layout import NUMBERS
 from nimbed.bulk.request import PART_ROWS, Request, find_places
 from nimbed.bulk.rows import Columns
 from nimbed.cli.arguments import TASK, source_arguments, source_of, to_path
+from nimbed.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
@@ -70,6 +71,13 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that share the cores, for machines with more than one scales to (default: 1)",
     )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help='on a Ray cluster, or on Ray on this machine (pip install "nimbed[ray]"); Parquet and JSON lines alone',
+    )
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--restart", action="store_true", help="throw away what a killed run has left")
     begin.add_argument("--update", action="store_true", help="keep the vectors of texts that the output had before")
@@ -85,14 +93,49 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="threads of the engine (default: as `nimbed doctor` says)")
 
 
+def _columns_of(chosen: argparse.Namespace) -> Columns:
+    return Columns(text=tuple(chosen.text_field or ("text",)), template=chosen.template, id=chosen.id_field)
+
+
+def _embed_on_ray(chosen: argparse.Namespace) -> int:
+    """Ray has a checkpoint of its own, and threads of an actor are those of its CPUs."""
+    unlike = {
+        "update": False,
+        "restart": False,
+        "on_error": "raise",
+        "processes": 1,
+        "threads": None,
+        "input_kind": None,
+    }
+    if given := [name for name, usual in unlike.items() if getattr(chosen, name) != usual]:
+        raise InputError(f"--{given[0].replace('_', '-')} does not go together with --ray; leave one of them out")
+    from nimbed import ray
+
+    model = ray.Model(
+        model=chosen.model,
+        backend=chosen.backend,
+        precision=chosen.precision,
+        truncate="silent" if chosen.truncate == "warn" else chosen.truncate,
+        spec=nimbed.SpecOverrides(task=chosen.task),
+        source=source_of(chosen),
+    )
+    options = {"role": chosen.role, "dtype": chosen.dtype, "with_text": chosen.with_text}
+    with ray.connect(chosen.ray or None):
+        rows = ray.embed_files(chosen.input, chosen.out, model, columns=_columns_of(chosen), **options)
+    print(f"{chosen.out}: {rows} rows")
+    return 0
+
+
 def _embed(chosen: argparse.Namespace) -> int:
     """The files are looked at before the model is opened. The output appears when it is complete."""
+    if chosen.ray is not None:
+        return _embed_on_ray(chosen)
     inputs, out = find_places(chosen.input, chosen.out, chosen.input_kind)
     request = Request(
         inputs=inputs,
         out=out,
         kind=chosen.input_kind,
-        columns=Columns(text=tuple(chosen.text_field or ("text",)), template=chosen.template, id=chosen.id_field),
+        columns=_columns_of(chosen),
         role=chosen.role,
         dtype=chosen.dtype,
         with_text=chosen.with_text,
