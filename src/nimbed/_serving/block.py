@@ -39,6 +39,7 @@ class Block:
         promise: of all vectors ``[len(texts), full_dim]``; the rows of texts that are in flight elsewhere are unset.
         claim: what the cache had, and which texts are in flight elsewhere; known when the promise is done.
         weight: what the texts count towards the admission limit.
+        tokens: computed for it, and ``tokenized`` the texts that they are of, by index; known when the promise is done.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class Block:
         self.texts, self.role, self.first = texts, role, first
         self.promise: Promise[Vectors] = Promise()
         self.claim = Claim()
+        self.tokens = 0
+        self.tokenized: list[int] = []
         self.weight = sum(map(len, texts)) + _TEXT_WEIGHT * len(texts)
         self._ticket = Ticket(self.weight)
         self._runtime = runtime
@@ -105,7 +108,9 @@ class Block:
         if missing and self.weight <= FEW_CHARACTERS:  # tokenized in about the time in which a thread wakes
             self._runtime.scheduler.expect()
         texts, items = [self.texts[index] for index in missing], [self.first + index for index in missing]
-        return self._runtime.tokenize(texts, self.role, items)
+        tokens = self._runtime.tokenize(texts, self.role, items)
+        self.tokens, self.tokenized = sum(map(len, tokens.sequences)), missing
+        return tokens
 
     def _submit(self, missing: list[int], tokens: TokenizedTexts, *, inline: bool) -> None:
         self._runtime.scheduler.submit(

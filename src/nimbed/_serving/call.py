@@ -50,6 +50,7 @@ class Call:
         self._blocks = [
             Block(runtime, block, role, first + start, keep=keep, share=share) for start, block in blocks(texts)
         ]
+        self._own = tuple(self._blocks)  # further ones compute again what failed elsewhere
         self._unqueued: Vectors | None = None
 
     def result(self, until: float | None = None) -> Vectors:
@@ -107,6 +108,23 @@ class Call:
         """Take out what has not started."""
         for block in self._blocks:
             block.promise.cancel()
+
+    def tokens(self) -> int:
+        """How many tokens its texts have, as the model reads them; what a cache answered is tokenized for it."""
+        counted = 0
+        for block in self._own:
+            known = set(block.tokenized)
+            others = [index for index in range(len(block.texts)) if index not in known]
+            counted += block.tokens
+            if others:
+                texts, items = [block.texts[index] for index in others], [block.first + index for index in others]
+                counted += sum(map(len, self._runtime.tokenize(texts, self._role, items).sequences))
+        return counted
+
+    @property
+    def all_tokenized(self) -> bool:
+        """Whether :meth:`tokens` needs no tokenizer."""
+        return all(len(block.tokenized) == len(block.texts) for block in self._own)
 
     def _enter(self, start: Callable[[Block], None]) -> Generator[Promise[Any], Any, None]:
         for block in self._blocks:

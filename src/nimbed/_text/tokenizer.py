@@ -108,6 +108,21 @@ class Tokenizer:
             say = self._describe(cut, items)
             warnings.warn(f"{say}; the rest was cut off. truncate={self._keeping}", stacklevel=stacklevel)
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids it has, added ones included."""
+        return int(self._tokenizer.get_vocab_size())
+
+    def encoding(self, text: str, *, special: bool) -> Any:  # noqa: ANN401
+        """A text as the package tokenizers has it, whole and without a prompt."""
+        with TOKENIZING:
+            return self._tokenizer.encode(text, add_special_tokens=special)
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
+        """The text that ids stand for."""
+        with TOKENIZING:
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
+
     def _encodings(self, inputs: Sequence[Any], characters: int, *, special: bool = True) -> list[Any]:
         with TOKENIZING:
             if characters <= FEW_CHARACTERS:

@@ -16,7 +16,7 @@ from nimbed._loading.artefact import verify_artefact
 from nimbed._loading.describe import describe
 from nimbed._loading.settings import Settings
 from nimbed.backends import BUILT
-from nimbed.cli import cache, embed, measure, models
+from nimbed.cli import cache, embed, measure, models, serve
 from nimbed.cli.arguments import TASK, source_arguments, source_of, to_path
 from nimbed.errors import NimbedError
 
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _quantize_parser(commands)
     embed.add_commands(commands)
+    serve.add_commands(commands)
     measure.add_commands(commands)
     verify = commands.add_parser("verify", help="check the sha256 of every file of an artefact against its manifest")
     verify.add_argument("artefacts", type=Path, nargs="+", metavar="ARTEFACT", help="the artefact's folder")

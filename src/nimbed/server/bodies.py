@@ -1,0 +1,99 @@
+"""Vectors as JSON: slice after slice, in pieces that leave the event loop its turn."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+from contextlib import aclosing
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import orjson
+
+from nimbed.server.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from nimbed._types import Float32Array
+    from nimbed.server.models import Computed
+
+    # Vectors and the number of the first to items of a JSON list, with commas between them and nothing around.
+    Write = Callable[[int, Float32Array], bytes]
+
+# Numbers that are written at a stretch, in about half a millisecond. Writing holds the GIL, on whatever thread.
+_INLINE_NUMBERS = 25_000
+
+
+class Written(NamedTuple):
+    """An answer's vectors.
+
+    Attributes:
+        json: a list.
+        texts: how many.
+        tokens: computed, or looked up.
+        truncated: texts that lost tokens.
+    """
+
+    json: bytes
+    texts: int
+    tokens: int
+    truncated: int
+
+
+async def written(parts: AsyncGenerator[Computed, None], write: Write, *, truncate: bool) -> Written:
+    """Write vectors as they come.
+
+    Args:
+        parts: of one request.
+        write: its dialect's form of them.
+        truncate: whether a text may lose tokens.
+
+    Raises:
+        ApiError: one did and may not.
+    """
+    pieces: list[bytes] = []
+    texts = tokens = truncated = 0
+    async with aclosing(parts):
+        async for part in parts:
+            check_cut(part, texts, truncate=truncate)
+            pieces += await _pieces(texts, part.rows, write)
+            texts, tokens = texts + len(part.rows), tokens + part.tokens
+            truncated += int(np.count_nonzero(part.cut))
+    return Written(b"[" + b",".join(pieces) + b"]", texts, tokens, truncated)
+
+
+def check_cut(part: Computed, first: int, *, truncate: bool) -> None:
+    """Raise where a text lost tokens and may not."""
+    if not truncate and part.cut.any():
+        at = int(np.flatnonzero(part.cut)[0])
+        raise ApiError("too_long", f"item {first + at} has {part.cut[at]} tokens, more than the model reads")
+
+
+async def _pieces(first: int, rows: Float32Array, write: Write) -> list[bytes]:
+    if rows.size <= _INLINE_NUMBERS:
+        return [write(first, rows)]
+    step = max(1, _INLINE_NUMBERS // rows.shape[1])
+    return [
+        await asyncio.to_thread(write, first + start, rows[start : start + step]) for start in range(0, len(rows), step)
+    ]
+
+
+def plain(_first: int, rows: Float32Array) -> bytes:
+    """Lists of numbers."""
+    return orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+
+
+def openai_floats(first: int, rows: Float32Array) -> bytes:
+    """OpenAI's objects, with lists of numbers."""
+    items = [{"object": "embedding", "index": first + at, "embedding": row} for at, row in enumerate(rows)]
+    return orjson.dumps(items, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+
+
+def openai_base64(first: int, rows: Float32Array) -> bytes:
+    """OpenAI's objects, with the numbers' bytes (little-endian float32) in base64."""
+    items = [
+        {"object": "embedding", "index": first + at, "embedding": binascii.b2a_base64(row, newline=False).decode()}
+        for at, row in enumerate(rows.astype("<f4", copy=False))
+    ]
+    return orjson.dumps(items)[1:-1]

@@ -1,0 +1,187 @@
+"""Text Embeddings Inference: the routes that a model of each kind has there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nimbed import __version__
+from nimbed._vectors import row_cosines
+from nimbed.server.bodies import check_cut, plain
+from nimbed.server.dialects.rerank import cohere_results, tei_ranks
+from nimbed.server.embedding import embed, note, role_and_prompt, score, texts_or_ids
+from nimbed.server.errors import STATUS, ApiError
+from nimbed.server.fields import is_ids
+from nimbed.server.models import Asked, Embedder, Scorer
+from nimbed.server.request import Answer, Route
+from nimbed.server.tokens import text_of_ids, tokens_of
+
+if TYPE_CHECKING:
+    from nimbed.server.errors import Kind
+    from nimbed.server.fields import Fields
+    from nimbed.server.request import Request
+
+_STATUS: dict[Kind, int] = {"invalid": 422, "wrong_kind_of_model": 424}
+_TYPES = {400: "Empty", 413: "Validation", 422: "Tokenizer", 424: "Backend", 429: "Overloaded", 503: "Unhealthy"}
+
+
+def error(found: ApiError) -> Answer:
+    """``{error, error_type}``."""
+    status = _STATUS.get(found.kind, STATUS[found.kind])
+    kind = "Validation" if found.kind == "invalid" else _TYPES.get(status, "Validation")
+    return Answer.json({"error": found.message, "error_type": kind}, status=status)
+
+
+async def embeds(request: Request) -> Answer:
+    """A list of vectors, also for one text."""
+    fields = await request.fields()
+    texts, single = texts_or_ids(request, fields, "inputs")
+    request.work.batch = not single
+    _, found = await embed(request, fields, texts, plain, normalize=fields.flag("normalize", default=True))
+    return _with_times(request, Answer(found.json))
+
+
+async def unsupported(request: Request) -> Answer:
+    """Outputs that no model has yet."""
+    await request.fields()
+    raise ApiError("wrong_kind_of_model", "not supported by this model")
+
+
+async def predict(request: Request) -> Answer:
+    """Scores of texts in pairs, each under the model's one label."""
+    fields = await request.fields()
+    pairs, single = _pairs(fields)
+    request.work.batch = not single
+    raw = fields.flag("raw_scores", default=False)
+    by_query: dict[str, list[int]] = {}
+    for at, (query, _) in enumerate(pairs):
+        by_query.setdefault(query, []).append(at)
+    scores = np.empty(len(pairs), np.float32)
+    for query, places in by_query.items():
+        _, scores[places] = await score(request, fields, query, [pairs[at][1] for at in places], raw=raw)
+    request.work.texts = len(pairs)
+    found = [[{"score": float(one), "label": "LABEL_0"}] for one in scores]
+    return _with_times(request, Answer.json(found[0] if single else found))
+
+
+async def similarity(request: Request) -> Answer:
+    """Cosines of a sentence with others."""
+    fields = await request.fields()
+    inputs, parameters = fields.inner("inputs", required=True), fields.inner("parameters")
+    source, texts = inputs.text("source_sentence"), inputs.texts("sentences")
+    named, model = request.app.catalog.embedder(fields.name("model"))
+    role, prompt = role_and_prompt(parameters, named, model)
+    truncate = parameters.flag("truncate", default=True)
+    request.work.batch = True
+    note(request, named, [source, *texts])
+    rows = []
+    async for part in model.embed(Asked(texts=[source, *texts], role=role, prompt=prompt)):
+        check_cut(part, 0, truncate=truncate)
+        rows.append(part.rows)
+        request.work.tokens += part.tokens
+    vectors = np.concatenate(rows)
+    cosines = row_cosines(np.broadcast_to(vectors[:1], vectors[1:].shape), vectors[1:])
+    return _with_times(request, Answer.json([float(one) for one in cosines]))
+
+
+async def tokenize(request: Request) -> Answer:
+    """Each text's tokens."""
+    fields = await request.fields()
+    value = fields.any("inputs")
+    texts = [fields.text("inputs")] if isinstance(value, str) else fields.texts("inputs")
+    special, named = fields.flag("add_special_tokens", default=True), request.app.catalog.first()
+    note(request, named, texts)
+    return Answer.json(await asyncio.to_thread(tokens_of, named.model, texts, special=special))
+
+
+async def decode(request: Request) -> Answer:
+    """The texts that ids stand for."""
+    fields = await request.fields()
+    ids, skip = fields.any("ids"), fields.flag("skip_special_tokens", default=True)
+    lists = [ids] if is_ids(ids) else ids
+    if not isinstance(lists, list) or not lists or not all(map(is_ids, lists)):
+        raise ApiError("invalid", "ids must be token ids, or a list of lists of them", param="ids")
+    model = request.app.catalog.first().model
+    return Answer.json([text_of_ids(model, one, "ids", skip_special=skip) for one in lists])
+
+
+async def info(request: Request) -> Answer:
+    """What is served, in TEI's words, and nimbed's own names beside them."""
+    named, limits = request.app.catalog.first(), request.settings.limits
+    found = named.model.info
+    labels = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    is_embedder = isinstance(named.model, Embedder)
+    said = {
+        "model_id": named.name,
+        "model_sha": found.revision,
+        "model_dtype": found.precision,
+        "model_type": {"embedding": {"pooling": found.pooling}} if is_embedder else {"reranker": labels},
+        "max_concurrent_requests": limits.queue,
+        "max_input_length": found.max_length,
+        "max_batch_tokens": 16384,
+        "max_batch_requests": None,
+        "max_client_batch_size": limits.body_bytes // 256,
+        "auto_truncate": True,
+        "tokenization_workers": 2,
+        "version": __version__,
+        "sha": None,
+        "docker_label": None,
+    }
+    return Answer.json(said)
+
+
+async def by_model(request: Request) -> Answer:
+    """What ``/`` and ``/invocations`` are depends on the model that was named first."""
+    if isinstance(request.app.catalog.first().model, Scorer):
+        return await rerank(request)
+    return await embeds(request)
+
+
+async def rerank(request: Request) -> Answer:
+    """TEI's ``{query, texts}``, or the ``{query, documents}`` of Cohere and Jina, whose clients post to it as well."""
+    fields = await request.fields()
+    if "documents" in fields and "texts" not in fields:
+        return await cohere_results(request, fields)
+    return _with_times(request, await tei_ranks(request, fields))
+
+
+def _pairs(fields: Fields) -> tuple[list[tuple[str, str]], bool]:
+    """Pairs of query and text: ``[query, text]``, or a list of such."""
+    value = fields.any("inputs")
+    single = isinstance(value, list) and len(value) == 2 and all(isinstance(one, str) for one in value)
+    items = [value] if single else value
+    pairs = []
+    for item in items if isinstance(items, list) else [None]:
+        if not isinstance(item, list) or len(item) != 2 or not all(isinstance(one, str) for one in item):
+            raise ApiError("invalid", "inputs must be pairs of texts: [query, text], or a list of such", param="inputs")
+        fields.check_length(item, "inputs")
+        pairs.append((item[0], item[1]))
+    if not pairs:
+        raise ApiError("empty", "inputs cannot be empty", param="inputs")
+    return pairs, single
+
+
+def _with_times(request: Request, answer: Answer) -> Answer:
+    work = request.work
+    answer.headers += [
+        (b"x-compute-type", b"cpu"),
+        (b"x-compute-characters", str(work.characters).encode()),
+        (b"x-compute-tokens", str(work.tokens).encode()),
+    ]
+    return answer
+
+
+ROUTES = {
+    "/embed": Route({"POST": embeds}, error),
+    "/embed_all": Route({"POST": unsupported}, error),
+    "/embed_sparse": Route({"POST": unsupported}, error),
+    "/rerank": Route({"POST": rerank}, error),
+    "/predict": Route({"POST": predict}, error),
+    "/similarity": Route({"POST": similarity}, error),
+    "/tokenize": Route({"POST": tokenize}, error),
+    "/decode": Route({"POST": decode}, error),
+    "/info": Route({"GET": info}, error),
+    "/invocations": Route({"POST": by_model}, error),
+}

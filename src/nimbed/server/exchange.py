@@ -1,0 +1,186 @@
+"""One request on its way: checked, read, answered, sent, counted. Whatever ends it early frees its work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, Literal
+
+from nimbed.errors import NimbedError
+from nimbed.server.dialects import openai, tei
+from nimbed.server.errors import ApiError, of_the_core, retry_later
+from nimbed.server.request import Answer, Request, Route, Work
+from nimbed.server.security import request_id
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from nimbed.server.app import App
+
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+
+logger = logging.getLogger("nimbed")
+
+# How long a request runs before somebody looks whether its client is still there: most are answered by then.
+_WATCH_AFTER_S = 0.02
+_GONE = 499  # as nginx has it: the client went before there was an answer
+_UNKNOWN = Route({}, tei.error)
+_UNKNOWN_V1 = Route({}, openai.error)
+
+
+class Exchange:
+    """A request and its response.
+
+    Args:
+        app: that answers.
+        scope, receive, send: as ASGI has them.
+    """
+
+    __slots__ = ("_app", "_ended", "_held", "_receive", "_route", "_scope", "_send", "_task", "_watcher",
+                 "headers", "id", "method", "path", "reading", "seconds", "status", "work")  # fmt: skip
+
+    def __init__(self, app: App, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        self._app, self._scope, self._receive, self._send = app, scope, receive, send
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.id = request_id(self.headers) or secrets.token_hex(8).encode()
+        self.method: str = scope["method"]
+        path: str = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        known = app.routes.get(path)
+        self.path = path if known else "-"  # of what is unknown nothing is logged or counted
+        self._route = known or (_UNKNOWN_V1 if path.startswith("/v1/") else _UNKNOWN)
+        self._ended: Literal["", "gone", "late"] = ""
+        self._held = self.status = 0
+        self._watcher: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self.work = Work()
+        self.reading = False
+        self.seconds = 0.0
+
+    async def run(self) -> None:
+        """All of it."""
+        started, span = time.perf_counter(), self._app.tracing.start(self)
+        self._task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        timers = [loop.call_later(self._app.settings.limits.timeout_s, self._end, "late")]
+        try:
+            answer = await self._answer(timers)
+            self.status = _GONE if answer is None else answer.status
+            if answer is not None:
+                await self._respond(answer)
+        except BaseException:
+            self.status = self.status or _GONE
+            raise
+        finally:
+            for timer in timers:
+                timer.cancel()
+            if self._watcher is not None:
+                self._watcher.cancel()
+            self.seconds = time.perf_counter() - started
+            self._app.done(self, span)
+
+    async def _answer(self, timers: list[asyncio.TimerHandle]) -> Answer | None:
+        """The answer, or the error in its dialect's words; None where the client has gone."""
+        try:
+            return await self._handled(timers)
+        except ApiError as err:
+            error = err
+        except NimbedError as err:
+            error = of_the_core(err)
+        except asyncio.CancelledError:
+            if not self._ended:
+                raise
+            if self._ended == "gone":
+                return None
+            error = self._too_late()
+        except Exception as err:  # noqa: BLE001 (whatever it is, the client gets an answer and the log gets no text)
+            where = "".join(traceback.format_tb(err.__traceback__))
+            logger.error("request %s met %s\n%s", self.id.decode(), type(err).__name__, where)  # noqa: TRY400
+            error = of_the_core(err)
+        answer = self._route.dialect(error)
+        answer.headers = [*answer.headers, *error.headers]
+        return answer
+
+    async def _handled(self, timers: list[asyncio.TimerHandle]) -> Answer:
+        app, headers = self._app, self.headers
+        size = sum(len(name) + len(value) for name, value in self._scope["headers"])
+        if self.method == "OPTIONS" and b"access-control-request-method" in headers:
+            return Answer(status=204, headers=app.guard.preflight(headers))
+        app.guard.check(self.method, self._route, headers, size)
+        handler = self._route.handler.get(self.method)
+        if handler is None:
+            raise self._no_handler()
+        if self.method != "POST":
+            return await handler(Request(app, headers, b"", self.work))
+        app.load.enter()
+        try:
+            body = await self._body()
+            timers.append(asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._watch))
+            return await handler(Request(app, headers, body, self.work))
+        finally:
+            app.load.leave(self._held)
+
+    async def _body(self) -> bytes:
+        self.reading = True
+        limit = self._app.settings.limits.body_bytes
+        declared = self.headers.get(b"content-length", b"0")
+        if len(declared) > 18 or not declared.isdigit() or int(declared) > limit:
+            raise self._too_large(limit)
+        parts: list[bytes] = []
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._end("gone")
+                await asyncio.sleep(0)  # where the cancellation arrives
+            part: bytes = message.get("body", b"")
+            if self._held + len(part) > limit:
+                raise self._too_large(limit)
+            self._app.load.hold(len(part))
+            self._held += len(part)
+            parts.append(part)
+            more = message.get("more_body", False)
+        self.reading = False
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _respond(self, answer: Answer) -> None:
+        headers = [*answer.headers, (b"x-request-id", self.id), (b"content-length", str(len(answer.body)).encode())]
+        if self.work.truncated:
+            headers.append((b"x-truncated-texts", str(self.work.truncated).encode()))
+        if self.headers.get(b"origin") is not None:
+            headers += self._app.guard.cors(self.headers)
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else answer.body})
+
+    def _watch(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_the_end())
+
+    async def _wait_for_the_end(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._end("gone")
+
+    def _end(self, why: Literal["gone", "late"]) -> None:
+        """Cancel what is computed, and with it all that it holds."""
+        if not self._ended and not self.status and self._task is not None:
+            self._ended = why
+            self._task.cancel()
+
+    def _too_late(self) -> ApiError:
+        if self.reading:
+            return ApiError("body_too_slow", "the body did not come in time", headers=[(b"connection", b"close")])
+        seconds = self._app.settings.limits.timeout_s
+        return retry_later("unavailable", f"this took longer than {seconds:g} seconds; send less at once, or later")
+
+    def _too_large(self, limit: int) -> ApiError:
+        close = [(b"connection", b"close")]  # what follows is not read
+        return ApiError("body_too_large", f"the body has more than {limit} bytes (--max-body)", headers=close)
+
+    def _no_handler(self) -> ApiError:
+        if not self._route.handler:
+            return ApiError("unknown_route", "there is no such route")
+        allowed = ", ".join(self._route.handler)
+        return ApiError("method", f"use {allowed}", headers=[(b"allow", allowed.encode())])

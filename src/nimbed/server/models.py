@@ -1,0 +1,219 @@
+"""The models of a server: opened once, each with a lane for what is short and one for what is long."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nimbed._files.json import reading_once
+from nimbed._loading.candidate import find
+from nimbed._loading.hub import Source
+from nimbed._loading.settings import CacheConfig, Settings
+from nimbed._serving.call import Call
+from nimbed._serving.open_model import OpenModel
+from nimbed._serving.postprocess import cut_to
+from nimbed._types import Pair, PromptedText
+from nimbed._vectors import l2_normalized
+from nimbed.encoder import Encoder
+from nimbed.server.errors import ApiError
+from nimbed.spec import SpecOverrides
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from nimbed._loading.candidate import Candidate
+    from nimbed._text.tokenizer import Tokenizer
+    from nimbed._types import Float32Array, ModelSpec, Role
+    from nimbed.server.settings import ModelSettings
+
+# What is this short goes the queries' way, whatever prompt it has: it does not wait behind what others sent in bulk.
+_FEW_TEXTS, _FEW_CHARACTERS = 16, 8_000
+# Longer lists go in slices of these, two at a time: the others get their turn, and vectors are written as they come.
+_SLICE_TEXTS, _SLICE_CHARACTERS = 256, 250_000
+# Up to this many characters are tokenized, or looked up in the cache, on the event loop itself.
+_INLINE_CHARACTERS = 2_000
+
+
+class Computed(NamedTuple):
+    """What became of some texts or pairs.
+
+    Attributes:
+        rows: float32 ``[n, dim]``.
+        cut: int32 ``[n]``, for each that lost tokens how many it had, else 0.
+        tokens: that they have in all, as the model reads them.
+    """
+
+    rows: Float32Array
+    cut: np.ndarray[tuple[int, ...], np.dtype[np.int32]]
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Texts, and what their vectors shall be.
+
+    Attributes:
+        texts: of one request.
+        role: whose prompt they get.
+        prompt: in its place, where it is not None.
+        dim: components that are kept; None keeps all.
+        normalize: whether vectors have norm 1; None leaves it to the model.
+    """
+
+    texts: Sequence[str]
+    role: Role
+    prompt: str | None = None
+    dim: int | None = None
+    normalize: bool | None = None
+
+
+class Served(OpenModel):
+    """What both kinds have in common."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model's folder says, with the user's words laid over it."""
+        return self._opened().engine.spec
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's."""
+        return self._opened().engine.tokenizer
+
+    async def _run(self, items: Sequence[str | PromptedText | Pair], lane: Role, role: Role) -> Computed:
+        """One slice, or all of what is short."""
+        started, runtime = time.perf_counter(), self._opened()
+        call = Call(runtime, items, lane)
+        short = sum(map(len, items)) <= _INLINE_CHARACTERS
+        vectors = runtime.cached(items, lane) if short and not isinstance(items[0], Pair) else None  # type: ignore[arg-type]
+        rows, cut = vectors or await call.aresult()
+        if short or call.all_tokenized:
+            tokens = call.tokens()
+        else:
+            import asyncio
+
+            tokens = await asyncio.to_thread(call.tokens)
+        lost = int(np.count_nonzero(cut))
+        self._meter.call(role, texts=len(rows), truncated=lost, seconds=time.perf_counter() - started)
+        return Computed(rows, cut, tokens)
+
+    async def _slices(
+        self, items: Sequence[str | PromptedText | Pair], lane: Role, role: Role
+    ) -> AsyncGenerator[Computed, None]:
+        """The slices' outcomes in order; whatever ends the caller early takes out what has not started."""
+        import asyncio
+
+        if len(items) <= _SLICE_TEXTS and sum(map(len, items)) <= _SLICE_CHARACTERS:
+            yield await self._run(items, lane, role)
+            return
+        running: deque[asyncio.Task[Computed]] = deque()
+        try:
+            for part in slices(items):
+                running.append(asyncio.create_task(self._run(part, lane, role)))
+                if len(running) == 2:
+                    yield await running.popleft()
+            while running:
+                yield await running.popleft()
+        finally:
+            for task in running:
+                task.cancel()
+
+
+class Embedder(Served, Encoder):
+    """A sentence-embedding model."""
+
+    kind = "embedder"
+
+    def __init__(self, settings: Settings, found: Candidate) -> None:
+        OpenModel.__init__(self, settings, found)
+
+    async def embed(self, asked: Asked) -> AsyncGenerator[Computed, None]:
+        """Vectors in the order of the texts, slice after slice.
+
+        Raises:
+            ApiError: the model cannot give vectors of that width, or that are not normalized.
+            NimbedError: they could not be computed.
+        """
+        self._check(asked)
+        items, lane = self._lane(asked)
+        async for part in self._slices(items, lane, asked.role):
+            yield part._replace(rows=self._finished(part.rows, asked))
+
+    def _check(self, asked: Asked) -> None:
+        if asked.dim is not None and not 1 <= asked.dim <= self.dim:
+            raise ApiError("invalid", f"dimensions must be from 1 to {self.dim}", param="dimensions")
+        if asked.normalize is False and self.info.normalize:
+            raise ApiError("invalid", "this model's vectors are always normalized", param="normalize")
+
+    def _lane(self, asked: Asked) -> tuple[Sequence[str | PromptedText], Role]:
+        """The texts with their prompts, and the queue that they go to."""
+        spec, texts = self.spec, asked.texts
+        few = len(texts) <= _FEW_TEXTS and sum(map(len, texts)) <= _FEW_CHARACTERS
+        lane: Role = "query" if few else "document"
+        if spec.adapter("query") != spec.adapter("document"):
+            lane = asked.role
+        prompt = spec.prompt(asked.role) if asked.prompt is None else asked.prompt
+        if prompt == spec.prompt(lane):
+            return texts, lane
+        return [PromptedText(prompt=prompt, text=text) for text in texts], lane
+
+    def _finished(self, rows: Float32Array, asked: Asked) -> Float32Array:
+        if asked.dim is not None and asked.dim != rows.shape[1]:
+            normalize = self.info.normalize or bool(asked.normalize)
+            rows = cut_to(asked.dim, rows, normalize=normalize, center=self.spec.center_before_cut)
+        elif asked.normalize and not self.info.normalize:
+            rows = l2_normalized(rows)
+        return np.ascontiguousarray(rows)
+
+
+class Scorer(Served):
+    """A cross-encoder."""
+
+    kind = "reranker"
+
+    async def score(self, query: str, texts: Sequence[str]) -> AsyncGenerator[Computed, None]:
+        """Scores in the order of the texts, ``[n, 1]``, slice after slice. Raises as :meth:`Embedder.embed`."""
+        pairs = [Pair(query, text) for text in texts]
+        few = len(pairs) <= _FEW_TEXTS and sum(map(len, pairs)) <= _FEW_CHARACTERS
+        async for part in self._slices(pairs, "query" if few else "document", "document"):
+            yield part
+
+
+def slices(items: Sequence[str | PromptedText | Pair]) -> list[Sequence[str | PromptedText | Pair]]:
+    """The items in pieces of bounded size, in their order."""
+    found, start, characters = [], 0, 0
+    for index, item in enumerate(items):
+        characters += len(item)
+        if index + 1 - start == _SLICE_TEXTS or characters >= _SLICE_CHARACTERS:
+            found.append(items[start : index + 1])
+            start, characters = index + 1, 0
+    return [*found, items[start:]] if start < len(items) else found
+
+
+def open_model(chosen: ModelSettings) -> Embedder | Scorer:
+    """Open a model; its own files say which of the two it is.
+
+    Raises:
+        NimbedError: as :class:`nimbed.Encoder` does.
+    """
+    settings = Settings(
+        model=chosen.model,
+        backend=chosen.backend,
+        precision=chosen.precision,
+        max_length=chosen.max_length,
+        truncate="silent",
+        dim=chosen.dim,
+        threads=chosen.threads,
+        cache=CacheConfig.of(chosen.cache or None),
+        spec=SpecOverrides(task=chosen.task, pooling=chosen.pooling),  # type: ignore[arg-type]
+        source=Source(revision=chosen.revision, local_files_only=chosen.offline),
+    )
+    with reading_once():
+        found = find(settings)
+        if found.spec.task == "embedding":
+            return Embedder(settings, found)
+        return Scorer(replace(settings, task="scoring", cache=None), found)

@@ -1,0 +1,31 @@
+"""Ollama's dialect, as Open WebUI and langchain-ollama use it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nimbed import Encoder
+
+
+async def test_embed(client):
+    with Encoder("m", backend="fake") as encoder:
+        vectors = encoder.encode(["a cat", "a dog"])
+    answer = (await client.post("/api/embed", json={"model": "m:latest", "input": ["a cat", "a dog"]})).json()
+    np.testing.assert_array_equal(np.array(answer["embeddings"], np.float32), vectors)
+    assert answer["model"] == "m:latest"
+    assert answer["prompt_eval_count"] == 14
+    assert answer["total_duration"] > 0
+    one = (await client.post("/api/embed", json={"model": "m", "input": "a cat"})).json()
+    np.testing.assert_array_equal(np.float32(one["embeddings"][0]), vectors[0])
+
+
+async def test_tags_lists_the_embedders(client):
+    found = (await client.get("/api/tags")).json()["models"]
+    assert [one["name"] for one in found] == ["m", "text-embedding-3-small", "asks"]
+
+
+async def test_errors(client):
+    answer = await client.post("/api/embed", json={"model": "none", "input": "a"})
+    assert answer.status_code == 404
+    assert set(answer.json()) == {"error"}
+    assert (await client.post("/api/embed", json={"input": "x" * 600, "truncate": False})).status_code == 413

@@ -1,0 +1,99 @@
+"""Text Embeddings Inference's dialect, as huggingface_hub, Dify, LlamaIndex and Haystack use it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nimbed import Encoder
+from nimbed.server import ModelSettings, ServerSettings, create_app
+from tests.support.cross_encoders import DOCUMENTS, QUERY
+from tests.support.servers import client_of
+
+TEXTS = ["The cat sat on the mat.", "Prices rose in May."]
+
+
+@pytest.mark.parametrize("path", ["/embed", "/", "/invocations"])
+async def test_vectors_are_a_list_even_of_one_text(client, path):
+    with Encoder("m", backend="fake") as encoder:
+        vectors = encoder.encode(TEXTS)
+    many = await client.post(path, json={"inputs": TEXTS, "truncate": True, "normalize": True})
+    np.testing.assert_array_equal(np.array(many.json(), np.float32), vectors)
+    assert many.headers["x-compute-characters"] == str(sum(map(len, TEXTS)))
+    assert int(many.headers["x-compute-tokens"]) == sum(len(text) + 2 for text in TEXTS)
+    one = (await client.post(path, json={"inputs": TEXTS[0]})).json()
+    assert len(one) == 1
+
+
+async def test_the_first_model_says_what_the_root_does(native, reranker_folder):
+    app = create_app(ServerSettings(models=[ModelSettings(model=str(reranker_folder), precision="fp32")]))
+    async with client_of(app) as client:
+        for path in ("/", "/rerank", "/invocations"):
+            ranks = (await client.post(path, json={"query": QUERY, "texts": DOCUMENTS})).json()
+            assert sorted(one["index"] for one in ranks) == list(range(len(DOCUMENTS)))
+        kind = (await client.get("/info")).json()["model_type"]
+        assert list(kind) == ["reranker"]  # Dify reads the one key
+        refused = await client.post("/embed", json={"inputs": "a"})
+        assert refused.status_code == 424
+        assert refused.json() == {"error": "model is not an embedding model", "error_type": "Backend"}
+    app.close()
+
+
+async def test_info_has_what_dify_reads(client):
+    found = (await client.get("/info")).json()
+    assert found["model_type"] == {"embedding": {"pooling": "mean"}}
+    assert found["max_input_length"] == 512
+    assert found["max_client_batch_size"] > 2048
+    assert found["model_id"] == "m"
+
+
+@pytest.mark.parametrize("path", ["/embed_sparse", "/embed_all"])
+async def test_outputs_that_do_not_exist_are_refused(client, path):
+    answer = await client.post(path, json={"inputs": "a"})
+    assert answer.status_code == 424
+    assert answer.json()["error"] == "not supported by this model"
+
+
+async def test_similarity_is_the_cosine(client):
+    with Encoder("m", backend="fake") as encoder:
+        source, *others = encoder.encode(["a cat", *TEXTS])
+    body = {"inputs": {"source_sentence": "a cat", "sentences": TEXTS}, "parameters": {"truncate": True}}
+    found = (await client.post("/similarity", json=body)).json()
+    np.testing.assert_allclose(found, [source @ other for other in others], atol=1e-6)
+
+
+async def test_predict_scores_pairs(client):
+    body = {"query": QUERY, "texts": DOCUMENTS[:2], "model": "judge"}
+    ranks = {one["index"]: one["score"] for one in (await client.post("/rerank", json=body)).json()}
+    pairs = [[QUERY, text] for text in DOCUMENTS[:2]]
+    found = (await client.post("/predict", json={"inputs": pairs, "model": "judge"})).json()
+    assert [one[0]["score"] for one in found] == pytest.approx([ranks[0], ranks[1]])
+    single = (await client.post("/predict", json={"inputs": pairs[0], "model": "judge"})).json()
+    assert single == [{"score": pytest.approx(ranks[0]), "label": "LABEL_0"}]
+    assert (await client.post("/predict", json={"inputs": ["a", "b", "c"]})).status_code == 422
+
+
+async def test_tokens_there_and_back(client):
+    (found,) = (await client.post("/tokenize", json={"inputs": "Ab é"})).json()
+    assert [token["special"] for token in found] == [True, *[False] * 5, True]
+    assert found[1] == {"id": found[1]["id"], "text": "A", "special": False, "start": 0, "stop": 1}
+    ids = [token["id"] for token in found]
+    assert (await client.post("/decode", json={"ids": ids})).status_code == 200
+    assert (await client.post("/decode", json={"ids": [[10**9]]})).status_code == 422
+    assert (await client.post("/decode", json={"ids": []})).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"inputs": []}, 400, "Empty"),
+        ({"inputs": 3}, 422, "Validation"),
+        ({"inputs": "x" * 600, "truncate": False}, 413, "Validation"),
+        ({"inputs": "x", "normalize": False}, 422, "Validation"),
+        ({"inputs": "x" * 400_001}, 413, "Validation"),
+    ],
+)
+async def test_errors(client, body, status, kind):
+    answer = await client.post("/embed", json=body)
+    assert answer.status_code == status
+    assert answer.json()["error_type"] == kind

@@ -1,0 +1,57 @@
+"""An application of nimbed.server on models that cost nothing, and clients of it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from nimbed.server import Alias, App, ModelSettings, ServerSettings, create_app
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+URL = "http://127.0.0.1:8080"
+WAIT_S = 20.0
+
+
+def fake_app(*, reranker: Path | None = None, aliases: list[Alias] | None = None, **settings: Any) -> App:
+    """A stand-in for an embedder called "m", and a reranker called "judge" where its folder is given."""
+    models = [ModelSettings(model="m", backend="fake")]
+    if reranker is not None:
+        models.append(ModelSettings(model=str(reranker), name="judge", precision="fp32"))
+    return create_app(ServerSettings(models=models, aliases=aliases or [], **settings))
+
+
+@asynccontextmanager
+async def client_of(app: App, *, base_url: str = URL, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that talks to the application without a socket."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url=base_url, **settings) as client:
+        yield client
+
+
+class Held:
+    """Holds the engine of an application's first model before each batch."""
+
+    def __init__(self, app: App) -> None:
+        self.rows = 0
+        self.go_on, self.reached = threading.Event(), threading.Event()
+        for session in app.catalog.first().model._opened().scheduler.sessions:
+            session.run = partial(self._held, session.run)
+
+    def _held(self, run: Any, batch: Any) -> Any:
+        self.reached.set()
+        assert self.go_on.wait(WAIT_S)
+        self.rows += len(batch)
+        return run(batch)
+
+
+def messages(*bodies: bytes) -> Iterator[dict[str, Any]]:
+    """A request's body as ASGI has it, in pieces."""
+    for number, body in enumerate(bodies, 1):
+        yield {"type": "http.request", "body": body, "more_body": number < len(bodies)}
