@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-
-from nimbed.server import Alias
 from tests.support.cross_encoders import write_cross_encoder
 from tests.support.servers import client_of, fake_app
+from tests.support.tiny_models import MODELS, write_model
+
+from nimbed.server import Alias
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def reranker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cross_encoder(tmp_path_factory.mktemp("judges") / "judge")
+
+
+@pytest.fixture(scope="session")
+def prompted_folder(tmp_path_factory: pytest.TempPathFactory, peps: list[str]) -> Path:
+    """A tiny embedder with a prompt for each role."""
+    kind = replace(MODELS["bert"], prompts={"query": "query: ", "document": "passage: "})
+    return write_model(tmp_path_factory.mktemp("embedders") / "e5", kind, peps)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from nimbed import CacheConfig, Encoder, SpecOverrides
 from nimbed._serving import runtime
+from nimbed._serving.call import Call
 from nimbed.errors import ClosedError, EncodeTimeoutError, InputError, TruncationError
 
 WAIT_S = 20
@@ -626,3 +627,19 @@ def test_any_other_time_is_waited_for(timeout_s):
     with Encoder("m", backend="fake") as encoder:
         assert encoder.encode(["a", "b"], timeout_s=timeout_s).shape == (2, 384)
         assert encoder.encode_query("a", timeout_s=timeout_s).shape == (384,)
+
+
+def test_tokens_are_counted_whoever_computed_them():
+    with Encoder("m", backend="fake") as encoder:
+        runtime = encoder._opened()
+        first = Call(runtime, ["ab", "abc", "ab"], "document")
+        first.result()
+        assert first.all_tokenized is False  # the second "ab" is in flight elsewhere, in this very call
+        assert first.tokens() == 4 + 5 + 4
+        again = Call(runtime, ["ab", "new"], "document")
+        again.result()
+        assert again.tokens() == 4 + 5
+        alone = Call(runtime, ["another"], "document")
+        alone.result()
+        assert alone.all_tokenized
+        assert alone.tokens() == 9

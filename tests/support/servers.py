@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import threading
 from contextlib import asynccontextmanager
 from functools import partial
@@ -55,3 +57,54 @@ def messages(*bodies: bytes) -> Iterator[dict[str, Any]]:
     """A request's body as ASGI has it, in pieces."""
     for number, body in enumerate(bodies, 1):
         yield {"type": "http.request", "body": body, "more_body": number < len(bodies)}
+
+
+class Listening:
+    """An application that listens on a free port, on a thread of its own."""
+
+    def __init__(self, app: App) -> None:
+        from nimbed.server.lifecycle import Server
+
+        self.app, self.port = app, 0
+        self._listens = threading.Event()
+        self._server = Server(app, self._ready)
+        self._thread = threading.Thread(target=self._server.run)
+
+    def __enter__(self) -> Listening:
+        self._thread.start()
+        assert self._listens.wait(WAIT_S)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(WAIT_S)
+        self.app.close()
+
+    @property
+    def connections(self) -> int:
+        return len(self._server.server_state.connections)
+
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        self._server.handle_exit(signal.SIGTERM, None)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
+
+    def _ready(self, port: int) -> None:
+        self.port = port
+        self._listens.set()
+
+
+def request_bytes(body: bytes, *headers: str) -> bytes:
+    """A request for vectors as it is on the wire."""
+    lines = ["POST /v1/embeddings HTTP/1.1", "host: localhost", "content-type: application/json", *headers]
+    return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
+
+
+def everything(connection: socket.socket) -> bytes:
+    """What comes until the other side closes."""
+    found = []
+    while data := connection.recv(1 << 16):
+        found.append(data)
+    return b"".join(found)

@@ -15,7 +15,10 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection must begin a request, and end its headers, within ``idle_s``, and these are of bounded size."""
+    """A connection must begin a request, and end its headers, within ``idle_s``, and read its answer.
+
+    Headers are of bounded size.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (uvicorn's own)
         super().__init__(*args, **kwargs)
@@ -24,6 +27,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._in_headers = True
         self._deadline: asyncio.TimerHandle | None = None
+        self._read_by: asyncio.TimerHandle | None = None
+        self._timeout_s = limits.timeout_s
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """It has to say something."""
@@ -33,6 +38,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
         self._got_headers()
+        self._reads()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -44,6 +50,16 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
 
+    def pause_writing(self) -> None:
+        """The client does not read its answer; it shall not keep it here for ever."""
+        super().pause_writing()
+        self._read_by = self.loop.call_later(self._timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does."""
+        self._reads()
+        super().resume_writing()
+
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
@@ -53,6 +69,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """A request is known, and goes to the application."""
         self._got_headers()
         super().on_headers_complete()
+
+    def _reads(self) -> None:
+        if self._read_by is not None:
+            self._read_by.cancel()
+            self._read_by = None
 
     def _expect_headers(self) -> None:
         self._got_headers()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.support.cross_encoders import DOCUMENTS, QUERY
 
 from nimbed import Reranker
 from nimbed.server.dialects.rerank import ranked
-from tests.support.cross_encoders import DOCUMENTS, QUERY
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.support.cross_encoders import DOCUMENTS, QUERY
+from tests.support.servers import client_of
 
 from nimbed import Encoder
 from nimbed.server import ModelSettings, ServerSettings, create_app
-from tests.support.cross_encoders import DOCUMENTS, QUERY
-from tests.support.servers import client_of
 
 TEXTS = ["The cat sat on the mat.", "Prices rose in May."]
 

@@ -1,0 +1,41 @@
+"""Vectors as JSON, in pieces."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from nimbed.server.bodies import openai_base64, openai_floats, plain, written
+from nimbed.server.errors import ApiError
+from nimbed.server.models import Computed
+
+ROWS = np.random.default_rng(0).standard_normal((300, 384), np.float32)
+
+
+async def parts(*cuts):
+    for number, part in enumerate(np.array_split(ROWS, 2)):
+        cut = np.zeros(len(part), np.int32)
+        cut[[at for at in cuts if at < len(part)]] = 700
+        yield Computed(part, cut, tokens=10 + number)
+
+
+@pytest.mark.parametrize("write", [plain, openai_floats, openai_base64])
+async def test_every_number_arrives(write):
+    found = await written(parts(), write, truncate=True)
+    items = json.loads(found.json)
+    if write is not plain:
+        assert [item["index"] for item in items] == list(range(300))
+        items = [item["embedding"] for item in items]
+    if write is openai_base64:
+        items = [np.frombuffer(base64.b64decode(item), "<f4") for item in items]
+    np.testing.assert_array_equal(np.array(items, np.float32), ROWS)
+    assert (found.texts, found.tokens, found.truncated) == (300, 21, 0)
+
+
+async def test_truncation_is_counted_or_refused():
+    assert (await written(parts(3, 5), plain, truncate=True)).truncated == 4
+    with pytest.raises(ApiError, match="item 3 has 700 tokens"):
+        await written(parts(3, 5), plain, truncate=False)

@@ -1,0 +1,117 @@
+"""Lanes and slices: what is short does not wait behind what is long, and vectors stay the encoder's own."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+from tests.support.cross_encoders import DOCUMENTS, QUERY
+from tests.support.servers import WAIT_S, Held, fake_app
+
+from nimbed import Encoder, SpecOverrides
+from nimbed._types import PromptedText
+from nimbed.server import ModelSettings
+from nimbed.server.errors import ApiError
+from nimbed.server.models import Asked, Embedder, Scorer, open_model, slices
+
+MANY = [f"text {number}" for number in range(700)]
+
+
+async def rows_of(parts):
+    return np.concatenate([part.rows async for part in parts])
+
+
+@pytest.fixture(scope="module")
+def prompted(prompted_folder, native):
+    """A model with a prompt for each role, and its own encoder."""
+    model = open_model(ModelSettings(model=str(prompted_folder), precision="fp32"))
+    with Encoder(prompted_folder, precision="fp32") as encoder:
+        yield model, encoder
+    model.close()
+
+
+async def test_vectors_are_those_of_the_role_whatever_lane_they_take(prompted):
+    model, encoder = prompted
+    for texts in (MANY[:3], MANY[:40], MANY):
+        for role in ("query", "document"):
+            found = await rows_of(model.embed(Asked(texts=texts, role=role)))
+            np.testing.assert_array_equal(found, encoder.encode(texts, role=role))
+
+
+def test_lanes_go_by_length(prompted):
+    model, _ = prompted
+    assert model._lane(Asked(texts=["short"], role="query")) == (["short"], "query")
+    (item,), lane = model._lane(Asked(texts=["short"], role="document"))
+    assert lane == "query"
+    assert item == PromptedText(prompt=model.spec.prompt("document"), text="short")
+    items, lane = model._lane(Asked(texts=MANY, role="query"))
+    assert lane == "document"
+    assert items[0].prompt == model.spec.prompt("query")
+    assert model._lane(Asked(texts=["x" * 9000], role="document"))[1] == "document"
+
+
+async def test_a_prompt_takes_the_place_of_the_roles(prompted):
+    model, encoder = prompted
+    found = await rows_of(model.embed(Asked(texts=["a cat"], role="document", prompt="")))
+    own = SpecOverrides(prompts={"query": "", "document": ""})
+    with Encoder(encoder.info.artefact, spec=own, precision="fp32") as plain:
+        np.testing.assert_array_equal(found, plain.encode(["a cat"]))
+
+
+@pytest.mark.parametrize("asked", [{"dim": 0}, {"dim": 385}, {"normalize": False}])
+async def test_what_the_model_cannot_give_is_refused(asked):
+    model = open_model(ModelSettings(model="m", backend="fake"))
+    with pytest.raises(ApiError):
+        await rows_of(model.embed(Asked(texts=["a"], role="document", **asked)))
+    model.close()
+
+
+async def test_scores_are_the_rerankers(reranker_folder, native):
+    model = open_model(ModelSettings(model=str(reranker_folder), precision="fp32"))
+    assert isinstance(model, Scorer)
+    few = await rows_of(model.score(QUERY, DOCUMENTS))
+    many = await rows_of(model.score(QUERY, DOCUMENTS * 60))
+    np.testing.assert_array_equal(np.tile(few, (60, 1)), many)
+    model.close()
+
+
+def test_slices_are_bounded_and_in_order():
+    found = slices(MANY)
+    assert [len(part) for part in found] == [256, 256, 188]
+    assert [text for part in found for text in part] == MANY
+    assert [len(part) for part in slices(["x" * 300_000] * 3)] == [1, 1, 1]
+    assert [len(part) for part in slices(["x"])] == [1]
+
+
+async def test_a_short_text_overtakes_a_long_list():
+    app = fake_app()
+    model, held = app.catalog.first().model, Held(app)
+    long = asyncio.create_task(rows_of(model.embed(Asked(texts=MANY, role="document"))))
+    await asyncio.to_thread(held.reached.wait, WAIT_S)
+    waiting = model.stats().queue_depth
+    assert waiting <= 512  # two slices, and no more
+    held.go_on.set()
+    assert len(await long) == len(MANY)
+    app.close()
+
+
+async def test_what_is_cancelled_is_taken_out():
+    app = fake_app()
+    model, held = app.catalog.first().model, Held(app)
+    long = asyncio.create_task(rows_of(model.embed(Asked(texts=MANY, role="document"))))
+    await asyncio.to_thread(held.reached.wait, WAIT_S)
+    long.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await long
+    held.go_on.set()
+    assert len(await rows_of(model.embed(Asked(texts=["after"], role="document")))) == 1
+    assert held.rows < len(MANY)
+    app.close()
+
+
+def test_the_files_say_which_kind_it_is(reranker_folder, native):
+    with open_model(ModelSettings(model="m", backend="fake", max_length=64, cache=0)) as model:
+        assert isinstance(model, Embedder)
+        assert model.info.max_length == 64
+        assert model.stats().cache is None

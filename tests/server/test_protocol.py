@@ -1,0 +1,78 @@
+"""Bounds on what comes before a request is known, on real connections."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from tests.support.servers import Listening, everything, fake_app, request_bytes
+
+from nimbed.server import Limits
+
+BODY = json.dumps({"input": "a cat"}).encode()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Listening(fake_app(limits=Limits(header_bytes=2000, idle_s=0.5, timeout_s=1.0, connections=4))) as one:
+        yield one
+
+
+def test_requests_one_after_another(server):
+    with server.connect() as connection:
+        for _ in range(3):
+            connection.sendall(request_bytes(BODY))
+            answer = connection.recv(1 << 16)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"server:" not in answer.lower()
+
+
+def test_a_connection_that_says_nothing_is_closed(server):
+    with server.connect() as connection:
+        assert everything(connection) == b""
+
+
+def test_headers_that_trickle_are_cut_off(server):
+    with server.connect() as connection:
+        connection.sendall(b"POST /embed HTTP/1.1\r\nhost: localhost\r\nx-slow: ")
+        assert everything(connection) == b""
+
+
+def test_a_connection_that_falls_silent_is_closed(server):
+    with server.connect() as connection:
+        connection.sendall(request_bytes(BODY))
+        assert everything(connection).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("start", [b"POST /embed HTTP/1.1\r\nx-long: ", b"POST /"])
+def test_headers_without_end_are_refused(server, start):
+    with server.connect() as connection:
+        connection.sendall(start + b"x" * 5000)
+        assert everything(connection).startswith(b"HTTP/1.1 431")
+
+
+def test_what_is_not_http_is_refused(server):
+    with server.connect() as connection:
+        connection.sendall(b"\x16\x03\x01garbage\r\n\r\n")
+        assert everything(connection).startswith(b"HTTP/1.1 400")
+
+
+def test_too_many_connections_are_503(server):
+    held = [server.connect() for _ in range(4)]
+    with server.connect() as connection:
+        connection.sendall(request_bytes(BODY, "connection: close"))
+        assert everything(connection).startswith(b"HTTP/1.1 503")
+    for one in held:
+        one.close()
+
+
+def test_an_answer_that_nobody_reads_is_given_up(server):
+    body = json.dumps({"input": [f"text {number}" for number in range(2000)]}).encode()
+    with server.connect() as connection:
+        connection.sendall(request_bytes(body))
+        for _ in range(400):
+            time.sleep(0.05)
+            if not server.connections:
+                break
+        assert server.connections == 0
