@@ -62,6 +62,17 @@ def test_openvino_is_imported_in_one_place():
     assert places == {"backends/openvino_api.py"}
 
 
+def test_a_web_server_is_imported_by_the_server_alone():
+    """The core knows no HTTP, and what runs it pays for none."""
+    web = {"httptools", "orjson", "starlette", "uvicorn", "uvloop"}
+    places = {
+        path.relative_to(SOURCE).parts[0]
+        for path in FILES
+        if web & {name.partition(".")[0] for name in runtime_imports(ast.parse(path.read_text(encoding="utf-8")))}
+    }
+    assert places == {"server"}
+
+
 def test_processes_are_started_in_one_place():
     """That which gives a child nothing of the current folder to import."""
     places = {

@@ -30,6 +30,7 @@ MODULES = [
     "nimbed._adapters.langchain_rerank",
     "nimbed.llama_index",
     "nimbed._adapters.llama_index_rerank",
+    "nimbed.server.app",
 ]
 MODEL = '"sentence-transformers/all-MiniLM-L6-v2"'
 
@@ -58,6 +59,7 @@ PAGES = {
     "native.md": "mean_cosine",
     "quantization.md": "rank_correlation  0.99",
     "reranking.md": "A cat sat here. 0.",
+    "server.md": "200 384",
     "security.md": "up CacheConfig(size_bytes=",
     "serving.md": 'nimbed_texts_total{encoder="search"} 2.0',
     "speed.md": "| 64 callers | 64 tokens |",
@@ -141,7 +143,7 @@ def section(page, heading):
 @pytest.mark.parametrize(
     "module",
     ["", "bench", "bulk", "evaluate", "guard", "haystack", "langchain", "llama_index", "mteb", "opentelemetry",
-     "prometheus", "quantization", "tune"],
+     "prometheus", "quantization", "server", "tune"],
 )  # fmt: skip
 def test_the_public_names_are_those_of_the_api_page(module):
     name = f"nimbed.{module}".rstrip(".")

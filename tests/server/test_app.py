@@ -60,6 +60,3 @@ async def test_the_access_log_has_numbers_and_no_text(caplog):
     app.close()
 
 
-def test_the_examples_of_the_docstrings():
-    result = doctest.testmod(nimbed.server.app)
-    assert (result.attempted > 0, result.failed) == (True, 0)
