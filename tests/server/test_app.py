@@ -58,5 +58,3 @@ async def test_the_access_log_has_numbers_and_no_text(caplog):
     assert second["route"] == "-"
     assert "secret" not in caplog.text
     app.close()
-
-

@@ -643,3 +643,16 @@ def test_tokens_are_counted_whoever_computed_them():
         alone.result()
         assert alone.all_tokenized
         assert alone.tokens() == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "tier", "on_thread"), [("short", False, 0), ("x" * 600, False, 1), ("short", True, 1)]
+)
+async def test_a_task_leaves_to_a_thread_what_takes_long(text, tier, on_thread, tmp_path):
+    cache = CacheConfig(url=f"sqlite:///{tmp_path}/tier.db") if tier else None
+    with Encoder("m", backend="fake", cache=cache, truncate="silent") as encoder:
+        thread, put = encoder._opened().tokenizing_threads["document"], []
+        real = thread.put
+        thread.put = lambda work: (put.append(work), real(work))
+        assert (await encoder.aencode([text])).shape == (1, 384)
+        assert len(put) == on_thread

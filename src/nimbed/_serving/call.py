@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Tokenizing these takes a few milliseconds.
 _MAX_CHARACTERS_INLINE = 20_000
+# And these some 50 microseconds, in which a thread would hardly wake: an event loop does it itself.
+_MAX_CHARACTERS_ON_LOOP = 500
 
 
 class Call:
@@ -98,7 +100,7 @@ class Call:
     async def aresult(self) -> Vectors:
         """As :meth:`result`, without a thread that waits; cancelling takes out what has not started."""
         try:
-            await run_awaiting(self._enter(self._start_on_thread))
+            await run_awaiting(self._enter(self._start_off_loop))
             return await run_awaiting(self._vectors())
         except BaseException:
             self.cancel()
@@ -141,6 +143,12 @@ class Call:
             self._start_on_thread(block)
         else:
             block.start(inline=inline)
+
+    def _start_off_loop(self, block: Block) -> None:
+        if block.weight <= _MAX_CHARACTERS_ON_LOOP and not self._runtime.has_tier:
+            block.start()
+        else:
+            self._start_on_thread(block)
 
     def _start_on_thread(self, block: Block) -> None:
         self._runtime.tokenizing_threads[self._role].put(block.start)

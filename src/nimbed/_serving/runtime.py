@@ -88,6 +88,11 @@ class Runtime:
         """Makes the cache's keys of texts in this role."""
         return self._keys[role]
 
+    @property
+    def has_tier(self) -> bool:
+        """Whether looking a text up may wait for a store."""
+        return self.cache is not None and self.cache.tier is not None
+
     def cached(self, texts: Sequence[str | PromptedText], role: Role) -> Vectors | None:
         """The vectors ``[n, dim]`` where the process's cache has all of them."""
         if self.cache is None or not texts:
