@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import doctest
 import json
 import logging
 
 from tests.support.servers import client_of, fake_app
 
-import nimbed.server.app
 from nimbed.errors import ClosedError
 
 

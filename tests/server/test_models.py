@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tests.support.servers import WAIT_S, Held, fake_app
 
 from nimbed import Encoder, SpecOverrides
 from nimbed._types import PromptedText
+from nimbed.errors import BackendError
 from nimbed.server import ModelSettings
 from nimbed.server.errors import ApiError
 from nimbed.server.models import Asked, Embedder, Scorer, open_model, slices
@@ -108,6 +110,23 @@ async def test_what_is_cancelled_is_taken_out():
     assert len(await rows_of(model.embed(Asked(texts=["after"], role="document")))) == 1
     assert held.rows < len(MANY)
     app.close()
+
+
+async def test_slices_that_fail_are_said_once_and_in_no_log(caplog):
+    app = fake_app()
+    model = app.catalog.first().model
+
+    def fails(batch):
+        raise BackendError("a secret text")
+
+    for session in model._opened().scheduler.sessions:
+        session.run = fails
+    with pytest.raises(BackendError):
+        await rows_of(model.embed(Asked(texts=MANY, role="document")))
+    app.close()
+    await asyncio.sleep(0.05)  # the other slice has ended too
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_the_files_say_which_kind_it_is(reranker_folder, native):

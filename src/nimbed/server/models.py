@@ -121,6 +121,8 @@ class Served(OpenModel):
         finally:
             for task in running:
                 task.cancel()
+                # One that failed too is not reported by asyncio, whose log would have the error's words.
+                task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
 class Embedder(Served, Encoder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,10 +78,11 @@ async def similarity(request: Request) -> Answer:
     request.work.batch = True
     note(request, named, [source, *texts])
     rows = []
-    async for part in model.embed(Asked(texts=[source, *texts], role=role, prompt=prompt)):
-        check_cut(part, 0, truncate=truncate)
-        rows.append(part.rows)
-        request.work.tokens += part.tokens
+    async with aclosing(model.embed(Asked(texts=[source, *texts], role=role, prompt=prompt))) as parts:
+        async for part in parts:
+            check_cut(part, 0, truncate=truncate)
+            rows.append(part.rows)
+            request.work.tokens += part.tokens
     vectors = np.concatenate(rows)
     cosines = row_cosines(np.broadcast_to(vectors[:1], vectors[1:].shape), vectors[1:])
     return _with_times(request, Answer.json([float(one) for one in cosines]))
