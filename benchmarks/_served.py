@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 
@@ -26,10 +26,10 @@ WAIT_S = 120.0
 class Served:
     """``nimbed serve`` on a free port."""
 
-    def __init__(self, model: str, *flags: str) -> None:
+    def __init__(self, model: str, *flags: str, stderr: IO[str] | None = None) -> None:
         line = [sys.executable, "-m", "nimbed", "serve", model, "--port", "0", *flags]
         began = time.perf_counter()
-        self.process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=stderr, text=True)
         said = self.process.stdout.readline() if self.process.stdout else ""
         found = re.search(r":(\d+)$", said.strip())
         assert found, said

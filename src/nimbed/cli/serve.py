@@ -147,6 +147,7 @@ def _serve(chosen: argparse.Namespace) -> int:
     from nimbed.server.lifecycle import run
 
     settings = settings_of(chosen, keys)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else whoever sends garbage writes to the log
     if settings.access_log:
         _log_access()
     app = create_app(settings)
