@@ -55,7 +55,7 @@ async def embed(
     named, model = request.app.catalog.embedder(fields.name("model"))
     role, prompt = role_and_prompt(fields, named, model)
     asked = Asked(texts=texts, role=role, prompt=prompt, dim=fields.whole("dimensions"), normalize=normalize)
-    truncate = fields.flag("truncate", default=True)
+    truncate = may_cut(fields, model)
     note(request, named, texts)
     found = await written(model.embed(asked), write, truncate=truncate)
     request.work.tokens, request.work.truncated = found.tokens, found.truncated
@@ -67,7 +67,7 @@ async def score(
 ) -> tuple[Named, Float32Array]:
     """Scores of texts against a query, float32 ``[n]``: between 0 and 1, or logits. Raises as :func:`embed`."""
     named, model = request.app.catalog.reranker(fields.name("model"))
-    truncate = fields.flag("truncate", default=True)
+    truncate = may_cut(fields, model)
     note(request, named, texts)
     request.work.characters += len(query) * len(texts)
     rows, first = [], 0
@@ -100,6 +100,13 @@ def note(request: Request, named: Named, texts: list[str]) -> None:
     """Say in the request's record what it asks for."""
     request.work.model, request.work.texts = named.id, len(texts)
     request.work.characters = sum(map(len, texts))
+
+
+def may_cut(fields: Fields, model: Embedder | Scorer) -> bool:
+    """Whether texts may lose tokens: unless ``truncate`` says no, or ``truncation_direction`` means the other end."""
+    side = model.spec.truncation_side
+    asked = fields.choice("truncation_direction", ("left", "right", "Left", "Right"), side)
+    return fields.flag("truncate", default=True) and asked.lower() == side
 
 
 def role_and_prompt(fields: Fields, named: Named, model: Embedder) -> tuple[Role, str | None]:

@@ -39,6 +39,13 @@ async def test_the_first_model_says_what_the_root_does(native, reranker_folder):
     app.close()
 
 
+async def test_the_end_that_is_cut_is_the_models(client):
+    for direction in ("Right", "right"):
+        body = {"inputs": "x" * 600, "truncation_direction": direction}
+        assert (await client.post("/embed", json=body)).headers["x-truncated-texts"] == "1"
+    assert (await client.post("/embed", json={"inputs": "x", "truncation_direction": "Left"})).status_code == 200
+
+
 async def test_info_has_what_dify_reads(client):
     found = (await client.get("/info")).json()
     assert found["model_type"] == {"embedding": {"pooling": "mean"}}
@@ -89,6 +96,8 @@ async def test_tokens_there_and_back(client):
         ({"inputs": []}, 400, "Empty"),
         ({"inputs": 3}, 422, "Validation"),
         ({"inputs": "x" * 600, "truncate": False}, 413, "Validation"),
+        ({"inputs": "x" * 600, "truncate": True, "truncation_direction": "Left"}, 413, "Validation"),
+        ({"inputs": "x", "truncation_direction": "up"}, 422, "Validation"),
         ({"inputs": "x", "normalize": False}, 422, "Validation"),
         ({"inputs": "x" * 400_001}, 413, "Validation"),
     ],

@@ -12,7 +12,7 @@ from nimbed import __version__
 from nimbed._vectors import row_cosines
 from nimbed.server.bodies import check_cut, plain
 from nimbed.server.dialects.rerank import cohere_results, tei_ranks
-from nimbed.server.embedding import embed, note, role_and_prompt, score, texts_or_ids
+from nimbed.server.embedding import embed, may_cut, note, role_and_prompt, score, texts_or_ids
 from nimbed.server.errors import STATUS, ApiError
 from nimbed.server.fields import is_ids
 from nimbed.server.models import Asked, Embedder, Scorer
@@ -74,7 +74,7 @@ async def similarity(request: Request) -> Answer:
     source, texts = inputs.text("source_sentence"), inputs.texts("sentences")
     named, model = request.app.catalog.embedder(fields.name("model"))
     role, prompt = role_and_prompt(parameters, named, model)
-    truncate = parameters.flag("truncate", default=True)
+    truncate = may_cut(parameters, model)
     request.work.batch = True
     note(request, named, [source, *texts])
     rows = []
