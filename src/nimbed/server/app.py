@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -45,6 +47,7 @@ class App:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
+        self._prefix, self._numbers = secrets.token_hex(4).encode(), count()
         self.guard, self.load = Guard(settings), Load(settings.limits)
         self.tracing = Tracing(wanted=settings.traces)
         self.catalog = Catalog(settings.models, settings.aliases)
@@ -52,6 +55,10 @@ class App:
         self.routes: dict[str, Route] = {
             **openai.ROUTES, **tei.ROUTES, **rerank.ROUTES, **ollama.ROUTES, **probes.ROUTES
         }  # fmt: skip
+
+    def next_id(self) -> bytes:
+        """An id for a request that brings none: 16 hexadecimal digits, of which the first eight are this server's."""
+        return b"%s%08x" % (self._prefix, next(self._numbers) & 0xFFFFFFFF)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """As ASGI has it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 import traceback
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,8 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nimbed")
 
-# How long a request runs before somebody looks whether its client is still there: most are answered by then.
-_WATCH_AFTER_S = 0.02
+# How long a request runs before somebody looks whether its client is still there: most are answered by then, and a
+# task that looks costs as much as all else that is done for a short one.
+_WATCH_AFTER_S = 0.25
 _GONE = 499  # as nginx has it: the client went before there was an answer
 _UNKNOWN = Route({}, tei.error)
 _UNKNOWN_V1 = Route({}, openai.error)
@@ -47,7 +47,7 @@ class Exchange:
     def __init__(self, app: App, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         self._app, self._scope, self._receive, self._send = app, scope, receive, send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.id = request_id(self.headers) or secrets.token_hex(8).encode()
+        self.id = request_id(self.headers) or app.next_id()
         self.method: str = scope["method"]
         path: str = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         known = app.routes.get(path)
