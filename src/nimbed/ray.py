@@ -180,7 +180,9 @@ def embed_dataset(
     if not any_fingerprint:
         with model.open(1) as encoder:
             fingerprint = encoder.fingerprint
-    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    nodes = sorted(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    # Ray's own tasks, such as listing files, ask for a CPU and would wait for ever for one that actors hold.
+    nodes[-1] -= sum(nodes) > 1
     size, actors = plan_actors(nodes) if cpus_per_actor is None else _actors_of(nodes, cpus_per_actor)
     return dataset.map_batches(
         EmbedBatches,
@@ -223,7 +225,7 @@ def embed_files(
         raise InputError("on Ray inputs are .parquet or .jsonl, all of one kind, and the output is .parquet or .jsonl")
     if columns.id is None:
         raise InputError("columns=Columns(id=...) is needed: Ray's checkpoint tells rows apart by their ids")
-    # Reading and writing take no CPU of their own, or actors that take all would leave them none.
+    # Reading and writing take no CPU of their own, since actors leave them one.
     light = {"ray_remote_args": {"num_cpus": 0}}
     with _checkpoint(columns.id, f"{place}.checkpoint"):
         if kinds == {"parquet"}:
@@ -231,7 +233,8 @@ def embed_files(
         else:
             dataset = ray.data.read_json(paths, lines=True, **light)
         made = embed_dataset(dataset, model, columns=columns, role=role, dtype=dtype, with_text=with_text)
-        getattr(made, writers[suffix])(place, **light)
+        # pandas writes JSON with ten decimals unless it is told of more.
+        getattr(made, writers[suffix])(place, **light, **({} if suffix == ".parquet" else {"double_precision": 15}))
     read = ray.data.read_parquet if suffix == ".parquet" else ray.data.read_json
     return int(read(place).count())
 
