@@ -241,6 +241,7 @@ async def test_any_exception_at_any_place_of_the_tokenizing_thread_is_the_calls_
     runtime = encoder._opened()
     tokenize = runtime.tokenize
     files = [file for file in NIMBED if not file.endswith("worker_thread.py")]  # of the job, not of what comes after it
+    texts = [text + " and more" * 60 for text in TEXTS]  # short ones are the event loop's
     at, came = 0, True
     while came:
         at += 1
@@ -252,14 +253,14 @@ async def test_any_exception_at_any_place_of_the_tokenizing_thread_is_the_calls_
 
         monkeypatch.setattr(runtime, "tokenize", interrupted)
         try:
-            assert (await asyncio.wait_for(encoder.aencode(TEXTS), WAIT_S)).shape == (7, 384)
+            assert (await asyncio.wait_for(encoder.aencode(texts), WAIT_S)).shape == (7, 384)
         except asyncio.TimeoutError as err:
             raise AssertionError(interrupt.place) from err
         except (Stopped, BackendError):
             assert interrupt.came
         interrupt.stop()
         monkeypatch.setattr(runtime, "tokenize", tokenize)
-        assert (await asyncio.wait_for(encoder.aencode(TEXTS), WAIT_S)).shape == (7, 384)
+        assert (await asyncio.wait_for(encoder.aencode(texts), WAIT_S)).shape == (7, 384)
         until(lambda: nothing_left(encoder), interrupt.place)
         came = interrupt.came
     assert at > 10

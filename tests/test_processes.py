@@ -188,11 +188,11 @@ texts = [f"text {n} " * 30 for n in range(1500)]
 print(encoder.encode(texts).shape)
 for _ in range(2):
     try:
-        asyncio.run(encoder.aencode(["new"]))
+        asyncio.run(encoder.aencode(["new " * 200]))
     except BackendError as err:
         print("nimbed-tokenize-document" in str(err))
 threading.Thread.start = start
-print(asyncio.run(encoder.aencode(["new"])).shape)
+print(asyncio.run(encoder.aencode(["new " * 200])).shape)
 threading.Thread.start = none
 encoder.close()
 """
@@ -209,14 +209,14 @@ def test_no_room_for_another_thread():
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, hard))
-    for what in (lambda: asyncio.run(encoder.aencode(["new"])), lambda: Encoder("m", backend="fake")):
+    for what in (lambda: asyncio.run(encoder.aencode(["new " * 200])), lambda: Encoder("m", backend="fake")):
         try:
             what()
         except BackendError as err:
             print("cannot be started" in str(err))
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     threading.stack_size(0)
-    print(asyncio.run(encoder.aencode(["new"])).shape)
+    print(asyncio.run(encoder.aencode(["new " * 200])).shape)
     """)
     assert out == "True\nTrue\n(1, 384)\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nimbed._files.whole import sync_file, sync_folder, whole_file, writing
+from nimbed._files.whole import remove_unfinished, sync_file, sync_folder, whole_file, writing
 from nimbed.errors import EncodeTimeoutError, InputError
 
 
@@ -34,3 +34,10 @@ def test_the_file_that_cannot_be_written_is_named(tmp_path):
         path.write_text("")
     with pytest.raises(EncodeTimeoutError), writing(path):
         raise EncodeTimeoutError("of the engine")
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    for name in (".a.txt.0123abcd.tmp", "a.txt", ".b.txt.0123abcd.tmp", "a.txt.tmp"):
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path / "a.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.txt.0123abcd.tmp", "a.txt", "a.txt.tmp"]

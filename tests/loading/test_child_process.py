@@ -249,8 +249,8 @@ import os, signal, threading, time
 def main(payload, report, began):
     threading.Thread(target=time.sleep, args=(60,)).start()
     os.kill(os.getpid(), signal.SIGINT)
-    report(pid=os.getpid())
     try:
+        report(pid=os.getpid())
         time.sleep(60)
     finally:
         os.kill(os.getpid(), signal.SIGTERM)

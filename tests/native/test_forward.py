@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from nimbed._loading.unfinished import Unfinished
 from nimbed._types import ModelSpec, TokenBatch
 from nimbed.backends.native import read_packed
-from nimbed.quantization.native.build import _in_8_bits
+from nimbed.quantization.native.layers import in_8_bits
 from nimbed.quantization.native.second_pass import sizes_of, with_passes
 
 _native = pytest.importorskip("nimbed._native", reason="the native engine is not compiled here")
@@ -49,7 +52,9 @@ class Seeded:
         return _native.Session(model, threads, bulk=False, kernels=kernels)
 
     def rounded(self):
-        arrays = _in_8_bits(self.arrays, self.settings, self.sequences * 4, 2, lambda *_: None)
+        with tempfile.TemporaryDirectory() as folder:
+            pieces = Unfinished(folder=Path(folder), inputs="these")
+            arrays = in_8_bits(self.arrays, self.settings, self.sequences * 4, 2, pieces, lambda *_: None)
         return Seeded(self.network, arrays, {**self.settings, "precision": "int8"}, self.sequences)
 
 

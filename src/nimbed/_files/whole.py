@@ -49,6 +49,13 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(path: Path) -> None:
+    """Remove what writers of a file left that were killed; for who alone writes it."""
+    for other in path.parent.iterdir():
+        if other.name.startswith(f".{path.name}.") and other.suffix == ".tmp":
+            other.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Put names that were given in a folder on the disk; where a folder cannot be synced, its system does that."""
     if os.name != "posix":

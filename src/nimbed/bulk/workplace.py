@@ -7,7 +7,7 @@ import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from nimbed._files.whole import sync_folder, whole_file
+from nimbed._files.whole import remove_unfinished, sync_folder, whole_file
 from nimbed.bulk.lance_format import put_in_place
 from nimbed.bulk.manifest import JOB, FileState, Manifest
 from nimbed.bulk.part_files import RECORDS, part_name, skipped_name
@@ -113,6 +113,7 @@ class Workplace:
         request, form = self._request, self._request.form
         numbers = sorted(self.manifest.parts)
         skipped = self._join_skipped(numbers)
+        remove_unfinished(request.out.resolve())
         self._release()
         if self.folder == request.out:
             return skipped

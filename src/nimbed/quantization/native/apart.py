@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+# A signal that another thread was given wakes nobody here.
+_LISTENS_EVERY_S = 0.1
 
 
 def apart(call: Callable[[], T]) -> T:
@@ -27,4 +30,6 @@ def apart(call: Callable[[], T]) -> T:
             outcome.set_exception(err)
 
     threading.Thread(target=work, daemon=True, name="nimbed-build").start()
+    while not wait([outcome], timeout=_LISTENS_EVERY_S).done:
+        pass
     return outcome.result()
