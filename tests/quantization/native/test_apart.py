@@ -18,6 +18,7 @@ def test_what_it_returns_and_raises_is_its_own():
 
 def test_a_signal_is_heard_while_it_computes():
     going_on = threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
     def compute():
         signal.raise_signal(signal.SIGINT)  # whatever thread it comes to
@@ -28,3 +29,4 @@ def test_a_signal_is_heard_while_it_computes():
             apart(compute)
     finally:
         going_on.set()
+        signal.signal(signal.SIGINT, before)
