@@ -55,6 +55,14 @@ def artefacts(tmp_path):
     return tmp_path / "home" / "artefacts"
 
 
+@pytest.fixture(autouse=True)
+def hears_ctrl_c():
+    """Children inherit a signal that is ignored, as a shell's background job ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def start(tmp_path, folder):
     """Starts a build in a process group of its own, as a shell does."""
