@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.artefacts import SPEC, made, rewrite
+from tests.support.building import request_of_a_model
 
 from nimbed._loading import child_process
 from nimbed._loading.artefact import open_artefact
-from nimbed._loading.build import BuildRequest, QualityGate, find_or_build, longest_text
+from nimbed._loading.build import QualityGate, find_or_build, longest_text
 from nimbed._loading.manifest import FORMAT, RECIPE
 from nimbed.errors import ArtefactError, BuildError, InputError, MissingExtraError, QualityError
 
@@ -54,18 +55,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def request_(home):
-    return BuildRequest(
-        name="some/model",
-        folder="/nowhere",
-        revision=None,
-        graph="model.safetensors",
-        sha256="0" * 64,
-        settings_sha256="0" * 64,
-        spec=SPEC,
-        precision="int8",
-        target=str(home / "artefacts" / "small"),
-        key="k",
-    )
+    return request_of_a_model(SPEC, target=str(home / "artefacts" / "small"), key="k")
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.artefacts import SPEC
+from tests.support.building import request_of_a_model
 
 from nimbed._loading import unfinished as module
-from nimbed._loading.build import BuildRequest
 from nimbed._loading.target_lock import target_lock
 from nimbed._loading.unfinished import Unfinished, held, unfinished
 from nimbed.errors import ArtefactError, BuildError, QualityError
@@ -105,19 +105,7 @@ def test_a_piece_that_cannot_be_stored_is_an_error_that_says_where(pieces):
 @pytest.fixture
 def request_(tmp_path, monkeypatch):
     monkeypatch.setenv("NIMBED_HOME", str(tmp_path / "home"))
-    return BuildRequest(
-        name="some/model",
-        folder="/nowhere",
-        revision=None,
-        graph="model.safetensors",
-        sha256="0" * 64,
-        settings_sha256="0" * 64,
-        spec=SPEC,
-        precision="int8",
-        target=str(tmp_path / "out"),
-        key="0123456789abcdef",
-        engine="native",
-    )
+    return request_of_a_model(SPEC, target=str(tmp_path / "out"), key="0123456789abcdef", engine="native")
 
 
 def test_it_lies_beside_the_artefacts_whatever_the_target(request_, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from nimbed import quantize
 from nimbed._loading import build
+from nimbed._loading.build import BuildRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import openvino as ov
 
     from nimbed._loading.artefact import Artefact
-    from nimbed._loading.build import BuildRequest
+    from nimbed._types import ModelSpec
 
 _exported: dict[tuple[str, ...], ov.Model] = {}
 
@@ -29,6 +30,14 @@ def build_here(*args: Any, **settings: Any) -> Artefact:
     """``quantize``, in this process."""
     with in_process():
         return quantize(*args, **settings, progress=False)
+
+
+def request_of_a_model(spec: ModelSpec, **more: Any) -> BuildRequest:
+    """A request for a model that is nowhere; ``more``: at least its key and target."""
+    return BuildRequest(
+        name="some/model", folder="/nowhere", revision=None, graph="model.safetensors", sha256="0" * 64,
+        settings_sha256="0" * 64, spec=spec, precision="int8", **more,
+    )  # fmt: skip
 
 
 @contextmanager

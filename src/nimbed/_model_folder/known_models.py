@@ -90,7 +90,10 @@ NETWORKS = {
     ),
     "nomic_bert": NetworkFacts(title="NomicBERT", such_as="nomic-embed-text v1 and v1.5; not its mixture of experts"),
     "gte": NetworkFacts(
-        title="GTE", such_as="gte-multilingual-base, gte-base-en-v1.5, arctic-m-v2 (`new` is Alibaba's)", scores=True
+        title="GTE",
+        such_as="gte-multilingual-base, gte-base-en-v1.5, arctic-m-v2 (`new` is Alibaba's); its cross-encoders are "
+        "read, and their scores were not compared yet",
+        scores=True,
     ),
     "jina_bert_v2": NetworkFacts(
         title="JinaBERT v2, with ALiBi", such_as="jina-embeddings-v2", oracle="a module written from its paper"
