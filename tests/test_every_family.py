@@ -37,8 +37,6 @@ FIRST_NAMES = {first for first, _ in TWINS}
 EMBEDDING = [name for name, family in FAMILIES.items() if not family.scores]
 SCORING = [name for name, family in FAMILIES.items() if family.scores]
 DOCUMENTS = 32
-# Its planted network is upset by some texts whatever is rounded: the last token's vector, with norms of the branches.
-UPSET = ("gemma3", "planted")
 # Rounding errors of so few channels hardly average out, and 256 texts have a worst one.
 GATE = QualityGate(min_cosine=0.98)
 
@@ -151,12 +149,7 @@ def test_in_fp32_every_layers_states_are_the_oracles(family, variant, made_of, o
 
 @pytest.mark.parametrize(
     ("family", "variant"),
-    [
-        (name, variant)
-        for name in EMBEDDING
-        for variant in VARIANTS
-        if name not in FIRST_NAMES and (name, variant) != UPSET
-    ],
+    [(name, variant) for name in EMBEDDING for variant in VARIANTS if name not in FIRST_NAMES],
 )
 def test_8_bits_are_near(family, variant, made_of, oracle_of):
     """Weights of 4 bits miss these bounds (tests/test_seeded_networks.py).
@@ -181,7 +174,7 @@ def test_both_names_of_a_network_are_one_to_the_engine(first, second, made_of):
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in FIRST_NAMES])
 def test_a_vector_has_the_same_bits_however_it_is_computed(family, precision, made_of):
-    made = made_of(family, "plain" if family == UPSET[0] else "planted")
+    made = made_of(family, "planted")
     packed = made.packed() if precision == "fp32" else made.rounded()
     sequences = sorted(made.ids("document"), key=len)[:: DOCUMENTS // 6]
     alone = np.concatenate([run(*packed, [one]) for one in sequences])

@@ -49,14 +49,32 @@ def plant_channels(anatomy: Anatomy, tensors: dict[str, torch.Tensor]) -> None:
             one[:, channels] *= RESIDUAL_FACTOR
         elif "norm." in name and not name.startswith("head"):
             one[channels] *= RESIDUAL_FACTOR if name.startswith("embedding") else norms
-        elif name.endswith(("output.weight", "down.weight")):
-            one[channels] *= rows
+        elif name.endswith(("output.weight", "down.weight")) and not anatomy.branch_norms:
+            one[channels] *= rows  # a branch with a norm of its own has them there: twice, and they would be all of it
         elif name.endswith(_READING):
             one[:, channels] *= READ_FACTOR["pre-norm" if anatomy.pre_norm else "post-norm"] / RESIDUAL_FACTOR
     for layer in range(anatomy.layers):
         inner = [(anatomy.inner * at // INNER_CHANNELS + 7 * layer) % anatomy.inner for at in range(INNER_CHANNELS)]
         tensors[f"layers.{layer}.up.weight"][inner] *= INNER_FACTOR
         tensors[f"layers.{layer}.down.weight"][:, inner] /= INNER_FACTOR
+
+
+def _massive_size(
+    encoder: PlainEncoder, layer: int, states: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]
+) -> float:
+    """What the unit writes where it fires.
+
+    A norm of the branch brings that to the stream's size: what is many times the branch before it would be all of it,
+    also at tokens where the unit hardly fires. So there it is as much as all other channels together.
+    """
+    anatomy = encoder.anatomy
+    if anatomy.branch_norms:
+        down = encoder.tensors[f"layers.{layer}.down.weight"]
+        usual, factor = encoder.activated(layer, torch.cat(list(inputs))) @ down.T, anatomy.width**0.5
+        factor /= MASSIVE_CHANNELS**0.5
+    else:
+        usual, factor = torch.cat(list(states)), MASSIVE_FACTOR["pre-norm" if anatomy.pre_norm else "post-norm"]
+    return float(usual.square().mean(1).sqrt().median()) * factor
 
 
 def plant_massive(encoder: PlainEncoder, layer: int, states: Sequence[torch.Tensor], *, token: int) -> None:
@@ -83,9 +101,8 @@ def plant_massive(encoder: PlainEncoder, layer: int, states: Sequence[torch.Tens
         if f"layers.{layer}.{part}.bias" in tensors:
             tensors[f"layers.{layer}.{part}.bias"][unit] = 0
     fired = encoder.activated(layer, chosen[None])[0, unit]
-    factor = MASSIVE_FACTOR["pre-norm" if anatomy.pre_norm else "post-norm"]
-    size = torch.cat(list(states)).square().mean(1).sqrt().median() * factor
     down = tensors[f"layers.{layer}.down.weight"]
     down[:, unit] = 0
+    size = _massive_size(encoder, layer, states, inputs)
     for at, channel in enumerate(residual_channels(anatomy.width)[:MASSIVE_CHANNELS]):
         down[channel, unit] = size / fired * (-1) ** at
