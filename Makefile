@@ -11,6 +11,8 @@ IPEX := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nimbed-env/ipex
 IPEX_READY := $(IPEX)/.ready-$(firstword $(shell cksum constraints-ipex.txt))
 PEERS := $(dir $(IPEX))peers
 PEERS_READY := $(PEERS)/.ready-$(firstword $(shell cksum constraints-peers.txt))
+CLIENTS := $(dir $(IPEX))clients
+CLIENTS_READY := $(CLIENTS)/.ready-$(firstword $(shell cksum constraints-clients.txt))
 PIP := -m pip --disable-pip-version-check -q
 # Processes that run tests side by side, of 2 to 3 GB each.
 JOBS ?= 2
@@ -24,7 +26,7 @@ LEAN_TESTS := python -m pytest tests/without_torch -c tests/without_torch/pytest
 SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sanitize test-gte test-oldest test-newest install-check wheel wheels models-page check bench peers peers-env quality ipex-env test-ipex format clean
+.PHONY: help demo test test-sanitize test-gte test-clients test-oldest test-newest install-check wheel wheels models-page check bench peers peers-env quality ipex-env test-ipex format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +75,15 @@ $(PEERS_READY):
 	CMAKE_ARGS="-DLLAVA_BUILD=OFF" $(PEERS)/bin/python $(PIP) install -c constraints-peers.txt llama-cpp-python
 	@rm -f $(PEERS)/.ready-* && touch $@
 
+# nimbed is not there: its servers run from $(VENV).
+$(CLIENTS_READY):
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python $(PIP) install --upgrade "pip>=24"
+	$(CLIENTS)/bin/python $(PIP) install -c constraints-clients.txt cohere haystack-ai huggingface-api-haystack \
+		huggingface_hub langchain-huggingface langchain-openai "litellm[proxy]" llama-index-embeddings-openai-like \
+		llama-index-embeddings-text-embeddings-inference llama-index-postprocessor-tei-rerank numpy ollama openai pytest
+	@rm -f $(CLIENTS)/.ready-* && touch $@
+
 demo: $(VENV)/.native  ## quantize a real model, search real documents with LangChain and LlamaIndex
 	$(BIN)/python examples/demo.py
 
@@ -94,6 +105,10 @@ test-sanitize: $(VENV)/.native  ## the native engine's tests under AddressSaniti
 test-gte: $(VENV)/.native  ## GTE beside transformers' own class, which needs a newer transformers than the other tests
 	$(BIN)/python $(PIP) install --upgrade --no-deps --target build/gte -r constraints-gte.txt
 	PYTHONPATH=build/gte $(BIN)/python -m pytest tests/test_seeded_networks.py tests/test_every_family.py -k "gte and not new"
+
+test-clients: $(VENV)/.native $(CLIENTS_READY)  ## clients of others ask a running server, in an environment of theirs
+	NIMBED_PYTHON=$(abspath $(BIN))/python $(CLIENTS)/bin/python -m pytest tests/clients -c tests/clients/pytest.ini \
+		--rootdir . --confcutdir tests/clients
 
 test-oldest:  ## the fast tests with the oldest dependencies and the oldest Python that pyproject allows
 	$(PYTHON) .ci/versions.py oldest

@@ -27,6 +27,8 @@ if importlib.util.find_spec("hypothesis"):
     hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
+# They have an environment of their own: make test-clients.
+collect_ignore = ["clients"]
 # Haystack reads it once, when a test module imports it, which is before any fixture.
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads would spin on the cores of the other worker

@@ -61,7 +61,7 @@ async def test_a_prompt_takes_the_place_of_the_roles(prompted):
         np.testing.assert_array_equal(found, plain.encode(["a cat"]))
 
 
-@pytest.mark.parametrize("asked", [{"dim": 0}, {"dim": 385}, {"normalize": False}])
+@pytest.mark.parametrize("asked", [{"dim": 0}, {"dim": 385}])
 async def test_what_the_model_cannot_give_is_refused(asked):
     model = open_model(ModelSettings(model="m", backend="fake"))
     with pytest.raises(ApiError):

@@ -61,7 +61,7 @@ class Asked:
         role: whose prompt they get.
         prompt: in its place, where it is not None.
         dim: components that are kept; None keeps all.
-        normalize: whether vectors have norm 1; None leaves it to the model.
+        normalize: whether vectors have norm 1 where the model leaves that open; None takes the model's own.
     """
 
     texts: Sequence[str]
@@ -137,7 +137,7 @@ class Embedder(Served, Encoder):
         """Vectors in the order of the texts, slice after slice.
 
         Raises:
-            ApiError: the model cannot give vectors of that width, or that are not normalized.
+            ApiError: the model cannot give vectors of that width.
             NimbedError: they could not be computed.
         """
         self._check(asked)
@@ -148,8 +148,6 @@ class Embedder(Served, Encoder):
     def _check(self, asked: Asked) -> None:
         if asked.dim is not None and not 1 <= asked.dim <= self.dim:
             raise ApiError("invalid", f"dimensions must be from 1 to {self.dim}", param="dimensions")
-        if asked.normalize is False and self.info.normalize:
-            raise ApiError("invalid", "this model's vectors are always normalized", param="normalize")
 
     def _lane(self, asked: Asked) -> tuple[Sequence[str | PromptedText], Role]:
         """The texts with their prompts, and the queue that they go to."""

@@ -19,6 +19,14 @@ async def test_embed(client):
     np.testing.assert_array_equal(np.float32(one["embeddings"][0]), vectors[0])
 
 
+async def test_the_older_call_has_one_text(client):
+    with Encoder("m", backend="fake") as encoder:
+        vector = encoder.encode(["a cat"])[0]
+    found = await client.post("/api/embeddings", json={"model": "m", "prompt": "a cat"})
+    np.testing.assert_array_equal(np.array(found.json()["embedding"], np.float32), vector)
+    assert (await client.post("/api/embeddings", json={"model": "m"})).status_code == 400
+
+
 async def test_tags_lists_the_embedders(client):
     found = (await client.get("/api/tags")).json()["models"]
     assert [one["name"] for one in found] == ["m", "text-embedding-3-small", "asks"]

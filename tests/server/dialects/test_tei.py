@@ -90,6 +90,23 @@ async def test_tokens_there_and_back(client):
     assert (await client.post("/decode", json={"ids": []})).status_code == 422
 
 
+async def test_a_model_of_norm_1_says_so_where_others_are_asked_for(client):
+    """Haystack asks for vectors that are not normalized unless its user says otherwise."""
+    asked = {"inputs": TEXTS[0], "normalize": False}
+    answer, usual = await client.post("/embed", json=asked), await client.post("/embed", json={"inputs": TEXTS[0]})
+    assert answer.json() == usual.json()
+    assert answer.headers["x-normalized"] == "true"
+    assert "x-normalized" not in usual.headers
+
+
+async def test_the_root_compares_sentences_too(client):
+    """As huggingface_hub's InferenceClient asks an endpoint of its own."""
+    body = {"inputs": {"source_sentence": TEXTS[0], "sentences": TEXTS}, "parameters": {}}
+    found, wanted = await client.post("/", json=body), await client.post("/similarity", json=body)
+    assert found.status_code == 200
+    assert found.json() == wanted.json()
+
+
 @pytest.mark.parametrize(
     ("body", "status", "kind"),
     [
@@ -98,7 +115,6 @@ async def test_tokens_there_and_back(client):
         ({"inputs": "x" * 600, "truncate": False}, 413, "Validation"),
         ({"inputs": "x" * 600, "truncate": True, "truncation_direction": "Left"}, 413, "Validation"),
         ({"inputs": "x", "truncation_direction": "up"}, 422, "Validation"),
-        ({"inputs": "x", "normalize": False}, 422, "Validation"),
         ({"inputs": "x" * 400_001}, 413, "Validation"),
     ],
 )

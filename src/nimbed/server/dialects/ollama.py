@@ -1,4 +1,4 @@
-"""Ollama: ``/api/embed`` and ``/api/tags``."""
+"""Ollama: ``/api/embed``, ``/api/embeddings`` of its older clients, and ``/api/tags``."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ async def embeds(request: Request) -> Answer:
     return Answer(b'{"embeddings":' + found.json + b"," + orjson.dumps(rest)[1:])
 
 
+async def embeds_one(request: Request) -> Answer:
+    """The vector of one text, ``prompt``."""
+    fields = await request.fields()
+    _, found = await embed(request, fields, [fields.text("prompt")], plain)
+    return Answer(b'{"embedding":' + found.json[1:-1] + b"}")
+
+
 async def tags(request: Request) -> Answer:
     """The embedders, by all their names."""
     embedders = [named for named in request.app.catalog if isinstance(named.model, Embedder)]
@@ -55,5 +62,6 @@ def _shown(named: Named) -> dict[str, object]:
 
 ROUTES = {
     "/api/embed": Route({"POST": embeds}, error),
+    "/api/embeddings": Route({"POST": embeds_one}, error),
     "/api/tags": Route({"GET": tags}, error),
 }

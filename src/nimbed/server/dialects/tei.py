@@ -36,12 +36,19 @@ def error(found: ApiError) -> Answer:
 
 
 async def embeds(request: Request) -> Answer:
-    """A list of vectors, also for one text."""
-    fields = await request.fields()
+    """A list of vectors, also for one text; a header says where ones of norm 1 are all that the model has."""
+    return await _embeds(request, await request.fields())
+
+
+async def _embeds(request: Request, fields: Fields) -> Answer:
     texts, single = texts_or_ids(request, fields, "inputs")
     request.work.batch = not single
-    _, found = await embed(request, fields, texts, plain, normalize=fields.flag("normalize", default=True))
-    return _with_times(request, Answer(found.json))
+    normalize = fields.flag("normalize", default=True)
+    named, found = await embed(request, fields, texts, plain, normalize=normalize)
+    answer = _with_times(request, Answer(found.json))
+    if not normalize and named.model.info.normalize:
+        answer.headers.append((b"x-normalized", b"true"))
+    return answer
 
 
 async def unsupported(request: Request) -> Answer:
@@ -69,7 +76,10 @@ async def predict(request: Request) -> Answer:
 
 async def similarity(request: Request) -> Answer:
     """Cosines of a sentence with others."""
-    fields = await request.fields()
+    return await _similarity(request, await request.fields())
+
+
+async def _similarity(request: Request, fields: Fields) -> Answer:
     inputs, parameters = fields.inner("inputs", required=True), fields.inner("parameters")
     source, texts = inputs.text("source_sentence"), inputs.texts("sentences")
     named, model = request.app.catalog.embedder(fields.name("model"))
@@ -135,10 +145,11 @@ async def info(request: Request) -> Answer:
 
 
 async def by_model(request: Request) -> Answer:
-    """What ``/`` and ``/invocations`` are depends on the model that was named first."""
+    """What ``/`` and ``/invocations`` are: by the model that was named first, and by what an embedder is asked."""
     if isinstance(request.app.catalog.first().model, Scorer):
         return await rerank(request)
-    return await embeds(request)
+    fields = await request.fields()
+    return await (_similarity if isinstance(fields.any("inputs"), dict) else _embeds)(request, fields)
 
 
 async def rerank(request: Request) -> Answer:
