@@ -176,7 +176,7 @@ def earlier(options: argparse.Namespace, name: str, part: str) -> dict[str, Any]
     path = options.out / f"{name}.json"
     if options.quick or not path.is_file():
         return {}
-    return dict(json.loads(path.read_text(encoding="utf-8"))[part])
+    return dict(json.loads(path.read_text(encoding="utf-8")).get(part, {}))
 
 
 def finish(options: argparse.Namespace, name: str, record: dict[str, Any], gates: dict[str, bool]) -> int:

@@ -28,7 +28,7 @@ from quality_table import load, present
 import nimbed
 from nimbed import Encoder, _machine
 from nimbed._loading.hub import Source, resolve
-from nimbed._text.text_files import read_lines
+from nimbed._text.text_files import texts_of
 from nimbed._text.tokenizer import TextTokenizer, load_tokenizer
 from nimbed.backends.openvino_api import ov
 from nimbed.evaluate import Setting, evaluate, load_sts
@@ -149,7 +149,7 @@ def training_texts(options: argparse.Namespace) -> list[str]:
     rng, most = np.random.default_rng(options.seed), 10 * options.whole
     kept_apart = squeezed("\0".join(read_texts(None)))
     found = list(_common.iter_passages(options.data))
-    found += [text for name in present(options.data, [CHINESE]) for text in read_lines(options.data / name)]
+    found += [text for name in present(options.data, [CHINESE]) for text in texts_of(options.data / name)]
     passages = [text for text in dict.fromkeys(found) if squeezed(text) not in kept_apart]
     pairs = [load_sts(options.data / name) for name in present(options.data, [SENTENCES])]
     sentences = list(dict.fromkeys(sentence for one in pairs for sentence in (*one.first, *one.second)))

@@ -18,7 +18,7 @@ from nimbed._loading.hub import Source
 from nimbed._loading.manifest import _CHECKSUM, _checksum, read_manifest, write_manifest
 from nimbed._loading.profile import Profile, profile_path, read_profile, write_profile
 from nimbed._model_folder.networks.table import read_description
-from nimbed._text.text_files import read_lines
+from nimbed._text.text_files import texts_of
 from nimbed.backends.shapes import Tuning
 from nimbed.cli import main
 from nimbed.errors import BuildError, InputError
@@ -276,7 +276,7 @@ def texts(tmp_path_factory) -> Path:
 def read_all(folder: Path) -> None:
     """Stops at the first that is refused, which is the damaged one."""
     for name in ("table.csv", "table.tsv", "lines.txt", "corpus.jsonl"):
-        list(read_lines(folder / name))
+        list(texts_of(folder / name))
     load_retrieval(folder)
     load_sts(folder / "sts.tsv")
     load_rerank(folder / "rerank.jsonl")

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nimbed import Encoder, Source, SpecOverrides
 from nimbed._text.checks import check_whole
-from nimbed.bulk.inputs import find_inputs, kind_of
+from nimbed._text.rows import Columns, Fault
+from nimbed._text.text_files import kind_of
+from nimbed.bulk.inputs import find_inputs
 from nimbed.bulk.layout import Layout
 from nimbed.bulk.parquet_format import vector_array
-from nimbed.bulk.rows import Columns, Fault
 from nimbed.errors import FingerprintError, InputError, MissingExtraError
 
 try:

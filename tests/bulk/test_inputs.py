@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from nimbed.bulk.inputs import find_inputs, kind_of, look_at
-from nimbed.bulk.rows import Columns
+from nimbed._text.rows import Columns
+from nimbed.bulk.inputs import find_inputs, look_at
 from nimbed.errors import InputError
 
 
@@ -36,14 +36,6 @@ def test_inputs_that_are_refused(patterns, kind, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=says):
         find_inputs(patterns, kind)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("-", "jsonl"), ("a.jsonl.gz", "jsonl"), ("a.TSV", "tsv"), ("a.csv.zst", "csv"), ("a", "text")],
-)
-def test_the_name_says_the_kind(name, kind):
-    assert kind_of(name) == kind
 
 
 def test_a_file_is_known_again_by_its_content(tmp_path):

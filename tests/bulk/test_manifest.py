@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from nimbed._files.lines import Position
 from nimbed.bulk.inputs import InputFile
 from nimbed.bulk.manifest import JOB, PARTS, FileState, Manifest, PartRecord
 from nimbed.bulk.plan import Part, Plan
-from nimbed.bulk.rows import Position
 from nimbed.errors import InputError
 
 PLAN = Plan((InputFile(path="/in.jsonl", kind="jsonl", bytes=9, mtime_ns=3, sha256="s"),), (Part(0, 5, 0, Position()),))

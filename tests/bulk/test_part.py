@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from tests.support.bulk_jobs import open_encoder
 
+from nimbed._files.lines import Position
+from nimbed._text.rows import BadRow, Columns, Row
 from nimbed.bulk.part import PartMaker
 from nimbed.bulk.part_files import RECORDS, hash_of
 from nimbed.bulk.plan import Part
 from nimbed.bulk.request import Request
-from nimbed.bulk.rows import BadRow, Columns, Position, Row
 from nimbed.errors import InputError
 
 ROWS = [

@@ -8,10 +8,11 @@ import json
 import numpy as np
 import pytest
 
+from nimbed._files.lines import Position
+from nimbed._text.rows import BadRow
 from nimbed.bulk.formats import FORMATS
 from nimbed.bulk.layout import Block, Layout
 from nimbed.bulk.part_files import RECORDS, PartFiles, hash_of, hashes_name, part_name, skipped_name
-from nimbed.bulk.rows import BadRow, Position
 from nimbed.errors import InputError
 
 BLOCK = Block([0], ["a"], np.ones((1, 2), np.float32))

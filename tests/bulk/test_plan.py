@@ -7,8 +7,8 @@ from itertools import chain
 import pytest
 from tests.support.bulk_jobs import records, write_jsonl
 
+from nimbed._text.rows import Columns
 from nimbed.bulk.plan import make_plan
-from nimbed.bulk.rows import Columns
 from nimbed.errors import InputError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.support.bulk_jobs import open_encoder
 
+from nimbed._text.rows import Columns
 from nimbed.bulk.request import Request, find_places
-from nimbed.bulk.rows import Columns
 from nimbed.errors import InputError
 
 

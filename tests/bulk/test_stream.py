@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tests.support.bulk_jobs import open_encoder
 
-from nimbed.bulk.rows import Position, Row
+from nimbed._files.lines import Position
+from nimbed._text.rows import Row
 from nimbed.bulk.stream import Numbered, embed_rows_in_order
 from nimbed.errors import InputError
 

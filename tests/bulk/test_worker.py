@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tests.support.bulk_jobs import open_encoder, records, write_jsonl
 
+from nimbed._text.rows import Columns
 from nimbed.bulk.part_files import RECORDS
 from nimbed.bulk.plan import make_plan
 from nimbed.bulk.request import Request
-from nimbed.bulk.rows import Columns
 from nimbed.bulk.worker import Task, main
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.support.bulk_jobs import content, open_encoder, records, write_jsonl
 
+from nimbed._text.rows import Columns
 from nimbed.bulk.job import Job
 from nimbed.bulk.request import Request
-from nimbed.bulk.rows import Columns
 from nimbed.errors import BackendError, InputError
 
 if TYPE_CHECKING:

@@ -13,12 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimbed._text import text_files
-from nimbed._text.text_files import read_lines
+from nimbed._text import readers
+from nimbed._text.text_files import kind_of, texts_of
 from nimbed.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("-", "jsonl"), ("a.jsonl.gz", "jsonl"), ("a.TSV", "tsv"), ("a.csv.zst", "csv"), ("a", "text")],
+)
+def test_the_name_says_the_kind(name, kind):
+    assert kind_of(name) == kind
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -26,21 +34,21 @@ def test_jsonl(tmp_path, suffix):
     texts = ["plain", "naïve\u2028línea", "", "日本"]
     lines = [json.dumps({"id": n, "text": text}, ensure_ascii=n % 2 == 0) for n, text in enumerate(texts)]
     path = written(tmp_path / f"texts.jsonl{suffix}", "\n".join([lines[0], "", "   ", *lines[1:]]))
-    assert list(read_lines(path)) == texts
-    assert list(read_lines(written(path, '{"body": "other"}\n'), "body")) == ["other"]
+    assert list(texts_of(path)) == texts
+    assert list(texts_of(written(path, '{"body": "other"}\n'), "body")) == ["other"]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_plain_lines(tmp_path, suffix, end):
     path = written(tmp_path / f"texts.txt{suffix}", end.join(["first", "", " second ", '{"text": 3}']))
-    assert list(read_lines(path)) == ["first", " second ", '{"text": 3}']
+    assert list(texts_of(path)) == ["first", " second ", '{"text": 3}']
 
 
 @pytest.mark.parametrize("name", ["texts.jsonl", "texts.txt", "texts.txt.gz"])
 def test_a_byte_order_mark_is_no_text(tmp_path, name):
     path = written(tmp_path / name, '\ufeff{"text": "a"}\n')
-    assert list(read_lines(path)) == (["a"] if ".jsonl" in name else ['{"text": "a"}'])
+    assert list(texts_of(path)) == (["a"] if ".jsonl" in name else ['{"text": "a"}'])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +66,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path, name):
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_a_line_that_holds_no_text_is_named(tmp_path, line, named, suffix):
     path = written(tmp_path / f"texts.jsonl{suffix}", '{"text": "fine"}\n\n' + line + "\n")
-    texts = read_lines(path)
+    texts = texts_of(path)
     assert next(texts) == "fine"
     with pytest.raises(InputError, match=named) as caught:
         next(texts)
@@ -71,7 +79,7 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path, name):
     content = b'{"text": "fine"}\n{"text": "caf\xe9"}\n'
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(InputError, match="UTF-8") as caught:
-        list(read_lines(path))
+        list(texts_of(path))
     assert f"{path}, line 2" in str(caught.value)
 
 
@@ -88,7 +96,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(InputError) as caught:
-            list(read_lines(path))
+            list(texts_of(path))
         assert str(path) in str(caught.value)
 
 
@@ -105,16 +113,16 @@ def test_tables(tmp_path, name, delimiter, suffix):
     table = io.StringIO()
     csv.writer(table, delimiter=delimiter).writerows([["id", "body"], *([n, text] for n, text in enumerate(texts))])
     path = written(tmp_path / f"{name}{suffix}", "\ufeff" + table.getvalue())
-    assert list(read_lines(path, "body")) == texts
+    assert list(texts_of(path, "body")) == texts
     with pytest.raises(InputError, match=r"line 1: no column \"text\", only 'id', 'body'"):
-        list(read_lines(path))
+        list(texts_of(path))
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_characters="\0\r", codec="utf-8"), max_size=30), max_size=8))
 def test_any_text_survives_a_table(texts, tmp_path_factory):
     table = io.StringIO()
     csv.writer(table, quoting=csv.QUOTE_ALL).writerows([["text"], *([text] for text in texts)])
-    assert list(read_lines(written(tmp_path_factory.mktemp("csv") / "a.csv", table.getvalue()))) == texts
+    assert list(texts_of(written(tmp_path_factory.mktemp("csv") / "a.csv", table.getvalue()))) == texts
 
 
 @pytest.mark.parametrize(
@@ -128,7 +136,7 @@ def test_any_text_survives_a_table(texts, tmp_path_factory):
 )
 def test_a_row_that_is_no_row_is_named(tmp_path, row, says):
     path = written(tmp_path / "texts.csv", f"id,text\n0,fine\n{row}\n")
-    texts = read_lines(path)
+    texts = texts_of(path)
     assert next(texts) == "fine"
     with pytest.raises(InputError, match=says) as caught:
         next(texts)
@@ -136,8 +144,8 @@ def test_a_row_that_is_no_row_is_named(tmp_path, row, says):
 
 
 def test_an_empty_table_holds_no_texts(tmp_path):
-    assert list(read_lines(written(tmp_path / "a.csv", ""))) == []
-    assert list(read_lines(written(tmp_path / "b.csv", "text\n"))) == []
+    assert list(texts_of(written(tmp_path / "a.csv", ""))) == []
+    assert list(texts_of(written(tmp_path / "b.csv", "text\n"))) == []
 
 
 def test_parquet(tmp_path):
@@ -147,14 +155,14 @@ def test_parquet(tmp_path):
     texts = [f"text {n} 日本" for n in range(3000)]
     path = tmp_path / "texts.parquet"
     parquet.write_table(pyarrow.table({"id": range(3000), "body": texts}), path)
-    assert list(read_lines(path, "body")) == texts
+    assert list(texts_of(path, "body")) == texts
     with pytest.raises(InputError, match=r"no column \"text\", only 'id', 'body'"):
-        list(read_lines(path))
+        list(texts_of(path))
     with pytest.raises(InputError, match=r'row 1: "id" is int, not a string'):
-        list(read_lines(path, "id"))
+        list(texts_of(path, "id"))
     parquet.write_table(pyarrow.table({"text": [*texts[:1500], None]}), path)
     with pytest.raises(InputError, match='row 1501: "text" is NoneType'):
-        list(read_lines(path))
+        list(texts_of(path))
 
 
 @pytest.mark.parametrize("name", ["texts.parquet", "texts.parquet.gz"])
@@ -162,22 +170,22 @@ def test_parquet_that_is_none(tmp_path, name):
     pytest.importorskip("pyarrow")
     path = written(tmp_path / name, "no table at all")
     with pytest.raises(InputError, match="Parquet") as caught:
-        list(read_lines(path))
+        list(texts_of(path))
     assert str(path) in str(caught.value)
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r'pip install "nimbed\[parquet\]"'):
-        list(read_lines(tmp_path / "texts.parquet"))
+        list(texts_of(tmp_path / "texts.parquet"))
 
 
 @pytest.mark.parametrize("name", ["texts.jsonl", "texts.txt", "texts.csv", "texts.txt.gz"])
 def test_one_huge_line_is_named(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(text_files, "MAX_CHARACTERS", 1000)
+    monkeypatch.setattr(readers, "MAX_CHARACTERS", 1000)
     path = written(tmp_path / name, "text\n" + "a" * 5000) if "csv" in name else written(tmp_path / name, "a" * 5000)
     with pytest.raises(InputError, match=r"line [12]: more than 1000 characters in one line"):
-        list(read_lines(path))
+        list(texts_of(path))
 
 
 @pytest.mark.parametrize("name", ["texts.jsonl", "texts.txt", "texts.csv"])
@@ -185,17 +193,17 @@ def test_a_binary_file_is_named(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"text\n\x00\x01\x02PK")
     with pytest.raises(InputError) as caught:
-        list(read_lines(path))
+        list(texts_of(path))
     assert f"{path}, line" in str(caught.value)
     path.write_bytes("text\nzwei\n".encode("utf-16"))
     with pytest.raises(InputError, match="line 1: not UTF-8"):
-        list(read_lines(path))
+        list(texts_of(path))
 
 
 def test_mixed_encodings_name_the_first_line_that_is_not_utf8(tmp_path):
     path = tmp_path / "texts.txt"
     path.write_bytes("ümlaut\n".encode() + "ümlaut\n".encode("latin-1") + "文".encode("gb18030"))
-    texts = read_lines(path)
+    texts = texts_of(path)
     assert next(texts) == "ümlaut"
     with pytest.raises(InputError, match="line 2: not UTF-8 at character 1"):
         next(texts)
@@ -204,14 +212,14 @@ def test_mixed_encodings_name_the_first_line_that_is_not_utf8(tmp_path):
 def test_a_field_that_is_not_there_is_said_beside_those_that_are(tmp_path):
     path = written(tmp_path / "texts.jsonl", '{"id": 1, "body": "a"}\n')
     with pytest.raises(InputError, match=r"line 1: no field \"text\", only 'id', 'body'"):
-        list(read_lines(path))
+        list(texts_of(path))
 
 
 def test_a_json_array_is_no_list_of_texts(tmp_path):
     with pytest.raises(InputError, match="line 1: not a JSON object"):
-        list(read_lines(written(tmp_path / "texts.json", '["a", "b"]')))
+        list(texts_of(written(tmp_path / "texts.json", '["a", "b"]')))
 
 
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
-        list(read_lines(tmp_path))
+        list(texts_of(tmp_path))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from nimbed._text.rows import Columns
 from nimbed.bulk.into import Indexed, Writer, embed_into, index_into
 from nimbed.bulk.job import Job
 from nimbed.bulk.request import PART_ROWS, Begin, OnError, Request, find_places
-from nimbed.bulk.rows import Columns
 from nimbed.bulk.summary import Summary
 
 if TYPE_CHECKING:

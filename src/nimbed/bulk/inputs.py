@@ -1,4 +1,4 @@
-"""The files of a job: found, told apart by their names, and known again by their content."""
+"""The files of a job: found, and known again by their content."""
 
 from __future__ import annotations
 
@@ -6,33 +6,19 @@ import glob
 import os
 import stat
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nimbed._files.digests import sha256_of
+from nimbed._files.lines import STANDARD_INPUT, Position
 from nimbed._files.user_paths import expanded
-from nimbed._text.text_files import DELIMITERS
-from nimbed.bulk.lines import STANDARD_INPUT
-from nimbed.bulk.parquet_rows import read_parquet
-from nimbed.bulk.readers import read_jsonl, read_table, read_text
-from nimbed.bulk.rows import BadRow, Columns, Position, Row
+from nimbed._text.text_files import KINDS, kind_of
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from nimbed.bulk.readers import Reader
-
-_PACKED = (".gz", ".zst")
-KINDS: dict[str, Reader] = {
-    "jsonl": read_jsonl,
-    "csv": partial(read_table, delimiter=DELIMITERS[".csv"]),
-    "tsv": partial(read_table, delimiter=DELIMITERS[".tsv"]),
-    "text": read_text,
-    "parquet": read_parquet,
-}
-_SUFFIXES = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
+    from nimbed._text.rows import BadRow, Columns, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +27,7 @@ class InputFile:
 
     Attributes:
         path: absolute; "-" is standard input.
-        kind: one of :data:`KINDS`.
+        kind: one of :data:`nimbed._text.text_files.KINDS`.
         bytes: its size.
         mtime_ns: when it was written last.
         sha256: of its content; "" of what can be read only once.
@@ -130,15 +116,6 @@ def look_at(path: str, kind: str | None = None) -> InputFile:
     if not stat.S_ISREG(Path(path).stat().st_mode):
         return InputFile(path=path, kind=kind)
     return InputFile(path=path, kind=kind, bytes=size, mtime_ns=mtime_ns, sha256=_digest(path))
-
-
-def kind_of(path: str) -> str:
-    """By the end of its name, before ``.gz`` or ``.zst``; standard input holds JSON lines, unless it is said."""
-    if path == STANDARD_INPUT:
-        return "jsonl"
-    name = Path(path)
-    suffix = (name.with_suffix("") if name.suffix in _PACKED else name).suffix.lower()
-    return _SUFFIXES.get(suffix, "text")
 
 
 def _state(path: str) -> tuple[int, int]:

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nimbed import Encoder
+    from nimbed._text.rows import BadRow, Row
     from nimbed.bulk.manifest import PartRecord
     from nimbed.bulk.part_files import PartFiles
     from nimbed.bulk.plan import Part, Plan
     from nimbed.bulk.previous import Previous
     from nimbed.bulk.request import Request
-    from nimbed.bulk.rows import BadRow, Row
 
 
 class Job:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed._files.digests import sha256_of
 from nimbed._files.json import Fields, read_json
+from nimbed._files.lines import Position
 from nimbed._files.records import record_of
 from nimbed._files.whole import sync_folder, whole_file, writing
 from nimbed.bulk.inputs import InputFile
 from nimbed.bulk.plan import Part, Plan
-from nimbed.bulk.rows import Position
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:

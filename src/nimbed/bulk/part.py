@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nimbed._text.rows import BadRow
 from nimbed.bulk.layout import Block
 from nimbed.bulk.manifest import PartRecord
 from nimbed.bulk.part_files import PartFiles, hash_of
-from nimbed.bulk.rows import BadRow
 from nimbed.bulk.stream import Numbered, embed_rows_in_order
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nimbed import Encoder
+    from nimbed._text.rows import Row
     from nimbed.bulk.layout import Layout
     from nimbed.bulk.plan import Part
     from nimbed.bulk.previous import Previous
     from nimbed.bulk.request import Request
-    from nimbed.bulk.rows import Row
 
 
 class _Values(NamedTuple):

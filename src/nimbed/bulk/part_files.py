@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from nimbed._text.rows import BadRow
     from nimbed.bulk.layout import Block, Format, Layout
-    from nimbed.bulk.rows import BadRow
 
 # Of a job's folder, where its manifest is. Readers of data sets pass over names that begin so.
 RECORDS = "_nimbed"

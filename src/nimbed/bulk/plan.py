@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from nimbed._files.lines import Position
+from nimbed._text.parquet_rows import surely_rows
+from nimbed._text.rows import BadRow, Row
 from nimbed.bulk.inputs import look_at
-from nimbed.bulk.parquet_rows import surely_rows
-from nimbed.bulk.rows import BadRow, Position, Row
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from nimbed._text.rows import Columns
     from nimbed.bulk.inputs import InputFile
-    from nimbed.bulk.rows import Columns
 
 
 class Part(NamedTuple):

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from nimbed import Encoder
     from nimbed._dtypes import Dtype
+    from nimbed._text.rows import Columns
     from nimbed._types import Role
     from nimbed.bulk.layout import Format
-    from nimbed.bulk.rows import Columns
 
 Begin = Literal["resume", "restart", "update"]
 OnError = Literal["raise", "skip"]

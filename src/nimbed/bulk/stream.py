@@ -6,7 +6,7 @@ from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nimbed.bulk.rows import BadRow, Row
+from nimbed._text.rows import BadRow, Row
 from nimbed.errors import TruncationError
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import nimbed
+from nimbed._text.rows import Columns
+from nimbed._text.text_files import KINDS
 from nimbed.backends import BACKENDS
-from nimbed.bulk.inputs import KINDS
 from nimbed.bulk.job import Job
 from nimbed.bulk.layout import NUMBERS
 from nimbed.bulk.request import PART_ROWS, Request, find_places
-from nimbed.bulk.rows import Columns
 from nimbed.cli.arguments import TASK, source_arguments, source_of, to_path
 from nimbed.errors import InputError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nimbed._text.text_files import read_lines
+from nimbed._text.text_files import texts_of
 from nimbed.bench.outputs import check_outputs, write_files
 from nimbed.cli.arguments import to_path
 
@@ -65,7 +65,7 @@ def _bench_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--texts",
         type=to_path,
         metavar="FILE",
-        help="your own documents: .jsonl, .csv, .tsv, .parquet or .txt, also .gz",
+        help="your own documents: .jsonl, .csv, .tsv, .parquet or .txt, also .gz and .zst",
     )
     parser.add_argument("--text-field", default="text", help='the field or column with the text (default: "text")')
     parser.add_argument("--max-length", type=int, default=256, help="tokens that a text keeps (default: 256)")
@@ -110,7 +110,7 @@ def _bench(chosen: argparse.Namespace) -> int:
         need_matplotlib()
     texts = None
     if chosen.texts:
-        texts = Texts.of(list(read_lines(chosen.texts, chosen.text_field)), str(chosen.texts))
+        texts = Texts.of(list(texts_of(chosen.texts, chosen.text_field)), str(chosen.texts))
     report = bench(
         chosen.settings,
         parts=chosen.only or tuple(PARTS),

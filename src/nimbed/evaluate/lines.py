@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nimbed._files.json import parse_json
-from nimbed._files.lines import numbered_lines
+from nimbed._files.lines import read_lines
 from nimbed._text.checks import excerpt
 from nimbed.errors import InputError
 
@@ -23,9 +23,12 @@ def find(folder: Path, *names: str) -> Path | None:
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
     """(place, line) of each line that is not blank; ``.gz`` is unpacked."""
-    for number, line in numbered_lines(path, newline="\n"):
-        if line.strip():
-            yield f"{path}, line {number}", line.rstrip("\r\n")
+    for line in read_lines(str(path)):
+        place = f"{path}, line {line.number}"
+        if line.fault is not None:
+            raise InputError(f"{place}: {line.fault[1]}")
+        if line.text.strip():
+            yield place, line.text.rstrip("\r\n")
 
 
 def objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

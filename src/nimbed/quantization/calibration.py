@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nimbed._loading.build import SHORT
-from nimbed._text.text_files import read_lines
+from nimbed._text.text_files import texts_of
 from nimbed._types import Pair, TokenBatch
 from nimbed.errors import InputError
 
@@ -58,13 +58,13 @@ def read_texts(path: Path | None, field: str = "text") -> list[str]:
         InputError: names file and line where no text stands.
     """
     if path is not None:
-        texts = list(dict.fromkeys(text for text in read_lines(path, field) if text.strip()))
+        texts = list(dict.fromkeys(text for text in texts_of(path, field) if text.strip()))
         if not texts:
             raise InputError(f"calibration file {path} holds no texts")
         return texts
     shipped = resources.files("nimbed.quantization") / "data" / "calibration.jsonl.gz"
     with resources.as_file(shipped) as file:
-        return list(read_lines(file))
+        return list(texts_of(file))
 
 
 def choose(

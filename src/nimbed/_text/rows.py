@@ -6,23 +6,12 @@ import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nimbed._text.text_files import column_names
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-
-class Position(NamedTuple):
-    """A place in a file at which rows can be read on.
-
-    Attributes:
-        offset: bytes (of what is packed: unpacked ones) or, of Parquet, rows from the file's beginning.
-        line: the number of lines before it; of Parquet, rows.
-    """
-
-    offset: int = 0
-    line: int = 0
+    from nimbed._files.lines import Position
 
 
 class Row(NamedTuple):
@@ -173,3 +162,9 @@ def _id_of(values: Mapping[str, Any], name: str) -> str:
     if type(value) is int:
         return str(value)
     raise Fault("no id", f'"{name}" is {type(value).__name__}, no id: a string or a whole number is one')
+
+
+def column_names(names: object) -> str:
+    """Names for a message, in ASCII and cut where they are many."""
+    text = ", ".join(map(ascii, names)) if isinstance(names, (list, tuple, dict)) else ascii(names)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nimbed.bulk.rows import BadRow, Columns, Fault, Position, Row, place_of
+from nimbed._files.lines import Position
+from nimbed._text.rows import BadRow, Columns, Fault, Row, place_of
 from nimbed.errors import InputError
 
 

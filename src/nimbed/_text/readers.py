@@ -6,24 +6,26 @@ import csv
 from typing import TYPE_CHECKING
 
 from nimbed._files.json import parse_json
-from nimbed._text.text_files import column_names
-from nimbed.bulk.lines import Line, read_lines
-from nimbed.bulk.rows import BadRow, Fault, Position, Row
+from nimbed._files.lines import Line, Position, read_lines
+from nimbed._text.rows import BadRow, Fault, Row, column_names
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nimbed.bulk.rows import Columns
+    from nimbed._text.rows import Columns
 
     AnyRow = Row | BadRow
     Reader = Callable[[str, Position, Columns], Iterator[AnyRow]]
+
+# Longer than any text that could be embedded in one piece: such a line is a file whose line ends got lost.
+MAX_CHARACTERS = 1_000_000
 
 
 def read_jsonl(path: str, start: Position, columns: Columns) -> Iterator[AnyRow]:
     """An object a line; blank lines are passed over."""
     make = columns.reader()
-    for line in read_lines(path, start):
+    for line in _lines(path, start):
         text, number, end, fault = line
         if text.isspace():
             continue
@@ -47,7 +49,7 @@ def read_text(path: str, start: Position, columns: Columns) -> Iterator[AnyRow]:
     """
     if columns.id is not None:
         raise InputError(f"{path} holds a text a line, and no field {columns.id!r} for ids; leave that out")
-    for text, number, end, fault in read_lines(path, start):
+    for text, number, end, fault in _lines(path, start):
         if text.isspace():
             continue
         yield BadRow(*fault, path, number, end) if fault else Row(text.rstrip("\r\n"), None, path, number, end)
@@ -62,7 +64,7 @@ def read_table(path: str, start: Position, columns: Columns, *, delimiter: str) 
     if missing := [name for name in columns.wanted if name not in names]:
         say = f'no column "{missing[0]}", only {column_names(names)}; name the one with the text'
         raise InputError(f"{path}, line {first.line}: {say}")
-    consumed = _Consumed(read_lines(path, max(start, first)))
+    consumed = _Consumed(_lines(path, max(start, first)))
     for cells in _records(path, consumed, delimiter):
         number, end = consumed.last.number, consumed.last.end
         if fault := consumed.fault():
@@ -75,6 +77,10 @@ def read_table(path: str, start: Position, columns: Columns, *, delimiter: str) 
                 yield Row(*make(dict(zip(names, cells, strict=True))), path, number, end)
             except Fault as err:
                 yield BadRow(err.kind, err.reason, path, number, end)
+
+
+def _lines(path: str, start: Position) -> Iterator[Line]:
+    return read_lines(path, start, max_characters=MAX_CHARACTERS)
 
 
 class _Consumed:
@@ -98,7 +104,7 @@ class _Consumed:
 
 def _header(path: str, delimiter: str) -> tuple[Position, list[str]] | None:
     """The position behind it, and the names."""
-    consumed = _Consumed(read_lines(path, Position()))
+    consumed = _Consumed(_lines(path, Position()))
     for names in _records(path, consumed, delimiter):
         if fault := consumed.fault():
             raise InputError(f"{path}, line {consumed.last.number}: {fault[1]}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nimbed.bulk.parquet_rows import read_parquet, surely_rows
-from nimbed.bulk.rows import BadRow, Columns, Position
+from nimbed._files.lines import Position
+from nimbed._text.parquet_rows import read_parquet, surely_rows
+from nimbed._text.rows import BadRow, Columns
 from nimbed.errors import InputError
 
 pa = pytest.importorskip("pyarrow")

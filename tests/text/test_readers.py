@@ -6,9 +6,10 @@ import csv
 
 import pytest
 
-from nimbed.bulk.inputs import KINDS
-from nimbed.bulk.readers import read_jsonl, read_text
-from nimbed.bulk.rows import BadRow, Columns, Position, Row
+from nimbed._files.lines import Position
+from nimbed._text.readers import read_jsonl, read_text
+from nimbed._text.rows import BadRow, Columns, Row
+from nimbed._text.text_files import KINDS
 from nimbed.errors import InputError
 
 TEXTS = ["one", "two\nlines", 'with "quotes", and commas', "é"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from nimbed._text.text_files import column_names
-from nimbed.bulk.rows import BadRow, Fault, Position, Row
+from nimbed._files.lines import Position
+from nimbed._text.rows import BadRow, Fault, Row, column_names
 from nimbed.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nimbed.bulk.rows import Columns
+    from nimbed._text.rows import Columns
 
     _Make = Callable[[dict[str, Any]], tuple[str, str | None]]
 
