@@ -74,7 +74,7 @@ def _quantize_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("--backend", choices=("auto", *BUILT), default="auto")
     parser.add_argument("--precision", choices=("int8", "fp32"), default="int8")
     parser.add_argument(
-        "--calibrate", metavar="FILE", help="your own texts: .jsonl, .csv, .tsv, .parquet or .txt, also .gz"
+        "--calibrate", metavar="FILE", help="your own texts: .jsonl, .csv, .tsv, .parquet or .txt, also .gz and .zst"
     )
     parser.add_argument("--text-field", default="text", help='the field or column with the text (default: "text")')
     parser.add_argument("--count", type=int, default=128, help="how many texts are used to calibrate (default: 128)")
