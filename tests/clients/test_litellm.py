@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from tests.clients.conftest import KEY
+from tests.clients.conftest import KEY, ROOT
 from tests.clients.texts import DOCUMENTS, QUERY, TEXTS
 
 if TYPE_CHECKING:
@@ -25,14 +25,11 @@ MASTER = "sk-of-the-proxy"
 WAIT_S = 600.0  # it imports for long where other work goes on beside it
 
 
-def config(url: str, model: str) -> str:
-    """The proxy's settings, as docs/server.md has them (YAML, of which JSON is a part)."""
-    reached = {"api_base": f"{url}/v1", "api_key": "os.environ/NIMBED_API_KEY"}
-    models = [
-        {"model_name": "minilm", "litellm_params": {"model": f"openai/{model}", **reached}},
-        {"model_name": "judge", "litellm_params": {"model": "jina_ai/judge", **reached}},
-    ]
-    return json.dumps({"model_list": models, "general_settings": {"master_key": MASTER}})
+def config(url: str) -> str:
+    """The proxy's settings as docs/server.md has them, for the models that are here."""
+    page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"```yaml\n(model_list:.*?)```", page, flags=re.DOTALL)
+    return said.replace("http://nimbed:8080", url).replace("/bge", "/minilm").replace("/ranker", "/judge")
 
 
 def free_port() -> int:
@@ -42,14 +39,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def proxy(url: str, model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def proxy(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for name in ("litellm", "fastapi", "apscheduler"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed: the proxy is litellm[proxy]")
     folder, port = tmp_path_factory.mktemp("proxy"), free_port()
-    (folder / "config.yaml").write_text(config(url, model), encoding="utf-8")
+    (folder / "config.yaml").write_text(config(url), encoding="utf-8")
     line = [str(Path(sys.executable).parent / "litellm"), "--config", "config.yaml", "--host", "127.0.0.1"]
-    environment = {**os.environ, "NIMBED_API_KEY": KEY, "NO_DOCS": "True"}
+    environment = {**os.environ, "NIMBED_API_KEY": KEY, "LITELLM_MASTER_KEY": MASTER}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*line, "--port", str(port)], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
@@ -77,11 +74,11 @@ def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
 def test_openai_through_the_proxy(proxy, own):
     with openai.OpenAI(base_url=proxy, api_key=MASTER, max_retries=0) as client:
         for form in ("base64", "float"):
-            answer = client.embeddings.create(input=TEXTS, model="minilm", encoding_format=form)
+            answer = client.embeddings.create(input=TEXTS, model="bge", encoding_format=form)
             own.check([item.embedding if form == "float" else decoded(item.embedding) for item in answer.data])
-        own.check([client.embeddings.create(input=TEXTS[0], model="minilm").data[0].embedding], texts=1)
+        own.check([client.embeddings.create(input=TEXTS[0], model="bge").data[0].embedding], texts=1)
         with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False"):
-            client.embeddings.create(input=[[101, 102]], model="minilm")
+            client.embeddings.create(input=[[101, 102]], model="bge")
 
 
 def decoded(value):
@@ -93,7 +90,7 @@ def decoded(value):
 
 
 def test_rerank_through_the_proxy(proxy, own):
-    body = {"model": "judge", "query": QUERY, "documents": DOCUMENTS, "top_n": 3}
+    body = {"model": "ranker", "query": QUERY, "documents": DOCUMENTS, "top_n": 3}
     answer = httpx.post(f"{proxy}/v1/rerank", json=body, headers={"Authorization": f"Bearer {MASTER}"}, timeout=60)
     assert answer.status_code == 200, answer.text
     found = answer.json()["results"]
