@@ -210,7 +210,11 @@ def test_groups_of_cpus_keep_sockets_and_cores_together(count, groups, monkeypat
 
     monkeypatch.setattr(_machine, "_allowed_cpus", lambda: tuple(range(8)))
     monkeypatch.setattr(_machine, "_read", read)
+    monkeypatch.setattr(_machine, "_memory_node", lambda _: 0)
     monkeypatch.setattr(_machine, "_cgroup_quota", lambda: None)
     assert _machine.cpu_groups(count) == groups
+    assert _machine.cores_by_place() == [2, 2]
+    monkeypatch.setattr(_machine, "_memory_node", lambda number: number % 4)
+    assert _machine.cores_by_place() == [1, 1, 1, 1]
     monkeypatch.setattr(_machine, "_cgroup_quota", lambda: 2.5)
     assert sum(map(len, _machine.cpu_groups(count))) == 4

@@ -6,12 +6,14 @@ import itertools
 import os
 import platform
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
+_CPUS = Path("/sys/devices/system/cpu")
 # The instruction sets that decide how an embedding runs, best first, under Linux's names.
 _INSTRUCTION_SETS = (
     "amx_int8",
@@ -105,21 +107,32 @@ def cpu_groups(count: int) -> list[tuple[int, ...]]:
 
     There are no more groups than cores that the plan takes; hyperthreads of a core stay together.
     """
-    allowed = _allowed_cpus()
-    topology = Path("/sys/devices/system/cpu")
-    cores: dict[tuple[int, str], list[int]] = {}
-    for number in allowed:
-        place = topology / f"cpu{number}" / "topology"
-        package = _read(place / "physical_package_id")
-        siblings = _read(place / "thread_siblings_list") or str(number)
-        cores.setdefault((int(package) if package.isdecimal() else 0, siblings), []).append(number)
-    # In the order of sockets; a quota allows less than all of them.
-    ordered = [cores[key] for key in sorted(cores, key=lambda key: (key[0], cores[key]))][: thread_plan().threads]
+    ordered = [cpus for _, cpus in _cores_in_order()]
     count = max(1, min(count, len(ordered)))
     ends = [len(ordered) * index // count for index in range(count + 1)]
-    return [
-        tuple(number for core in ordered[first:last] for number in core) for first, last in itertools.pairwise(ends)
-    ]
+    return [tuple(itertools.chain(*ordered[first:last])) for first, last in itertools.pairwise(ends)]
+
+
+def cores_by_place() -> list[int]:
+    """How many cores the plan takes of each socket or, where a socket has several memory nodes, of each of these."""
+    return list(Counter(place for place, _ in _cores_in_order()).values())
+
+
+def _cores_in_order() -> list[tuple[tuple[int, int], list[int]]]:
+    """(place, CPUs) of each core that the plan takes, by socket and memory node; a quota allows less than all."""
+    cores: dict[tuple[tuple[int, int], str], list[int]] = {}
+    for number in _allowed_cpus():
+        topology = _CPUS / f"cpu{number}" / "topology"
+        package = _read(topology / "physical_package_id")
+        siblings = _read(topology / "thread_siblings_list") or str(number)
+        place = (int(package) if package.isdecimal() else 0, _memory_node(number))
+        cores.setdefault((place, siblings), []).append(number)
+    found = sorted((place, cpus) for (place, _), cpus in cores.items())
+    return found[: thread_plan().threads]
+
+
+def _memory_node(number: int) -> int:
+    return next((int(path.name.removeprefix("node")) for path in (_CPUS / f"cpu{number}").glob("node[0-9]*")), 0)
 
 
 def _allowed_cpus() -> tuple[int, ...]:
@@ -130,8 +143,7 @@ def _allowed_cpus() -> tuple[int, ...]:
 
 def _physical_cores(cpus: tuple[int, ...]) -> int:
     """Hyperthreads of one core share its arithmetic units, so they count once."""
-    topology = Path("/sys/devices/system/cpu")
-    siblings = {_read(topology / f"cpu{n}" / "topology" / "thread_siblings_list") or str(n) for n in cpus}
+    siblings = {_read(_CPUS / f"cpu{n}" / "topology" / "thread_siblings_list") or str(n) for n in cpus}
     return max(1, len(siblings))
 
 

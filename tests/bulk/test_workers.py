@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ from tests.support.bulk_jobs import content, open_encoder, records, write_jsonl
 
 from nimbed._text.rows import Columns
 from nimbed.bulk.job import Job
+from nimbed.bulk.processes import Speed, choose
 from nimbed.bulk.request import Request
 from nimbed.errors import BackendError, InputError
 
@@ -39,6 +41,34 @@ def test_the_output_is_that_of_one_process(tmp_path):
     assert (tmp_path / "one.npy").read_bytes() == (tmp_path / "two.npy").read_bytes()
     write_jsonl(source, records(230, 3))
     assert run(source, tmp_path / "two.npy", begin="update").computed == 3
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize(("fastest", "parts"), [(1, 12), (2, 12), (2, 11)])
+def test_a_number_that_is_measured_gives_the_same_bytes(fastest, parts, tmp_path, monkeypatch):
+    """As on a machine of two sockets; from twelve parts on one process and two are tried."""
+    monkeypatch.setattr("nimbed.bulk.job.cores_by_place", lambda: [1, 1])
+    monkeypatch.setattr("nimbed.bulk.job.choose", partial(with_speeds, {fastest: 2000.0}))
+    source = write_jsonl(tmp_path / "in.jsonl", records(20 * parts))
+    one = run(source, tmp_path / "one.npy", processes=1)
+    assert one.describe().splitlines()[2] == "by 1 process: as it was asked for"
+    summary = run(source, tmp_path / "auto.npy", processes="auto")
+    assert summary.computed == 20 * parts
+    assert summary.processes.processes == (fastest if parts == 12 else 1)
+    assert ("1 process " in summary.processes.reason) == (parts == 12)
+    assert (tmp_path / "one.npy").read_bytes() == (tmp_path / "auto.npy").read_bytes()
+
+
+def with_speeds(rates, cores, threads, missing, make, spoiled):
+    """The parts are made, and other speeds are said of them."""
+
+    def measured(count):
+        speeds = list(make(count))
+        assert len(speeds) == count
+        assert all(speed.seconds > 0 for speed in speeds)
+        return [Speed(1000, 1000 * count / rates.get(count, 1000.0))] * count
+
+    return choose(cores, len(cores), missing, measured, spoiled)
 
 
 @pytest.mark.usefixtures("two_cores")

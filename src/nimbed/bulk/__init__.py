@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nimbed._text.rows import Columns
 from nimbed.bulk.into import Indexed, Writer, embed_into, index_into
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Columns", "Indexed", "Summary", "Writer", "embed_files", "embed_into", "index_into"]
 
 
-def embed_files(
+def embed_files(  # noqa: PLR0913 (what the command line takes)
     encoder: Encoder,
     inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
@@ -34,6 +34,7 @@ def embed_files(
     part_rows: int = PART_ROWS,
     on_error: OnError = "raise",
     begin: Begin = "resume",
+    processes: int | Literal["auto"] = "auto",
 ) -> Summary:
     """Embed the rows of files into an output that appears when it is complete.
 
@@ -53,6 +54,8 @@ def embed_files(
         on_error: "raise" for a bad row, or "skip" it and list it in ``OUT.skipped.jsonl``.
         begin: "resume"; "restart" throws away what there is; "update" takes the vectors of texts that the output had
             before.
+        processes: that share the cores; "auto" measures what is fastest where there are more than 8 cores, or several
+            sockets or memory nodes, and parts enough. The summary says what was found.
 
     Returns:
         What was done.
@@ -76,5 +79,6 @@ def embed_files(
         part_rows=part_rows,
         on_error=on_error,
         begin=begin,
+        processes=processes,
     )
     return Job(request).run(encoder)

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tqdm.auto import tqdm
 
+from nimbed._machine import cores_by_place
 from nimbed.bulk.part import PartMaker
 from nimbed.bulk.plan import make_plan
+from nimbed.bulk.processes import Choice, Speed, choose
 from nimbed.bulk.summary import Summary, skipped_in
 from nimbed.bulk.workers import make_in_processes
 from nimbed.bulk.workplace import Workplace
 from nimbed.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from nimbed import Encoder
     from nimbed._text.rows import BadRow, Row
@@ -62,7 +64,7 @@ class Job:
         maker = PartMaker(self._request, self._place.folder, encoder, layout, previous)
         try:
             self._place.open(key, self._plan)
-            self._make_all(maker, encoder, previous)
+            choice = self._make_all(maker, encoder, previous)
             self._refuse_changed()
             skipped = self._place.finish(layout)
         except BaseException:
@@ -82,6 +84,7 @@ class Job:
             skipped_file=skipped,
             damaged=tuple(self._place.damaged),
             seconds=time.perf_counter() - started,
+            processes=choice,
         )
 
     def _new_plan(self) -> Plan:
@@ -96,34 +99,57 @@ class Job:
                 seen=bar.update,
             )
 
-    def _make_all(self, maker: PartMaker, encoder: Encoder, previous: Previous | None) -> None:
+    def _make_all(self, maker: PartMaker, encoder: Encoder, previous: Previous | None) -> Choice:
         """Again where a part turns out to be damaged: those that were there are read only at the end."""
-        while True:
-            missing = self._numbers()
-            if self._request.processes > 1 and len(missing) > 1 and not self._plan.once:
-                self._make_in_processes(missing, encoder, previous)
-            else:
-                self._make_missing(maker)
-            if self._place.verify(self._made):
-                return
-
-    def _make_in_processes(self, missing: list[int], encoder: Encoder, previous: Previous | None) -> None:
         with self._bar() as bar:
+            make = partial(self._make, maker, encoder, previous, bar)
+            choice = self._choose(make, encoder, previous)
+            while True:
+                make(self._numbers(), choice.processes)
+                if self._place.verify(self._made):
+                    return choice
 
-            def done(record: PartRecord) -> None:
-                self._name(record)
-                bar.update(record.read)
+    def _choose(
+        self, make: Callable[[list[int], int], list[Speed]], encoder: Encoder, previous: Previous | None
+    ) -> Choice:
+        if self._request.processes != "auto":
+            return Choice(processes=self._request.processes, reason="as it was asked for")
+        spoiled = "the input can be read only once" if self._plan.once else None
+        if previous is not None:
+            spoiled = "an update has little to compute"
+        missing = len(self._numbers())
+        next_ones = lambda count: make(self._numbers()[:count], count)  # noqa: E731
+        return choose(cores_by_place(), encoder.info.threads, missing, next_ones, spoiled)
 
-            make_in_processes(self._request, self._place.folder, self._plan, missing, encoder, previous, done)
+    def _make(
+        self,
+        maker: PartMaker,
+        encoder: Encoder,
+        previous: Previous | None,
+        bar: tqdm[NoReturn],
+        numbers: list[int],
+        processes: int,
+    ) -> list[Speed]:
+        """Parts, in several processes or in this one; returns how fast they were made."""
+        if processes == 1 or len(numbers) < 2 or self._plan.once:
+            started, before = time.perf_counter(), encoder.stats().tokens
+            self._make_here(maker, numbers, bar)
+            return [Speed(encoder.stats().tokens - before, time.perf_counter() - started)]
+        speeds: list[Speed] = []
 
-    def _make_missing(self, maker: PartMaker) -> None:
+        def done(record: PartRecord, speed: Speed) -> None:
+            self._name(record)
+            speeds.append(speed)
+            bar.update(record.read)
+
+        make_in_processes(self._request, self._place.folder, self._plan, numbers, encoder, previous, done, processes)
+        return speeds
+
+    def _make_here(self, maker: PartMaker, numbers: list[int], bar: tqdm[NoReturn]) -> None:
         """One part after another; while a part goes to the disk the next is computed."""
-        with (
-            self._bar() as bar,
-            ThreadPoolExecutor(1, thread_name_prefix="nimbed-bulk") as disk,
-        ):
+        with ThreadPoolExecutor(1, thread_name_prefix="nimbed-bulk") as disk:
             on_its_way: Future[None] | None = None
-            for number, part, rows in self._missing():
+            for number, part, rows in self._parts(numbers):
                 files, record = maker.make(number, part, rows, bar.update)
                 if on_its_way is not None:
                     on_its_way.result()
@@ -151,13 +177,14 @@ class Job:
         done = self._place.manifest.parts
         return [number for number in range(len(self._plan.parts)) if number not in done]
 
-    def _missing(self) -> Iterator[tuple[int, Part, Iterator[Row | BadRow]]]:
+    def _parts(self, numbers: list[int]) -> Iterator[tuple[int, Part, Iterator[Row | BadRow]]]:
+        """With their rows; of what can be read only once, all."""
         request, plan = self._request, self._plan
         if plan.once:
             for number, (part, rows) in enumerate(plan.stream(request.columns, request.part_rows)):
                 yield number, part, rows
             return
-        for number in self._numbers():
+        for number in numbers:
             yield number, plan.parts[number], plan.rows_of(plan.parts[number], request.columns)
 
     def _refuse_changed(self) -> None:

@@ -45,11 +45,12 @@ class Request:
     part_rows: int = PART_ROWS
     on_error: OnError = "raise"
     begin: Begin = "resume"
-    processes: int = 1
+    processes: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         check_whole(self.part_rows, "part_rows", minimum=1, maximum=_MAX_PART_ROWS)
-        check_whole(self.processes, "processes", minimum=1, maximum=_MAX_PROCESSES)
+        if self.processes != "auto":
+            check_whole(self.processes, "processes", minimum=1, maximum=_MAX_PROCESSES)
         for name, allowed in (("begin", get_args(Begin)), ("on_error", get_args(OnError))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nimbed.bulk.manifest import PartRecord
+    from nimbed.bulk.processes import Choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Summary:
         skipped_file: where they are listed.
         damaged: files of parts that were cut short or altered since they were written, and were made again.
         seconds: that this run took.
+        processes: that made it, and why so many.
     """
 
     out: Path
@@ -42,12 +44,16 @@ class Summary:
     skipped_file: Path | None
     damaged: tuple[str, ...]
     seconds: float
+    processes: Choice
 
     def describe(self) -> str:
         """For a person."""
         rate = f", {self.computed / self.seconds:.0f} a second" if self.computed else ""
         lines = [f"{self.out}: {self.rows} x {self.width}, {self.truncated} texts truncated"]
         lines.append(f"computed {self.computed} rows in {self.seconds:.1f} s{rate}")
+        if self.computed:
+            count = self.processes.processes
+            lines.append(f"by {count} process{'' if count == 1 else 'es'}: {self.processes.reason}")
         if self.kept:
             lines.append(f"kept the vectors of {self.kept} rows; there were {self.before} before")
         if self.damaged:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from nimbed.bulk.part import PartMaker
+from nimbed.bulk.processes import Speed
 from nimbed.errors import FingerprintError, NimbedError
 
 if TYPE_CHECKING:
@@ -71,11 +73,12 @@ def _refuse_other(encoder: Encoder, task: Task) -> None:
 def _make(task: Task, encoder: Encoder, report: Report) -> None:
     maker = PartMaker(task.request, task.folder, encoder, task.request.layout(encoder), task.previous)
     for number in task.numbers:
-        part = task.plan.parts[number]
+        part, started, before = task.plan.parts[number], time.perf_counter(), encoder.stats().tokens
         files, record = maker.make(number, part, task.plan.rows_of(part, task.request.columns), lambda _: None)
         try:
             named = files.publish()
         except BaseException:
             files.discard()
             raise
-        report(kind="part", record=asdict(replace(record, files=named)))
+        speed = Speed(encoder.stats().tokens - before, time.perf_counter() - started)
+        report(kind="part", record=asdict(replace(record, files=named)), speed=speed)

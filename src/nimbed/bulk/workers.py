@@ -13,6 +13,7 @@ from nimbed import errors
 from nimbed._loading import child_process
 from nimbed._machine import cpu_groups
 from nimbed.bulk.manifest import record_of_json
+from nimbed.bulk.processes import Speed
 from nimbed.bulk.worker import Task
 from nimbed.errors import BackendError, InputError
 
@@ -35,9 +36,10 @@ def make_in_processes(
     numbers: Sequence[int],
     encoder: Encoder,
     previous: Previous | None,
-    done: Callable[[PartRecord], None],
+    done: Callable[[PartRecord, Speed], None],
+    processes: int,
 ) -> None:
-    """Make parts in ``request.processes`` processes, which take every n-th of them.
+    """Make parts in several processes, which take every n-th of them.
 
     Args:
         request: of the job.
@@ -46,7 +48,8 @@ def make_in_processes(
         numbers: of the parts.
         encoder: whose copies they open.
         previous: whose vectors an update takes.
-        done: told of each part when it is on the disk, one after another.
+        done: told of each part when it is on the disk, one after another, and how fast it was made.
+        processes: how many; there are no more than parts and cores.
 
     Raises:
         NimbedError: a process failed; the others are ended.
@@ -54,7 +57,7 @@ def make_in_processes(
     python = child_process.interpreter()
     if python is None:
         raise InputError("processes= needs a Python interpreter, and this program has none that could be started")
-    groups = cpu_groups(min(request.processes, len(numbers)))
+    groups = cpu_groups(min(processes, len(numbers)))
     tasks = [
         Task(
             request=request,
@@ -76,7 +79,7 @@ def make_in_processes(
 
 
 def _run(
-    python: str, task: Task, done: Callable[[PartRecord], None], lock: threading.Lock, stop: threading.Event
+    python: str, task: Task, done: Callable[[PartRecord, Speed], None], lock: threading.Lock, stop: threading.Event
 ) -> None:
     try:
         with child_process.started(
@@ -104,8 +107,8 @@ def _refuse(fault: str | None) -> None:
         raise BackendError(f"a process of the job {fault}; {_KEPT}")
 
 
-def _take(report: dict[str, Any], done: Callable[[PartRecord], None], lock: threading.Lock) -> None:
+def _take(report: dict[str, Any], done: Callable[[PartRecord, Speed], None], lock: threading.Lock) -> None:
     if report["kind"] == "error":
         raise getattr(errors, report["type"], BackendError)(report["message"])
     with lock:
-        done(record_of_json(report["record"]))
+        done(record_of_json(report["record"]), Speed(*report["speed"]))

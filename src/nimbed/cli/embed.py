@@ -66,10 +66,10 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--processes",
-        type=int,
-        default=1,
+        type=_processes,
+        default="auto",
         metavar="N",
-        help="processes that share the cores, for machines with more than one scales to (default: 1)",
+        help="processes that share the cores (default: auto, measured on large jobs where there are more than 8 cores)",
     )
     parser.add_argument(
         "--ray",
@@ -93,6 +93,10 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="threads of the engine (default: as `nimbed doctor` says)")
 
 
+def _processes(value: str) -> int | str:
+    return value if value == "auto" else int(value)
+
+
 def _columns_of(chosen: argparse.Namespace) -> Columns:
     return Columns(text=tuple(chosen.text_field or ("text",)), template=chosen.template, id=chosen.id_field)
 
@@ -103,7 +107,7 @@ def _embed_on_ray(chosen: argparse.Namespace) -> int:
         "update": False,
         "restart": False,
         "on_error": "raise",
-        "processes": 1,
+        "processes": "auto",
         "threads": None,
         "input_kind": None,
     }
