@@ -36,6 +36,9 @@ Size = Literal["tiny", "real"]
 Variant = Literal["drawn", "plain", "planted"]
 _TINY = {"width": 96, "layers": 3, "heads": 6, "inner": 160}
 SPECTRUM, QUERY_GAIN, ALIGNED = 32.0, 1.0, 0.2
+# How large a branch is beside the residual that it joins. The first tokens of a causal network see few others, with
+# whom their noise would be averaged: larger branches make it chaotic there, and then everywhere.
+JOINING, CAUSAL_JOINING = 1.0, 0.5
 _VOCABULARY = {"tiny": 1200, "real": 8192}
 _MEASURED = {"tiny": (12, 48), "real": (12, 128)}  # texts that scale the branches, and tokens of each
 
@@ -163,15 +166,19 @@ def _scale(
 ) -> None:
     """Makes what the product writes as large as the residual, and without what all tokens share.
 
-    That would grow from layer to layer until all texts were one.
+    That would grow from layer to layer until all texts were one. Of a causal attention it would take most of what the
+    first token says, which sees itself alone.
     """
+    anatomy = encoder.anatomy
     name = f"layers.{layer}.{product}"
     weight = encoder.tensors[f"{name}.weight"]
     shared = torch.nn.functional.normalize(torch.cat(list(inputs)).mean(0), dim=0)
-    weight -= (weight @ shared)[:, None] * shared
-    gain = typical(residual) / typical([encoder.branch(layer, product, one) for one in inputs])
-    if encoder.anatomy.branch_norms:
-        offset = encoder.anatomy.norm_offset
+    if not (anatomy.causal and product == "output"):
+        weight -= (weight @ shared)[:, None] * shared
+    gain = CAUSAL_JOINING if anatomy.causal else JOINING
+    gain *= typical(residual) / typical([encoder.branch(layer, product, one) for one in inputs])
+    if anatomy.branch_norms:
+        offset = anatomy.norm_offset
         encoder.tensors[f"{name}_branch_norm.weight"].add_(offset).mul_(gain).sub_(offset)
         return
     for kind in ("weight", "bias"):
