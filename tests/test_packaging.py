@@ -88,6 +88,7 @@ def test_the_wheel_ships_types_and_texts(wheel):
         "nimbed/py.typed",
         "nimbed/quantization/data/calibration.jsonl.gz",
         "nimbed/quantization/data/ATTRIBUTION.md",
+        *(f"nimbed/server/ui/{name}" for name in ("page.html", "page.css", "page.js", "icon.svg")),
     } <= files
     assert any(name.endswith("licenses/LICENSE") for name in files)
     assert not [name for name in files if name.startswith(("tests", "examples", "benchmarks"))]

@@ -15,8 +15,8 @@ FIELDS = ["input", "inputs", "model", "query", "texts", "documents", "dimensions
           "source_sentence", "sentences", "parameters", "add_special_tokens", "skip_special_tokens"]  # fmt: skip
 PATHS = ["/", "/embed", "/embed_all", "/embed_sparse", "/predict", "/rerank", "/similarity", "/tokenize", "/decode",
          "/info", "/health", "/ping", "/metrics", "/livez", "/readyz", "/invocations", "/v1/embeddings", "/embeddings",
-         "/v1/models", "/models", "/v1/rerank", "/v2/rerank", "/api/embed", "/api/embeddings", "/api/tags",
-         "/none"]  # fmt: skip
+         "/v1/models", "/models", "/v1/rerank", "/v2/rerank", "/api/embed", "/api/embeddings", "/api/tags", "/ui",
+         "/ui/", "/ui/status", "/ui/page.css", "/ui/page.js", "/ui/icon.svg", "/none"]  # fmt: skip
 TEXTS = st.text(max_size=40)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
 VALUES = st.recursive(

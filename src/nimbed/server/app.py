@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from nimbed.server import probes
+from nimbed.server import page, probes
 from nimbed.server.catalog import Catalog
 from nimbed.server.dialects import ollama, openai, rerank, tei
 from nimbed.server.exchange import Exchange
 from nimbed.server.load import Load
 from nimbed.server.metrics import Metrics
+from nimbed.server.recent import Recent
 from nimbed.server.security import Guard
 from nimbed.server.settings import ServerSettings
 from nimbed.server.tracing import Tracing
@@ -38,8 +40,9 @@ class App:
     Attributes:
         settings: those.
         catalog: the models, opened.
-        guard, load, metrics, tracing: what all requests share.
+        guard, load, metrics, recent, tracing: what all requests share.
         routes: by path.
+        started: when the models were open, by the monotonic clock.
 
     Raises:
         NimbedError: a model cannot be opened.
@@ -51,9 +54,10 @@ class App:
         self.guard, self.load = Guard(settings), Load(settings.limits)
         self.tracing = Tracing(wanted=settings.traces)
         self.catalog = Catalog(settings.models, settings.aliases)
-        self.metrics = Metrics(self.catalog)
+        self.metrics, self.recent = Metrics(self.catalog), Recent(self.catalog, self.load)
+        self.started = time.monotonic()
         self.routes: dict[str, Route] = {
-            **openai.ROUTES, **tei.ROUTES, **rerank.ROUTES, **ollama.ROUTES, **probes.ROUTES
+            **openai.ROUTES, **tei.ROUTES, **rerank.ROUTES, **ollama.ROUTES, **probes.ROUTES, **page.routes()
         }  # fmt: skip
 
     def next_id(self) -> bytes:
@@ -72,6 +76,7 @@ class App:
     def done(self, exchange: Exchange, span: Any) -> None:  # noqa: ANN401 (OpenTelemetry's, or None)
         """A request has ended, whatever its outcome."""
         self.metrics.count(exchange)
+        self.recent.ended(exchange)
         self.tracing.end(span, exchange)
         if self.settings.access_log:
             access_log.info("%s", _line(exchange))

@@ -29,6 +29,7 @@ logger = logging.getLogger("nimbed")
 # task that looks costs as much as all else that is done for a short one.
 _WATCH_AFTER_S = 0.25
 _GONE = 499  # as nginx has it: the client went before there was an answer
+_WITHOUT_BODY = (204, 304)  # nor a length, which would be that of the body that was left out
 _UNKNOWN = Route({}, tei.error)
 _UNKNOWN_V1 = Route({}, openai.error)
 
@@ -53,6 +54,8 @@ class Exchange:
         known = app.routes.get(path)
         self.path = path if known else "-"  # of what is unknown nothing is logged or counted
         self._route = known or (_UNKNOWN_V1 if path.startswith("/v1/") else _UNKNOWN)
+        if self._route.browsers and self.method == "GET" and b"text/html" in self.headers.get(b"accept", b""):
+            self._route = self._route.browsers
         self._ended: Literal["", "gone", "late"] = ""
         self._held = self.status = 0
         self._watcher: asyncio.Task[None] | None = None
@@ -116,6 +119,7 @@ class Exchange:
         if self.method != "POST":
             return await handler(Request(app, headers, b"", self.work))
         app.load.enter()
+        app.recent.wake()
         try:
             body = await self._body()
             timers.append(asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._watch))
@@ -147,7 +151,9 @@ class Exchange:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _respond(self, answer: Answer) -> None:
-        headers = [*answer.headers, (b"x-request-id", self.id), (b"content-length", str(len(answer.body)).encode())]
+        headers = [*answer.headers, (b"x-request-id", self.id)]
+        if answer.status not in _WITHOUT_BODY:
+            headers.append((b"content-length", str(len(answer.body)).encode()))
         if self.work.truncated:
             headers.append((b"x-truncated-texts", str(self.work.truncated).encode()))
         if self.headers.get(b"origin") is not None:

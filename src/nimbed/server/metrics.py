@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SIZES = tuple(float(2**n) for n in range(13))
 _TOKENS = tuple(float(2**n) for n in range(4, 18))
+# What TEI has no route for, or does not count.
+_NOT_TIMED = ("/metrics", "/health", "/ui")
 # Methods that are counted by their name; a client may invent others.
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST"}
 _FAILURES = {408: "timeout", 413: "validation", 422: "validation", 424: "model_type", 429: "overloaded", 503: "timeout"}
@@ -129,7 +131,7 @@ class Metrics:
             total = sum(count for model, count in self._texts.items() if kinds.get(model) is embeds)
             yield _untyped(f"{name}_count", {(): total})
             yield _untyped(f"{name}_success", {(): total})
-        all_seconds = _merged([one for path, one in self._seconds.items() if path not in {"/metrics", "/health"}])
+        all_seconds = _merged([one for path, one in self._seconds.items() if not path.startswith(_NOT_TIMED)])
         with self._lock:
             shown = {
                 "te_request_duration": all_seconds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nimbed.server import page
 from nimbed.server.dialects import tei
 from nimbed.server.errors import ApiError, retry_later
 from nimbed.server.request import Answer, Route
@@ -32,12 +33,12 @@ async def metrics(request: Request) -> Answer:
     return Answer(shown, headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
 
 
-_READY = Route({"GET": ready, "HEAD": ready}, tei.error, public=True)
+_READY = Route({"GET": ready, "HEAD": ready}, tei.error, key="protected")
 ROUTES = {
-    "/": Route({"GET": ready, "HEAD": ready, "POST": tei.by_model}, tei.error),
+    "/": Route({"GET": ready, "HEAD": ready, "POST": tei.by_model}, tei.error, browsers=page.LED_THERE),
     "/health": _READY,
     "/readyz": _READY,
     "/ping": _READY,
-    "/livez": Route({"GET": live, "HEAD": live}, tei.error, public=True),
-    "/metrics": Route({"GET": metrics}, tei.error, public=True),
+    "/livez": Route({"GET": live, "HEAD": live}, tei.error, key="protected"),
+    "/metrics": Route({"GET": metrics}, tei.error, key="protected"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import orjson
 
@@ -82,9 +82,12 @@ class Route(NamedTuple):
     Attributes:
         handler: by method.
         dialect: of its errors.
-        public: whether it needs no key, unless the settings protect it.
+        key: whether it needs one (where there are keys): "always", "protected" where the settings protect health, or
+            "never".
+        browsers: what answers in its place where a browser opens it.
     """
 
     handler: Mapping[str, Handler]
     dialect: Dialect
-    public: bool = False
+    key: Literal["always", "protected", "never"] = "always"
+    browsers: Route | None = None

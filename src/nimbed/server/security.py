@@ -57,7 +57,7 @@ class Guard:
         self._check_host(headers.get(b"host", b""))
         if (origin := headers.get(b"origin")) is not None:
             self._check_origin(origin, headers.get(b"host", b""))
-        if self._keys and (self._protect_health or not route.public):
+        if self._keys and (route.key == "always" or (route.key == "protected" and self._protect_health)):
             self._check_key(headers.get(b"authorization", b""))
         if method == "POST":
             _check_content(headers)
