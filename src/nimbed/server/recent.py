@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from nimbed.server.catalog import Catalog
     from nimbed.server.exchange import Exchange
@@ -130,35 +130,51 @@ def percentile_ms(durations: Counter[int], share: float) -> float | None:
     return None
 
 
-def _series(pairs: Iterable[tuple[Moment, Moment]], names: list[str], now: float) -> dict[str, Any]:
-    """Of some models together: a number for each pair of moments, and what all pairs come to."""
-    shown: dict[str, list[Any]] = {name: [] for name in (
-        "requests", "p50_ms", "p99_ms", "texts_per_s", "tokens_per_s", "cache_hits", "cache_lookups", "waiting"
-    )}  # fmt: skip
-    total: Counter[int] = Counter()
-    span = texts = tokens = 0.0
-    for earlier, later in pairs:
+class _Between(NamedTuple):
+    """What some models did between two moments."""
+
+    seconds: float
+    durations: Counter[int]
+    texts: int
+    tokens: int
+    hits: int
+    lookups: int
+    waiting: int
+
+    @classmethod
+    def of(cls, earlier: Moment, later: Moment, names: list[str]) -> _Between:
+        """The sums over the models of these names."""
         durations = sum((later.durations.get(name, Counter()) for name in names), Counter[int]())
-        done = {field: sum(getattr(later.counts[name], field) - getattr(earlier.counts[name], field) for name in names)
-                for field in ("texts", "tokens", "hits", "lookups")}  # fmt: skip
-        seconds = max(later.at - earlier.at, 1e-3)
-        values = (
-            durations.total(), percentile_ms(durations, 0.5), percentile_ms(durations, 0.99),
-            round(done["texts"] / seconds, 1), round(done["tokens"] / seconds, 1), done["hits"], done["lookups"],
-            sum(later.counts[name].waiting for name in names),
-        )  # fmt: skip
-        for series, value in zip(shown.values(), values, strict=True):
-            series.append(value)
-        total += durations
-        span += min(seconds, WINDOW_S - (now - later.at))  # what lies before the window was idle
-        texts, tokens = texts + done["texts"], tokens + done["tokens"]
-    together = {
-        "requests": total.total(),
-        "p50_ms": percentile_ms(total, 0.5),
-        "p99_ms": percentile_ms(total, 0.99),
-        "texts_per_s": round(texts / span, 1) if span else 0.0,
-        "tokens_per_s": round(tokens / span, 1) if span else 0.0,
-        "cache_hits": sum(shown["cache_hits"]),
-        "cache_lookups": sum(shown["cache_lookups"]),
+        done = {
+            field: sum(getattr(later.counts[name], field) - getattr(earlier.counts[name], field) for name in names)
+            for field in ("texts", "tokens", "hits", "lookups")
+        }
+        waiting = sum(later.counts[name].waiting for name in names)
+        return cls(seconds=max(later.at - earlier.at, 1e-3), durations=durations, waiting=waiting, **done)
+
+
+def _series(pairs: Sequence[tuple[Moment, Moment]], names: list[str], now: float) -> dict[str, Any]:
+    """Of some models together: a number for each pair of moments, and what all pairs come to."""
+    steps = [_Between.of(earlier, later, names) for earlier, later in pairs]
+    total = sum((one.durations for one in steps), Counter[int]())
+    # Of the first, what lies before the window was idle.
+    span = sum(min(one.seconds, WINDOW_S - (now - later.at)) for one, (_, later) in zip(steps, pairs, strict=True))
+    return {
+        "requests": [one.durations.total() for one in steps],
+        "p50_ms": [percentile_ms(one.durations, 0.5) for one in steps],
+        "p99_ms": [percentile_ms(one.durations, 0.99) for one in steps],
+        "texts_per_s": [round(one.texts / one.seconds, 1) for one in steps],
+        "tokens_per_s": [round(one.tokens / one.seconds, 1) for one in steps],
+        "cache_hits": [one.hits for one in steps],
+        "cache_lookups": [one.lookups for one in steps],
+        "waiting": [one.waiting for one in steps],
+        "minute": {
+            "requests": total.total(),
+            "p50_ms": percentile_ms(total, 0.5),
+            "p99_ms": percentile_ms(total, 0.99),
+            "texts_per_s": round(sum(one.texts for one in steps) / max(span, 1e-3), 1),
+            "tokens_per_s": round(sum(one.tokens for one in steps) / max(span, 1e-3), 1),
+            "cache_hits": sum(one.hits for one in steps),
+            "cache_lookups": sum(one.lookups for one in steps),
+        },
     }
-    return {**shown, "minute": together}
