@@ -26,7 +26,7 @@ LEAN_TESTS := python -m pytest tests/without_torch -c tests/without_torch/pytest
 SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sanitize test-gte test-clients test-oldest test-newest install-check wheel wheels models-page check bench peers peers-env quality ipex-env test-ipex format clean
+.PHONY: help demo test test-sanitize test-gte test-browser test-clients test-oldest test-newest install-check wheel wheels models-page check bench peers peers-env quality ipex-env test-ipex format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -110,6 +110,10 @@ test-clients: $(VENV)/.native $(CLIENTS_READY)  ## clients of others ask a runni
 	NIMBED_PYTHON=$(abspath $(BIN))/python $(CLIENTS)/bin/python -m pytest tests/clients -c tests/clients/pytest.ini \
 		--rootdir . --confcutdir tests/clients
 
+test-browser: $(VENV)/.native  ## the server's page in a browser: Playwright's Chromium, or the system's (NIMBED_BROWSER)
+	$(BIN)/python $(PIP) install --upgrade --no-deps --target build/browser -r constraints-browser.txt
+	PYTHONPATH=build/browser $(BIN)/python -m pytest tests/browser
+
 test-oldest:  ## the fast tests with the oldest dependencies and the oldest Python that pyproject allows
 	$(PYTHON) .ci/versions.py oldest
 
@@ -162,4 +166,4 @@ format: $(VENV)/.ready  ## let ruff rewrite the code
 	$(BIN)/ruff format .
 
 clean:  ## remove the environments, and what was compiled
-	rm -rf $(VENV) $(LEAN) $(BASE) $(PURE) build/native build/base build/sanitize build/gte
+	rm -rf $(VENV) $(LEAN) $(BASE) $(PURE) build/native build/base build/sanitize build/gte build/browser

@@ -19,6 +19,7 @@ let key = ""; // in memory alone
 let status = null;
 let asked = []; // the requests of what was last done: {path, body}
 let shownModels = "";
+const preferred = {}; // the model that was chosen, by task
 
 // Elements
 
@@ -373,7 +374,7 @@ function fillTask() {
   $("lacking").textContent = "No embedding model is served, so there are no vectors to compare: rerankers only rank.";
   show("lacking", !embeds.length);
   for (const part of document.querySelectorAll("[data-task]")) part.hidden = part.dataset.task !== task();
-  const before = $("model").value;
+  const before = preferred[task()];
   const able = task() === "ranking" ? ranks : embeds;
   $("model").replaceChildren(...able.map(({ id, info }) => h("option", { value: id }, `${id} (${info.precision})`)));
   if (able.some(({ id }) => id === before)) $("model").value = before;
@@ -660,7 +661,10 @@ function begin() {
   $("forget").addEventListener("click", forget);
   $("door").addEventListener("submit", open);
   $("scope").addEventListener("change", renderCharts);
-  $("model").addEventListener("change", fillBeside);
+  $("model").addEventListener("change", () => {
+    preferred[task()] = $("model").value;
+    fillBeside();
+  });
   for (const one of document.querySelectorAll("input[name=task]")) one.addEventListener("change", fillTask);
   $("ask").addEventListener("submit", run);
   $("copy").addEventListener("click", copy);
