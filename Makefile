@@ -11,6 +11,8 @@ IPEX := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nimbed-env/ipex
 IPEX_READY := $(IPEX)/.ready-$(firstword $(shell cksum constraints-ipex.txt))
 PEERS := $(dir $(IPEX))peers
 PEERS_READY := $(PEERS)/.ready-$(firstword $(shell cksum constraints-peers.txt))
+INFINITY := $(dir $(IPEX))infinity
+INFINITY_READY := $(INFINITY)/.ready-$(firstword $(shell cksum constraints-infinity.txt))
 CLIENTS := $(dir $(IPEX))clients
 CLIENTS_READY := $(CLIENTS)/.ready-$(firstword $(shell cksum constraints-clients.txt))
 PIP := -m pip --disable-pip-version-check -q
@@ -26,7 +28,7 @@ LEAN_TESTS := python -m pytest tests/without_torch -c tests/without_torch/pytest
 SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sanitize test-gte test-browser test-clients test-oldest test-newest install-check wheel wheels models-page check bench peers peers-env quality ipex-env test-ipex format clean
+.PHONY: help demo test test-sanitize test-gte test-browser test-clients test-oldest test-newest install-check wheel wheels models-page check bench peers peers-env infinity-env quality ipex-env test-ipex format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -74,6 +76,12 @@ $(PEERS_READY):
 	$(PEERS)/bin/python $(PIP) install -c constraints-peers.txt ctranslate2 fastembed gguf safetensors torch transformers
 	CMAKE_ARGS="-DLLAVA_BUILD=OFF" $(PEERS)/bin/python $(PIP) install -c constraints-peers.txt llama-cpp-python
 	@rm -f $(PEERS)/.ready-* && touch $@
+
+$(INFINITY_READY):
+	$(PYTHON) -m venv $(INFINITY)
+	$(INFINITY)/bin/python $(PIP) install --upgrade "pip>=24"
+	$(INFINITY)/bin/python $(PIP) install -c constraints-infinity.txt "infinity-emb[optimum,server,torch]"
+	@rm -f $(INFINITY)/.ready-* && touch $@
 
 # nimbed is not there: its servers run from $(VENV).
 $(CLIENTS_READY):
@@ -149,6 +157,8 @@ peers: $(VENV)/.native  ## nimbed beside what people use in its place, and what 
 		$(BIN)/python benchmarks/$$script --data $(DATA) || failed=1; done; exit $$failed
 
 peers-env: $(PEERS_READY)  ## the environment of CTranslate2, fastembed and llama.cpp, in the user's cache folder (1.5 GB)
+
+infinity-env: $(INFINITY_READY)  ## the environment of infinity-emb, in the user's cache folder (2 GB)
 
 quality: $(VENV)/.native  ## retrieval, similarity and rerank sets: int8 against fp32, fp32 against torch (long)
 	@failed=0; for script in quality.py quality_table.py families.py; do \

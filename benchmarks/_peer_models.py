@@ -99,7 +99,7 @@ def with_peers_graphs(model: Path, target: Path, texts: Sequence[str]) -> Path:
     if not (target / "openvino" / "openvino_model_qint8_quantized.xml").is_file():
         _openvino_int8(target, texts)
     if not (target / "onnx" / "model_int8.onnx").is_file():
-        _onnx_int8(target)
+        onnx_int8(target)
     return target
 
 
@@ -123,7 +123,7 @@ def _openvino_int8(target: Path, texts: Sequence[str]) -> None:
     )
 
 
-def _onnx_int8(target: Path) -> None:
+def onnx_int8(target: Path) -> None:
     """ONNX Runtime's dynamic quantization, with 7-bit weights where the CPU would overflow with 8."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from tests.support.graphs import export_onnx

@@ -1,4 +1,4 @@
-"""A server as a process of its own, for the benchmarks, and what one asks of it."""
+"""Servers as processes of their own, for the benchmarks, and what one asks of them."""
 
 from __future__ import annotations
 
@@ -19,25 +19,19 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Self
+
 GENERATOR = Path(__file__).with_name("_http_load.py")
 WAIT_S = 120.0
 
 
-class Served:
-    """``nimbed serve`` on a free port."""
+class Running:
+    """A process that answers on a port of this machine."""
 
-    def __init__(self, model: str, *flags: str, stderr: IO[str] | None = None) -> None:
-        line = [sys.executable, "-m", "nimbed", "serve", model, "--port", "0", *flags]
-        began = time.perf_counter()
-        self.process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=stderr, text=True)
-        said = self.process.stdout.readline() if self.process.stdout else ""
-        found = re.search(r":(\d+)$", said.strip())
-        assert found, said
-        self.port = int(found[1])
-        assert self.get("/health") == 200
-        self.ready_s = time.perf_counter() - began
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process, self.port = process, port
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -69,6 +63,21 @@ class Served:
         found: dict[str, Any] = json.loads(said.stdout)
         assert set(found["statuses"]) == {"200"}, found["statuses"]
         return {**found, "server_cpu_s": cpu_of(self.process.pid) - before}
+
+
+class Served(Running):
+    """``nimbed serve`` on a free port."""
+
+    def __init__(self, model: str, *flags: str, stderr: IO[str] | None = None) -> None:
+        line = [sys.executable, "-m", "nimbed", "serve", model, "--port", "0", *flags]
+        began = time.perf_counter()
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        said = process.stdout.readline() if process.stdout else ""
+        found = re.search(r":(\d+)$", said.strip())
+        assert found, said
+        super().__init__(process, int(found[1]))
+        assert self.get("/health") == 200
+        self.ready_s = time.perf_counter() - began
 
     def stop_under_load(self, body: dict[str, Any], connections: int) -> dict[str, float]:
         """SIGTERM while connections wait for answers: how many of what had arrived got one, and the exit.
