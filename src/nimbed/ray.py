@@ -155,6 +155,7 @@ def embed_dataset(
     with_text: bool = False,
     batch_rows: int = BATCH_ROWS,
     cpus_per_actor: int | None = None,
+    spare_cpus: int = 1,
     any_fingerprint: bool = False,
 ) -> Any:  # noqa: ANN401 (ray.data.Dataset)
     """A dataset of ids and vectors. The rows have no order but that of their ids.
@@ -168,6 +169,8 @@ def embed_dataset(
         with_text: whether the columns of the text go on beside the vector.
         batch_rows: rows of a batch.
         cpus_per_actor: CPUs, and threads, of an actor; None lets as few CPUs idle as can be, with 8 at most.
+        spare_cpus: of the cluster, which actors leave to Ray's own tasks, such as listing files: these would wait for
+            ever for one that an actor holds.
         any_fingerprint: whether nodes may make vectors that differ from those of this machine.
 
     Raises:
@@ -182,8 +185,8 @@ def embed_dataset(
         with model.open(1) as encoder:
             fingerprint = encoder.fingerprint
     nodes = sorted(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
-    # Ray's own tasks, such as listing files, ask for a CPU and would wait for ever for one that actors hold.
-    nodes[-1] -= sum(nodes) > 1
+    if sum(nodes) > spare_cpus:
+        nodes[-1] = max(0, nodes[-1] - spare_cpus)
     size, actors = plan_actors(nodes) if cpus_per_actor is None else _actors_of(nodes, cpus_per_actor)
     return dataset.map_batches(
         EmbedBatches,
@@ -226,16 +229,16 @@ def embed_files(
         raise InputError("on Ray inputs are .parquet or .jsonl, all of one kind, and the output is .parquet or .jsonl")
     if columns.id is None:
         raise InputError("columns=Columns(id=...) is needed: Ray's checkpoint tells rows apart by their ids")
-    # Reading and writing take no CPU of their own, since actors leave them one.
-    light = {"ray_remote_args": {"num_cpus": 0}}
-    with _checkpoint(columns.id, f"{place}.checkpoint"):
+    # Nothing but actors takes a CPU, so that they have all of them.
+    with _checkpoint(columns.id, f"{place}.checkpoint"), _early_listing():
         if kinds == {"parquet"}:
-            dataset = ray.data.read_parquet(paths, columns=columns.wanted, **light)
+            dataset = ray.data.read_parquet(paths, columns=columns.wanted, num_cpus=0)
         else:
-            dataset = ray.data.read_json(paths, lines=True, **light)
-        made = embed_dataset(dataset, model, columns=columns, role=role, dtype=dtype, with_text=with_text)
+            dataset = ray.data.read_json(paths, lines=True, num_cpus=0)
+        made = embed_dataset(dataset, model, columns=columns, role=role, dtype=dtype, with_text=with_text, spare_cpus=0)
         # pandas writes JSON with ten decimals unless it is told of more.
-        getattr(made, writers[suffix])(place, **light, **({} if suffix == ".parquet" else {"double_precision": 15}))
+        precise = {} if suffix == ".parquet" else {"double_precision": 15}
+        getattr(made, writers[suffix])(place, ray_remote_args={"num_cpus": 0}, **precise)
     read = ray.data.read_parquet if suffix == ".parquet" else ray.data.read_json
     return int(read(place).count())
 
@@ -256,6 +259,18 @@ def _checkpoint(id_column: str, path: str) -> Iterator[None]:
         raise InputError(f"Ray cannot keep a checkpoint of this plan: {err}") from err
     finally:
         context.checkpoint_config = before
+
+
+@contextmanager
+def _early_listing() -> Iterator[None]:
+    """Ray's second reader lists files by tasks of the plan itself, which take a CPU each whatever they are told."""
+    context = DataContext.get_current()
+    before = context.use_datasource_v2
+    context.use_datasource_v2 = False
+    try:
+        yield
+    finally:
+        context.use_datasource_v2 = before
 
 
 def _actors_of(nodes: Sequence[int], size: int) -> tuple[int, int]:
