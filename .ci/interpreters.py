@@ -19,17 +19,15 @@ def named_versions() -> list[str]:
     return sorted(found, key=lambda version: int(version.partition(".")[2]))
 
 
-def interpreter(version: str) -> str | None:
+def interpreter(version: str, uv: str | Path) -> str | None:
     """A Python of that version: on the path, pyenv's, or one that uv has or fetches; None, and a line, without one."""
     places = [shutil.which(f"python{version}"), *map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))]
     for place in filter(None, places):
         if _said(place, "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2])") == version:
             return place
-    if (uv := shutil.which("uv")) is not None:
-        if (found := _said(uv, "python", "find", version)) is not None:
-            return found
-        _said(uv, "python", "install", version)
-        if (found := _said(uv, "python", "find", version)) is not None:
+    for step in ("find", "install", "find"):
+        found = _said(str(uv), "--system-certs", "python", step, version)
+        if step == "find" and found is not None:
             return found
     print(f"skipped: Python {version} (neither on the path, nor pyenv's, nor to be had from uv)", flush=True)
     return None

@@ -61,8 +61,8 @@ class Step:
     def fraction(self) -> float:
         """Of the whole build, 0 to 1, by the time that stages usually take."""
         names = list(SHARES)
-        before = sum(SHARES[name] for name in names[: names.index(self.stage)])
-        return before + SHARES[self.stage] * self.within
+        before = [SHARES[name] for name in names[: names.index(self.stage)]]
+        return sum([*before, SHARES[self.stage] * self.within])  # summed as the next stage sums it, rounding included
 
     @property
     def within(self) -> float:

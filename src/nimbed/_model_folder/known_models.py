@@ -1,7 +1,8 @@
 """What is known of networks and models beyond what their folders say: for people who choose one; no vector needs it.
 
 Pooling, prompts and widths are those of :mod:`nimbed._model_folder.families`, ``model_type`` those of the table of
-networks; nothing of that is repeated here. Licences are those of the model cards on huggingface.co, November 2026.
+networks; nothing of that is repeated here. Licences and longest texts are those of the model cards and settings files
+on huggingface.co, November 2026.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class ModelFacts:
         name: on the hub.
         network: its entry in the table of networks.
         width: of its vectors; None for a cross-encoder.
-        longest: text, in tokens, by its own settings.
+        longest: text, in tokens, by its card or its settings.
         licence: of its weights.
         gated: whether the hub asks for consent to its terms first.
         pooling: where its family has none.
@@ -161,7 +162,7 @@ MODELS = (
     ModelFacts(name="Alibaba-NLP/gte-multilingual-base", network="gte", width=768, longest=8192),
     ModelFacts(name="ibm-granite/granite-embedding-english-r2", network="modernbert", width=768, longest=8192),
     ModelFacts(
-        name="ibm-granite/granite-embedding-311m-multilingual-r2", network="modernbert", width=768, longest=8192
+        name="ibm-granite/granite-embedding-311m-multilingual-r2", network="modernbert", width=768, longest=32768
     ),
     ModelFacts(name="cl-nagoya/ruri-v3-310m", network="modernbert", width=768, longest=8192),
     ModelFacts(name="jinaai/jina-embeddings-v2-base-en", network="jina_bert_v2", width=768, longest=8192),
