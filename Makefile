@@ -140,7 +140,7 @@ test-oldest:  ## the fast tests with the oldest dependencies and the oldest Pyth
 test-newest:  ## the same with the newest
 	$(PYTHON) .ci/versions.py newest
 
-install-check: $(VENV)/.ready  ## every extra that the README and the docs name, each in a fresh environment (long)
+install-check: $(VENV)/.native  ## every extra that the README and the docs name, each in a fresh environment (long)
 	$(BIN)/python .ci/install_check.py
 
 wheel: $(VENV)/.ready  ## a wheel for this Python, in dist

@@ -6,6 +6,7 @@ and the modules that they are for must be imported. The README's code of a frame
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "install-check"
 # What an extra is for, as it is imported; of one that is not here, the doctor's word is enough.
 MODULES = {
+    "": "nimbed",
     "haystack": "nimbed.haystack",
     "langchain": "nimbed.langchain",
     "llama-index": "nimbed.llama_index",
@@ -24,6 +26,8 @@ MODULES = {
     "otel": "nimbed.opentelemetry",
     "prometheus": "nimbed.prometheus",
     "quantize": "nimbed.quantization.openvino.build",
+    "ray": "nimbed.ray",
+    "serve": "nimbed.server.app",
     "torch": "nimbed.backends.torch",
 }
 # Several gigabytes, in an environment and with constraints of its own: make test-ipex.
@@ -34,7 +38,9 @@ FORBIDDEN = ("torchvision",)
 
 def run(*command: object) -> str:
     print("$", *(str(word)[:100] for word in command), flush=True)
-    done = subprocess.run([str(word) for word in command], cwd=WORK, text=True, stdout=subprocess.PIPE, check=True)
+    settings = {**os.environ, "NIMBED_HOME": str(WORK / "home")}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=WORK, env=settings, text=True, stdout=subprocess.PIPE, check=True)
     return done.stdout
 
 
@@ -60,24 +66,27 @@ def check(group: str, wheel: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     run(sys.executable, "-m", "venv", folder)
     python = folder / "bin" / "python"
-    pip = (python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt")
+    pip = (python, "-m", "pip", "install", "-q", "--no-compile", "-c", ROOT / "constraints.txt")
     run(*pip, f"{wheel}[{group}]" if group else wheel)
     installed = run(python, "-m", "pip", "list", "--format=freeze")
     if bad := [name for name in FORBIDDEN if f"{name}==" in installed]:
         sys.exit(f"nimbed[{group}] brings {', '.join(bad)}")
     said = run(folder / "bin" / "nimbed", "doctor")
-    for extra in filter(None, group.split(",")):
-        if extra != "all" and f"{extra} (installed)" not in said:
+    for extra in group.split(","):
+        if extra not in {"", "all"} and f"{extra} (installed)" not in said:
             sys.exit(f"nimbed[{group}]: the doctor does not call {extra} installed:\n{said}")
         run(python, "-c", f"import {MODULES.get(extra, 'nimbed')}")
         if code := code_of(extra):
             print(run(python, "-c", code).strip())
     print(f"nimbed[{group}]: ok, {installed.count('==')} packages", flush=True)
+    shutil.rmtree(folder)
 
 
 def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", WORK / "wheel", ROOT)
+    shutil.rmtree(WORK / "wheel", ignore_errors=True)
+    built = ("--no-deps", "--no-build-isolation", "-Cbuild-dir=build/native/{wheel_tag}")
+    run(sys.executable, "-m", "pip", "wheel", "-q", *built, "-w", WORK / "wheel", ROOT)
     (wheel,) = (WORK / "wheel").glob("*.whl")
     shutil.rmtree(WORK / "model", ignore_errors=True)
     script = "import sys; sys.path[:0] = [sys.argv[1]]; from pathlib import Path; import try_install as t"

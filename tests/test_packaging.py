@@ -14,6 +14,8 @@ import pytest
 import tomllib
 from packaging.requirements import Requirement
 
+from nimbed import _doctor
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -38,6 +40,14 @@ def test_all_is_all_that_is_used_at_run_time():
     assert extras["all"] == [
         "nimbed[export,haystack,lance,langchain,llama-index,mteb,openvino,otel,parquet,plot,prometheus,quantize,redis,serve,torch]"
     ]
+
+
+def test_the_doctor_knows_the_extras_and_what_they_bring():
+    extras = PROJECT["optional-dependencies"]
+    assert _doctor._EXTRAS.keys() == extras.keys() - {"all", "test", "dev"}
+    for name, packages in _doctor._EXTRAS.items():
+        if not any(text.startswith("nimbed[") for text in extras[name]):
+            assert set(packages) <= {Requirement(text).name for text in extras[name]}
 
 
 # A wheel for a user who wants it pure, for one whose compiler fails, and for one who must have it all.

@@ -36,6 +36,7 @@ _EXTRAS = {
     "ray": ("ray",),
     "plot": ("matplotlib",),
     "mteb": ("mteb",),
+    "serve": ("httptools", "orjson", "prometheus-client", "uvicorn"),
 }
 
 
