@@ -1,6 +1,7 @@
 // Which kernels this CPU runs.
 #include <cstring>
 
+#include "cpu.h"
 #include "kernels.h"
 
 namespace nimbed {
@@ -11,18 +12,11 @@ struct Choice {
   bool (*runs)();
 };
 
-#if defined(NIMBED_X86)
-bool has_avx512_vnni() {
-  return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
-#endif
-
 // Best first.
 const Choice kChoices[] = {
 #if defined(NIMBED_X86)
-    {&kAvx512Vnni, has_avx512_vnni},
-    {&kAvx2, [] { return bool(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")); }},
+    {&kAvx512Vnni, cpu_has_avx512_vnni},
+    {&kAvx2, cpu_has_avx2},
 #endif
     {&kReference, [] { return true; }},
 };

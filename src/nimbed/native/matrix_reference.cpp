@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "cpu.h"
 #include "matrix_kernels.h"
 
 namespace nimbed {
@@ -25,8 +26,8 @@ struct Choice {
 // Best first.
 const Choice kChoices[] = {
 #if defined(NIMBED_X86)
-    {&kMatrixAvx512, [] { return bool(__builtin_cpu_supports("avx512f")); }},
-    {&kMatrixAvx2, [] { return bool(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")); }},
+    {&kMatrixAvx512, cpu_has_avx512},
+    {&kMatrixAvx2, cpu_has_avx2},
 #endif
     {&kMatrixReference, [] { return true; }},
 };
