@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def reranker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def torch() -> None:
+    """Models are written with it; the environments of make test-oldest and test-newest have none."""
+    pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="session")
+def reranker_folder(torch: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cross_encoder(tmp_path_factory.mktemp("judges") / "judge")
 
 
 @pytest.fixture(scope="session")
-def prompted_folder(tmp_path_factory: pytest.TempPathFactory, peps: list[str]) -> Path:
+def prompted_folder(torch: None, tmp_path_factory: pytest.TempPathFactory, peps: list[str]) -> Path:
     """A tiny embedder with a prompt for each role."""
     kind = replace(MODELS["bert"], prompts={"query": "query: ", "document": "passage: "})
     return write_model(tmp_path_factory.mktemp("embedders") / "e5", kind, peps)
