@@ -20,6 +20,8 @@ def request_of(**options):
     ("options", "says"),
     [
         ({"part_rows": 0}, "part_rows=0 must be"),
+        ({"processes": 0}, "processes=0 must be a whole number from 1"),
+        ({"processes": "all"}, "processes='all' must be a whole number from 1"),
         ({"begin": "again"}, "begin='again' is not one of resume, restart, update"),
         ({"on_error": "ignore"}, "on_error='ignore' is not one of raise, skip"),
     ],

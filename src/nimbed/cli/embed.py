@@ -94,7 +94,7 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _processes(value: str) -> int | str:
-    return value if value == "auto" else int(value)
+    return int(value) if value.isdecimal() else value
 
 
 def _columns_of(chosen: argparse.Namespace) -> Columns:
