@@ -100,7 +100,8 @@ async def test_requests_belong_to_the_moment_in_which_they_ended(minute):
 
 async def test_what_failed_has_no_latency(minute):
     minute.ended(status=429)
-    minute.ended(status=499)
+    minute.ended(status=503)
+    minute.ended(status=499)  # the client went: nothing failed
     minute.ended(method="GET")
     minute.ended(model="")
     minute.after(1)

@@ -28,7 +28,7 @@ logger = logging.getLogger("nimbed")
 # How long a request runs before somebody looks whether its client is still there: most are answered by then, and a
 # task that looks costs as much as all else that is done for a short one.
 _WATCH_AFTER_S = 0.25
-_GONE = 499  # as nginx has it: the client went before there was an answer
+GONE = 499  # as nginx has it: the client went before there was an answer
 _WITHOUT_BODY = (204, 304)  # nor a length, which would be that of the body that was left out
 _UNKNOWN = Route({}, tei.error)
 _UNKNOWN_V1 = Route({}, openai.error)
@@ -71,11 +71,11 @@ class Exchange:
         timers = [loop.call_later(self._app.settings.limits.timeout_s, self._end, "late")]
         try:
             answer = await self._answer(timers)
-            self.status = _GONE if answer is None else answer.status
+            self.status = GONE if answer is None else answer.status
             if answer is not None:
                 await self._respond(answer)
         except BaseException:
-            self.status = self.status or _GONE
+            self.status = self.status or GONE
             raise
         finally:
             for timer in timers:

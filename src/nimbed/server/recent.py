@@ -9,6 +9,8 @@ from collections import Counter, deque
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nimbed.server.exchange import GONE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -69,6 +71,8 @@ class Recent:
     def ended(self, exchange: Exchange) -> None:
         """A request has ended."""
         if exchange.method != "POST":
+            return
+        if exchange.status == GONE:
             return
         if exchange.status >= 400:
             self._failed += 1

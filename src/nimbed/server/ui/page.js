@@ -335,10 +335,11 @@ function quality({ quality: found, precision }) {
     return h("tr", {}, h("th", { scope: "row" }, MEASURES[name] ?? name.replaceAll("_", " ")),
       h("td", {}, found[name].toFixed(4)), h("td", { class: "muted" }, String(least)), h("td", {}, bar));
   });
-  const heads = ["", "measured", "at least", "of allowed loss"].map((text) => h("th", { scope: "col" }, text));
+  const heads = ["", "measured", "at least", "loss used"].map((text) => h("th", { scope: "col" }, text));
   return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Quality against fp32" },
     h("table", { class: "quality" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows)),
-    h("p", { class: "muted" }, `on ${plural(found.texts, "held-out text")}`));
+    h("p", { class: "muted" }, `On ${plural(found.texts, "held-out text")}. The bars show how much of the loss that is ` +
+      "allowed was used."));
 }
 
 function renderCounts() {
@@ -547,16 +548,17 @@ function ranking(models, passages, found) {
   const most = Math.max(...all.flat());
   const two = models.length > 1;
   const heads = two
-    ? [`${models[0].info.precision} rank`, "Passage", "Score", "", `${models[1].info.precision} rank`, "Score", "Moved"]
+    ? [models[0].info.precision, "Passage", "Score", "", models[1].info.precision, "Score", "Moved"]
     : ["Rank", "Passage", "Score", ""];
+  const columns = ["number", "text", "number", "bar-cell", "number", "number second", "number"];
   const rows = order(all[0]).map((at) => h("tr", {},
     h("td", { class: "number" }, String(places[0][at])), h("td", { class: "text" }, passages[at]),
     h("td", { class: "number" }, fixed(all[0][at], 3)),
     h("td", { class: "bar-cell" }, bar((all[0][at] - least) / (most - least || 1))),
-    two ? [h("td", { class: "number" }, String(places[1][at])), h("td", { class: "number" }, fixed(all[1][at], 3)),
+    two ? [h("td", { class: "number" }, String(places[1][at])), h("td", { class: "number second" }, fixed(all[1][at], 3)),
       moved(places[1][at] - places[0][at])] : null));
-  const table = h("table", { class: "ranks" }, h("thead", {}, h("tr", {}, heads.map((text) =>
-    h("th", { scope: "col", class: text === "Passage" ? null : "number" }, text)))), h("tbody", {}, rows));
+  const table = h("table", { class: "ranks" }, h("thead", {}, h("tr", {}, heads.map((text, at) =>
+    h("th", { scope: "col", class: columns[at] }, text)))), h("tbody", {}, rows));
   const changed = two ? places[0].filter((rank, at) => rank !== places[1][at]).length : 0;
   const apart = two ? Math.max(...all[0].map((score, at) => Math.abs(score - all[1][at]))) : 0;
   const said = two
