@@ -51,8 +51,8 @@ class Infinity(Running):
             port = int(free.getsockname()[1])
         program = Path(HOME.interpreter).with_name("infinity_emb")
         line = [str(program), "v2", "--model-id", str(folder), "--engine", engine, "--device", "cpu",
-                "--served-model-name", NAME, "--url-prefix", "/v1", "--host", "127.0.0.1", "--port", str(port),
-                "--log-level", "error"]  # fmt: skip
+                "--pooling-method", "mean", "--served-model-name", NAME, "--url-prefix", "/v1", "--host", "127.0.0.1",
+                "--port", str(port), "--log-level", "error"]  # fmt: skip
         quiet = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
         process = subprocess.Popen(line, env={**os.environ, **quiet}, stdout=subprocess.DEVNULL, text=True)
         super().__init__(process, port)
