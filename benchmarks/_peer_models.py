@@ -53,7 +53,7 @@ def chosen(options: Namespace, tokenizer_of: str) -> Model:
     if name not in {*SHAPES, *NETWORKS}:
         return Model(folder=Path(name))
     called = f"{name}-{options.layers}-layers" if options.layers else name
-    target = options.work / called
+    target = options.work / (f"{called}-seeded" if name in NETWORKS else called)  # a name of which no prompts are known
     if not (target / "modules.json").is_file():
         part = target.with_name(f"{called}.part")
         shutil.rmtree(part, ignore_errors=True)
