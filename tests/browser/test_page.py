@@ -95,7 +95,7 @@ def test_a_browser_that_opens_the_server_sees_what_is_loaded_and_why(browser, ur
 def test_charts_have_axes_units_and_a_line(page, url):
     for at in range(3):
         httpx.post(f"{url}/v1/embeddings", json={"model": "tiny", "input": [f"text {at}", "the same"]})
-    page.locator(".chart path").first.wait_for()
+    page.locator(".chart path").first.wait_for(state="attached")
     page.wait_for_function("document.querySelectorAll('.chart path').length >= 5")
     charts = page.locator(".chart svg")
     assert charts.count() == 5
@@ -162,7 +162,7 @@ def test_ranking_by_a_reranker(page, url):
         f"{url}/v1/rerank", json={"model": "judge", "query": "where is the cat", "documents": documents}
     )
     wanted = [documents[one["index"]] for one in answer.json()["results"]]
-    assert page.locator(".ranks .text").all_inner_texts() == wanted
+    assert page.locator(".ranks tbody .text").all_inner_texts() == wanted
 
 
 def test_texts_are_never_markup(page):
@@ -424,7 +424,7 @@ def test_the_page_works_while_the_server_is_under_load(browser, url):
     try:
         with visiting(browser, url) as visit:
             page = visit.open()
-            page.locator(".chart path").first.wait_for()
+            page.locator(".chart path").first.wait_for(state="attached")
             assert "differ by" in run(page)
             assert "passages, best first" in run(page, "ranking")
     finally:
