@@ -221,9 +221,11 @@ def test_a_querys_limit_is_the_larger_of_reading_and_computing(script):
     assert said.endswith("| a | 8 | 2.00 |")
 
 
-@pytest.mark.parametrize("name", ["qwen3-0.6b", "bge-small"])
-def test_a_seeded_model_is_written_once(script, monkeypatch, tmp_path, tiny_folder, name):
-    models, folder = script("_peer_models"), f"{name}-2-layers"
+@pytest.mark.parametrize(
+    ("name", "folder"), [("qwen3-0.6b", "qwen3-0.6b-2-layers-seeded"), ("bge-small", "bge-small-2-layers")]
+)
+def test_a_seeded_model_is_written_once(script, monkeypatch, tmp_path, tiny_folder, name, folder):
+    models = script("_peer_models")
 
     def write(family, target, *, size, layers):
         assert (size, layers) == ("real", 2)
@@ -234,7 +236,7 @@ def test_a_seeded_model_is_written_once(script, monkeypatch, tmp_path, tiny_fold
     monkeypatch.setitem(models.SHAPES, "bge-small", (32, 12, 4, 64))
     options = Namespace(model=name, layers=2, work=tmp_path)
     made = models.chosen(options, str(tiny_folder))
-    assert (made.name, made.folder, made.network) == (folder, tmp_path / folder, name in models.NETWORKS)
+    assert (made.name, made.folder, made.network) == (f"{name}-2-layers", tmp_path / folder, name in models.NETWORKS)
     config = json.loads((made.folder / "config.json").read_text())
     assert config["num_hidden_layers"] == 2
     written = (made.folder / "model.safetensors").stat().st_mtime_ns
