@@ -70,9 +70,7 @@ class Recent:
 
     def ended(self, exchange: Exchange) -> None:
         """A request has ended."""
-        if exchange.method != "POST":
-            return
-        if exchange.status == GONE:
+        if exchange.method != "POST" or exchange.status == GONE:
             return
         if exchange.status >= 400:
             self._failed += 1
