@@ -10,9 +10,12 @@ from nimbed._types import Float32Array, Int32Array
 REVISION: int
 
 class Model:
-    """A network, with the arrays that it reads."""
+    """A network, with the arrays that it reads.
 
-    def __init__(self, settings: dict[str, Any], arrays: dict[str, Any]) -> None: ...
+    ``words_mapped``: the array "words" is part of a read-only file's mapping, and few of its pages stay resident.
+    """
+
+    def __init__(self, settings: dict[str, Any], arrays: dict[str, Any], words_mapped: bool = False) -> None: ...
 
 class Session:
     """Batches through the network on some threads; used by one caller at a time."""

@@ -11,7 +11,7 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nimbed._model_folder.safetensors import read_names, read_tensors, write_tensors
+from nimbed._model_folder.safetensors import is_mapped, read_names, read_tensors, write_tensors
 from nimbed.errors import ArtefactError
 
 ARRAYS = {
@@ -25,6 +25,14 @@ def written(tmp_path):
     path = tmp_path / "some.safetensors"
     write_tensors(path, ARRAYS, {"said": "ü"})
     return path
+
+
+def test_an_array_of_a_file_is_mapped_and_one_in_memory_is_not(written):
+    mapped = read_tensors(written)[0]["a"]
+    assert is_mapped(mapped)
+    assert is_mapped(mapped[1:].reshape(-1))
+    assert not is_mapped(mapped.copy())
+    assert not is_mapped(np.memmap(written, np.uint8, mode="c")[8:])
 
 
 def test_the_library_reads_what_is_written(written):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         return {name: _view(data, record) for name, record in header.items()}, metadata
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise ArtefactError(f"{path} is no safetensors file, or damaged: {err}") from err
+
+
+def is_mapped(array: Array) -> bool:
+    """Whether an array is a view of a read-only file's mapping."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap) and memoryview(base).readonly
 
 
 def read_names(path: Path) -> list[str]:

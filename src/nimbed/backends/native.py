@@ -13,9 +13,8 @@ import numpy as np
 from nimbed._files.json import parse_json
 from nimbed._model_folder.networks.reading import read_weights
 from nimbed._model_folder.networks.table import read_description
-from nimbed._model_folder.safetensors import read_tensors
+from nimbed._model_folder.safetensors import is_mapped, read_tensors
 from nimbed._native import REVISION, Model, Session, kernels
-from nimbed.backends.mapped_table import MappedTable
 from nimbed.backends.native_packed import pack, settings_of
 from nimbed.backends.protocol import Bulk
 from nimbed.backends.shapes import ShapePolicy
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 # Tokens in a batch for one thread: several groups of those that pass through the layers together. Longer texts come one
 # by one, on all threads: they would need a workspace each.
 _TOKENS_PER_THREAD = 1024
+# Of a smaller table of words all may stay resident.
+_LARGE_TABLE = 64 << 20
 
 
 def open_backend(request: OpenRequest) -> NativeBackend:
@@ -43,7 +44,7 @@ class NativeBackend:
     """Weights in int8, activations rounded token by token while they are computed; or all in fp32."""
 
     def __init__(self, request: OpenRequest) -> None:
-        self._models, self._table = _open(request)
+        self._models = _open(request)
         first = self._sessions(request.threads, bulk=False)
         self._first_session: NativeSession | None = first
         self._threads = first.threads
@@ -76,8 +77,7 @@ class NativeBackend:
         del self._first_session, self._models
 
     def _sessions(self, threads: int, *, bulk: bool) -> NativeSession:
-        sessions = {role: Session(model, threads, bulk=bulk) for role, model in self._models.items()}
-        return NativeSession(sessions, self._table)
+        return NativeSession({role: Session(model, threads, bulk=bulk) for role, model in self._models.items()})
 
 
 class NativeSession:
@@ -85,10 +85,9 @@ class NativeSession:
 
     any_thread = True
 
-    def __init__(self, sessions: Mapping[Role, Session], table: MappedTable | None = None) -> None:
+    def __init__(self, sessions: Mapping[Role, Session]) -> None:
         self._sessions = sessions
         self._document = sessions["document"]
-        self._table = table
 
     @property
     def threads(self) -> int:
@@ -102,14 +101,11 @@ class NativeSession:
     def run(self, batch: TokenBatch) -> Float32Array:
         """Sentence vectors or scores, float32 ``[B, dim]``."""
         try:
-            vectors = self._sessions.get(batch.role, self._document).run(batch.ids, batch.offsets, batch.type_ids)
+            return self._sessions.get(batch.role, self._document).run(batch.ids, batch.offsets, batch.type_ids)
         except MemoryError as err:
             raise OutOfMemoryError(f"no memory for {len(batch)} texts of {len(batch.ids)} tokens") from err
         except (ValueError, RuntimeError) as err:
             raise BackendError(f"the native engine refused {len(batch)} texts: {err}") from err
-        if self._table is not None:
-            self._table.looked_up(len(batch.ids))
-        return vectors
 
 
 class _BulkSession:
@@ -179,13 +175,13 @@ def _setting_of(role: Role) -> str:
     return "nimbed" if role == "document" else f"nimbed.{role}"
 
 
-def _open(request: OpenRequest) -> tuple[dict[Role, Model], MappedTable | None]:
-    """The model of each role that has one of its own, and the table of words that they share."""
+def _open(request: OpenRequest) -> dict[Role, Model]:
+    """The model of each role that has one of its own."""
     try:
         read, models = _reader(request), {}
         for role in sorted(set(request.spec.networks.values())):
             arrays, settings = read(role)
-            models[role] = Model(settings, arrays)
+            models[role] = Model(settings, arrays, _stays_mapped(arrays))
     except (KeyError, ValueError, OSError, MemoryError) as err:
         if isinstance(err, SpecError):
             raise
@@ -193,7 +189,13 @@ def _open(request: OpenRequest) -> tuple[dict[Role, Model], MappedTable | None]:
             raise OutOfMemoryError(f"no memory to open {request.folder}: {err}") from err
         file = request.folder / ENCODER_FILE
         raise BackendError(f"the native engine cannot open {file}: {err}; build the artefact again") from err
-    return models, MappedTable.of(arrays)
+    return models
+
+
+def _stays_mapped(arrays: Mapping[str, Any]) -> bool:
+    """Whether the table of words is read from its file, row by row, instead of being resident."""
+    words = arrays.get("words")
+    return words is not None and words.nbytes >= _LARGE_TABLE and is_mapped(words)
 
 
 def _reader(request: OpenRequest) -> Callable[[Role], tuple[dict[str, Any], dict[str, Any]]]:

@@ -55,6 +55,7 @@ void ForwardPass::add_words(int id, float* x) const {
     const auto* row = static_cast<const int8_t*>(net_.words.rows) + at;
     for (int i = 0; i < net_.width; ++i) x[i] = net_.words.scale[id] * float(row[i]);
   }
+  if (net_.words.mapped != nullptr) net_.words.mapped->read_row();
 }
 
 // The encoder layer of Vaswani et al. 2017 (figure 1). `add_norm` is hidden += branch, then the norm, which is what the

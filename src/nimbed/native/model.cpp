@@ -275,8 +275,11 @@ class ModelReader {
 
 }  // namespace
 
-Model::Model(nb::dict settings, nb::dict arrays) : network{} {
+Model::Model(nb::dict settings, nb::dict arrays, bool words_mapped) : network{} {
   ModelReader(Settings(settings, ""), Arrays(arrays, kept), network).read();
+  if (!words_mapped) return;
+  WordTable& words = network.words;
+  words.mapped = &mapped.emplace(words.rows, size_t(network.vocabulary) * network.width * words.item_size());
 }
 
 }  // namespace nimbed

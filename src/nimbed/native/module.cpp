@@ -185,7 +185,8 @@ NB_MODULE(_native, m) {
   nb::set_leak_warnings(false);  // a program may end while its encoders are open
   m.doc() = "nimbed's own engine; see docs/native.md.";
   m.attr("REVISION") = 4;  // of the arithmetic: raised when vectors change
-  nb::class_<Model>(m, "Model").def(nb::init<nb::dict, nb::dict>(), "settings"_a, "arrays"_a);
+  nb::class_<Model>(m, "Model").def(nb::init<nb::dict, nb::dict, bool>(), "settings"_a, "arrays"_a,
+                                    "words_mapped"_a = false);
   nb::class_<PySession>(m, "Session")
       .def(nb::init<Model&, int, bool, const std::string&>(), nb::keep_alive<1, 2>(), "model"_a, "threads"_a,
            "bulk"_a, "kernels"_a = "auto")
