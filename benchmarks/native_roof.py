@@ -188,10 +188,10 @@ def _random(*size: int) -> Float32Array:
 
 def _linear_inputs(inputs: int) -> tuple[Any, ...]:
     rng = np.random.default_rng(0)
-    a = rng.integers(0, 256, (ROWS, inputs), np.uint8)
+    a = rng.integers(0, 256, (1, ROWS, inputs), np.uint8)
     weights = rng.integers(-127, 128, (inputs // 4, 64, 4), np.int8)
-    ones = np.ones(64, np.float32)
-    return a, np.ones(ROWS, np.float32), np.ones(ROWS, np.float32), weights, ones, ones, ones[None]
+    rows, columns = np.ones((1, 1, ROWS), np.float32), np.ones((1, 64), np.float32)
+    return a, rows, rows, weights, columns, columns, columns
 
 
 def seeded(shape: Network) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -31,7 +31,7 @@ from tests.support.kernels import (
 PANEL = 64
 
 every_shape = pytest.mark.parametrize(
-    ("rows", "k"), [(rows, k) for rows in (1, 2, 3, 4, 5, 6, 7, 12, 13, 97) for k in (64, 128, 384, 1536)]
+    ("rows", "k"), [(rows, k) for rows in (1, 2, 3, 4, 5, 6, 7, 12, 14, 15, 97) for k in (64, 128, 384, 1536)]
 )
 
 
@@ -44,16 +44,22 @@ def packed(weights):
     return np.ascontiguousarray(weights.astype(np.int8).reshape(-1, 4, PANEL).swapaxes(1, 2))
 
 
-def product(kernels, a, weights, *, steps=1.0, lows=0.0, scale=1.0, bias=0.0, activation=NONE, gate=None):
-    def whole(value, size):
+def product(
+    kernels, a, weights, *, steps=1.0, lows=0.0, scale=1.0, bias=0.0, activation=NONE, gate=None, group=1 << 16
+):
+    """``a``: [rows, k], or of several passes [passes, rows, k]."""
+
+    def whole(value, *size):
         return floats(np.broadcast_to(np.float32(value), size))
 
-    rows = len(a)
-    sums = whole(scale, PANEL) * weights.sum(0)
+    passes, rows, k = (a := np.ascontiguousarray(a if a.ndim == 3 else a[None])).shape
+    starts = np.arange(0, k, group)
+    scale = whole(scale, len(starts), PANEL)
+    sums = scale * np.add.reduceat(weights, starts, axis=0)
     addend = floats(np.broadcast_to(np.float32(bias), (*(np.shape(bias)[:-1] or (1,)), PANEL)))
-    parameters = (whole(scale, PANEL), floats(sums), addend)
-    steps, lows = whole(steps, rows), whole(lows, rows)
-    return testing.linear(kernels, a, steps, lows, packed(weights), *parameters, activation, gate=gate)
+    scales = (whole(value, passes, len(starts), rows) for value in (steps, lows))
+    arrays = (a, *scales, packed(weights), scale, floats(sums), addend)
+    return testing.linear(kernels, *arrays, activation, gate=gate, group=group)
 
 
 def codes(rng, rows, k):
@@ -125,16 +131,25 @@ def test_linear(kernels, rows, k, activation):
 
 
 @every_set
-@pytest.mark.parametrize("rows", [1, 6, 13])
-def test_a_product_in_groups_is_their_sum(kernels, rows):
-    rng = random(rows)
-    a, weights = codes(rng, rows, 384)
-    bias = rng.normal(size=PANEL)
-    whole = product(kernels, a, weights, steps=0.01, lows=-1.0, scale=0.001, bias=bias)
-    parts = {"steps": 0.01, "lows": -1.0, "scale": 0.001}
-    first = product(kernels, np.ascontiguousarray(a[:, :256]), weights[:256], **parts, bias=bias)
-    both = product(kernels, np.ascontiguousarray(a[:, 256:]), weights[256:], **parts, bias=first)
-    np.testing.assert_allclose(both, whole, rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("rows", [1, 6, 13, 14, 29])
+@pytest.mark.parametrize("group", [64, 128, 256])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_product_is_the_sum_of_its_passes_and_groups_in_order(kernels, rows, group, passes):
+    rng, k = random(rows), 320  # the last group is smaller
+    groups = -(-k // group)
+    a = rng.integers(0, 256, (passes, rows, k), np.uint8)
+    weights = rng.integers(-127, 128, (k, PANEL))
+    steps, lows = rng.uniform(0.001, 0.05, (passes, groups, rows)), rng.uniform(-3, 1, (passes, groups, rows))
+    scale, bias = rng.uniform(1e-4, 1e-3, (groups, PANEL)), rng.normal(size=PANEL)
+    whole = product(kernels, a, weights, steps=steps, lows=lows, scale=scale, bias=bias, group=group, activation=SILU)
+
+    sums = bias
+    for p, g in np.ndindex(passes, groups):
+        part = slice(g * group, (g + 1) * group)
+        scales = {"steps": steps[p, g], "lows": lows[p, g], "scale": scale[g]}
+        last = (p, g) == (passes - 1, groups - 1)
+        sums = product(kernels, a[p, :, part], weights[part], **scales, bias=sums, activation=SILU if last else NONE)
+    np.testing.assert_array_equal(whole, sums)
 
 
 @every_set
@@ -336,7 +351,7 @@ def test_fp32(kernels, rows, inputs):
 
 
 @given(
-    seeds, st.integers(1, 14), st.sampled_from([64, 128, 320]), st.sampled_from(ACTIVATIONS), st.booleans(), magnitudes
+    seeds, st.integers(1, 30), st.sampled_from([64, 128, 320]), st.sampled_from(ACTIVATIONS), st.booleans(), magnitudes
 )
 @settings(max_examples=60, deadline=None)
 def test_products_have_the_same_bits(seed, rows, inputs, activation, gated, magnitude):
@@ -348,7 +363,13 @@ def test_products_have_the_same_bits(seed, rows, inputs, activation, gated, magn
     assert_same_bits(lambda kernels: testing.linear_fp32(kernels, x, weights, addend, activation, gate=gate))
     a, whole = codes(rng, rows, inputs)
     steps, lows = floats(rng.uniform(0, magnitude, rows)), floats(rng.normal(size=rows) * magnitude)
-    scales = {"steps": steps, "lows": lows, "scale": floats(rng.uniform(1e-4, 1e-3, PANEL)), "bias": addend}
+    scales = {
+        "steps": steps,
+        "lows": lows,
+        "scale": floats(rng.uniform(1e-4, 1e-3, PANEL)),
+        "bias": addend,
+        "group": int(rng.choice([64, 128, 384])),
+    }
     assert_same_bits(lambda kernels: product(kernels, a, whole, **scales, activation=activation, gate=gate))
 
 

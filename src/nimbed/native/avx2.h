@@ -133,12 +133,28 @@ struct Avx2 {
     sum0 = to0, sum1 = to1;
   }
 
+  static constexpr int kTall = kTile;  // rows of a tile in 8 bits
+  static constexpr int times(int) { return 1; }
+
   static constexpr int kDepth = 384;  // inputs that pass at once: a panel's weights of them stay in the L1 cache
 
+  template <int R, class Tile>
+  static void tile(const Tile& tile, const Stream<int8_t>& from) {
+    alignas(64) int32_t sums[R * kPanel];
+    for (int g = 0, begin = 0; g < tile.panel.groups; begin = tile.panel.end(g++)) {
+      const int inputs = tile.panel.end(g) - begin;
+      multiply<R>(tile.values + begin, tile.stride, inputs, from.weights + begin * kPanel, sums);
+      for (int c = 0; c < kPanel; c += kLanes) {
+        const auto column = tile.column(g, c);
+        for (int r = 0; r < R; ++r) column.add(r, load_int(sums + r * kPanel + c));
+      }
+    }
+  }
+
+  // out[R, 64] = a[R, k] times the weights.
   template <int R>
-  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, const Stream<int8_t>& from,
-                                             int32_t* out) {
-    const int8_t* panel = from.weights;
+  __attribute__((noinline)) static void multiply(const uint8_t* a, ptrdiff_t stride, int k, const int8_t* panel,
+                                                     int32_t* out) {
     constexpr int kVectors = R > 2 ? 2 : R == 2 ? 4 : 8;  // of sums in each row of a block
     alignas(64) uint16_t wide[R * kDepth];
     for (int i = 0; i < R * kPanel; i += 8) _mm256_store_si256(reinterpret_cast<__m256i*>(out + i), __m256i{});

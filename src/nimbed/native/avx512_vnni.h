@@ -50,7 +50,7 @@ struct Avx512Vnni {
   static float reduce_add(F x) { return Avx2::reduce_add(halves(x)); }
   static float reduce_min(F x) { return Avx2::reduce_min(halves(x)); }
   static float reduce_max(F x) { return Avx2::reduce_max(halves(x)); }
-  static void prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T1); }
+  static void prefetch(const char* p) { asm volatile("prefetcht0 %0" : : "m"(*p)); }
 
   static I zero_int() { return _mm512_setzero_si512(); }
   static F to_float(I x) { return _mm512_cvtepi32_ps(x); }
@@ -69,25 +69,46 @@ struct Avx512Vnni {
   }
   static float sqrt(float x) { return std::sqrt(x); }
 
-  // A function of its own: inlined into a larger one, the compiler would spill the sums.
-  template <int R>
-  __attribute__((noinline)) static void tile(const uint8_t* a, ptrdiff_t stride, int k, const Stream<int8_t>& from,
-                                             int32_t* out) {
-    Stream<int8_t> stream = from;
-    __m512i sums[R * 4];
-    unroll<R * 4>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
-    for (int i = 0; i < k; i += 4, a += 4, stream.weights += 4 * kPanel, stream.next += stream.step) {
-      __m512i w[4];
-      stream.prefetch<Avx512Vnni>();
-      unroll<4>([&](auto c) { w[c] = in_register(_mm512_loadu_si512(stream.weights + 64 * c)); });
-      unroll<R>([&](auto r) {
-        int32_t four;
-        __builtin_memcpy(&four, a + r * stride, 4);
-        const __m512i x = _mm512_set1_epi32(four);
-        unroll<4>([&](auto c) { sums[r * 4 + c] = add_products_in_fours(sums[r * 4 + c], x, w[c]); });
+  static constexpr int kTall = 14;  // rows of a tile in 8 bits: with 2 vectors of columns 28 sums are in registers
+  static constexpr int times(int rows) { return rows > kTile ? 2 : 1; }
+
+  template <int R, class Tile>
+  static void tile(const Tile& tile, Stream<int8_t> stream) {
+    constexpr int kVectors = 4 / times(R);
+    for (int c = 0; c < 4; c += kVectors, stream.next += tile.panel.inputs / 4 * stream.step) {
+      columns<R, kVectors>(tile, c, stream);
+    }
+  }
+
+  // Some vectors of columns. A function of its own: inlined into a larger one, the compiler would spill the sums.
+  template <int R, int kVectors, class Tile>
+  __attribute__((noinline)) static void columns(const Tile& tile, int first, Stream<int8_t> stream) {
+    const uint8_t* a = tile.values;
+    const ptrdiff_t stride = tile.stride;
+    stream.weights += 64 * first;
+    for (int g = 0; g < tile.panel.groups; ++g) {
+      __m512i sums[R * kVectors];
+      unroll<R * kVectors>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
+      unroll<kVectors>([&](auto c) { tile.prefetch(g, (first + c) * kLanes); });
+      for (const uint8_t* end = tile.values + tile.panel.end(g); a < end;
+           a += 4, stream.weights += 4 * kPanel, stream.next += stream.step) {
+        __m512i w[kVectors];
+        stream.prefetch<Avx512Vnni>();
+        unroll<kVectors>([&](auto c) { w[c] = in_register(_mm512_loadu_si512(stream.weights + 64 * c)); });
+        unroll<R>([&](auto r) {
+          int32_t four;
+          __builtin_memcpy(&four, a + r * stride, 4);
+          const __m512i x = _mm512_set1_epi32(four);
+          unroll<kVectors>([&](auto c) {
+            sums[r * kVectors + c] = add_products_in_fours(sums[r * kVectors + c], x, w[c]);
+          });
+        });
+      }
+      unroll<kVectors>([&](auto c) {
+        const auto column = tile.column(g, (first + c) * kLanes);
+        unroll<R>([&](auto r) { column.add(r, to_float(sums[r * kVectors + c])); });
       });
     }
-    unroll<R * 4>([&](auto i) { _mm512_store_si512(out + i * 16, sums[i]); });
   }
 
   // Else the compiler, short of its favourite registers, would load the weights again for each row.

@@ -210,23 +210,19 @@ void ForwardPass::inner_panel(const Activations& x, const Linear& up, int i, flo
   linear_panel(x, up, panel + 1, {bias + kPanel, 0, Activation::none, gate, kPanel, out, stride});
 }
 
-// 64 columns of a product: pass after pass and group after group of inputs is added to the bias; `last` is what becomes
-// of the sum.
-void ForwardPass::linear_panel(const Activations& x, const Linear& weights, int panel, const Epilogue& last) {
-  if (weights.exact != nullptr) {
-    return kernels_.linear_fp32({x.exact, weights.inputs, x.rows}, weights.exact_panel(panel), last);
+// 64 columns of a product.
+void ForwardPass::linear_panel(const Activations& x, const Linear& weights, int panel, const Epilogue& then) {
+  if (weights.exact == nullptr) {
+    return kernels_.linear(x.quantized(weights), weights.panel(panel), next_panel(weights, panel), then);
   }
-  const float* addend = last.addend;
-  ptrdiff_t stride = last.addend_stride;
-  const int groups = weights.groups(), count = weights.passes * groups;
-  float* partial = own_.partial.get();  // where rows lie close together, whatever the width of `out`
-  for (int i = 0; i < count; ++i) {
-    const Epilogue sum{addend, stride, Activation::none, nullptr, 0, partial, kPanel};
-    const Epilogue end{addend, stride, last.activation, last.gate, last.gate_stride, last.out, last.out_stride};
-    kernels_.linear(x.pass(i / groups, i % groups, weights), weights.panel(panel, i % groups),
-                    i + 1 == count ? end : sum);
-    addend = partial, stride = kPanel;
-  }
+  kernels_.linear_fp32({x.exact, weights.inputs, x.rows}, weights.exact_panel(panel), then);
+}
+
+// The panel that this thread reads next: behind its share of a product comes its share of the product after.
+Panel ForwardPass::next_panel(const Linear& weights, int panel) const {
+  const bool last = panel + 1 == Share(weights.panels, rank_, threads_).end;
+  if (!last || weights.after == nullptr) return weights.panel((panel + 1) % weights.panels);
+  return weights.after->panel(Share(weights.after->panels, rank_, threads_).begin);
 }
 
 void ForwardPass::pool(float* out) const {

@@ -100,7 +100,8 @@ class ForwardPass {
   void linear(const Activations& x, const Linear& weights, float* out);
   Activations feed_forward_up(const Activations& x, const Linear& up, const Linear& down);
   void inner_panel(const Activations& x, const Linear& up, int i, float* out, ptrdiff_t stride);
-  void linear_panel(const Activations& x, const Linear& weights, int panel, const Epilogue& last);
+  void linear_panel(const Activations& x, const Linear& weights, int panel, const Epilogue& then);
+  Panel next_panel(const Linear& weights, int panel) const;
 
   const Network& net_;
   const Kernels& kernels_;

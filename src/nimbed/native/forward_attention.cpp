@@ -16,11 +16,11 @@ void ForwardPass::attention(const Layer& layer, bool narrow) {
   for (int at = share.begin; at < share.end;) {
     const int group = at / parts, stop = std::min(share.end, (group + 1) * parts), from = group * parts;
     const HeadGroup heads{group, net_.queries * (at - from) / parts, net_.queries * (stop - from) / parts};
-    project_keys(layer, group);
     for (int first = 0; first < rows; first += kAttentionRows) {
       const RowRange some{first, std::min(first + kAttentionRows, rows)};
       yield_to_queries();
       project_queries(layer, heads, some, narrow);
+      if (first == 0) project_keys(layer, group);
       const bool rounds = net_.rounds_heads();
       const ptrdiff_t stride = rounds ? net_.query_width() : net_.context_width();
       float* out = rounds ? own_.context.get() : shared_.context.get() + first * stride + group * net_.query_width();

@@ -17,7 +17,7 @@ namespace nimbed {
 
 constexpr int kMaxWidth = 8192;  // of a row of activations that a norm makes
 constexpr int kPanel = 64;       // columns of weights that are packed together
-constexpr int kTile = 6;         // rows that pass over a panel together: 6 x 64 int32 sums fill 24 of 32 registers
+constexpr int kTile = 6;         // rows of floats or 16 bits whose sums are kept in registers together
 
 // A row of activations in 8 bits: x = low + step * q, q from 0 to 255.
 struct RowScale {
@@ -31,19 +31,24 @@ struct FloatRows {
   ptrdiff_t stride;
   int rows;
 };
+// The same in 8 bits, in groups of inputs with a scale each. A row is the sum of its passes: each is what rounding left
+// in the passes before.
 struct QuantizedRows {
-  const uint8_t* values;
+  const uint8_t* values;  // of the first pass; `value_pass` from one to the next
   ptrdiff_t stride;
-  const RowScale* scales;  // [rows]
-  int rows;
+  const RowScale* scales;  // [passes][groups][rows], `scale_group` from one group to the next
+  int rows, passes;
+  ptrdiff_t value_pass, scale_group;
 };
 
-// Weights of 64 output channels: int8 [inputs / 4][64][4], and float[64] each: weight = scale * int8, sum = scale *
-// (sum of the channel's int8). `next`: the weights of the panel that comes after, for the cache to fetch meanwhile.
+// Weights of 64 output channels: int8 [inputs / 4][64][4], and of each group of inputs float[64]: weight = scale * int8,
+// sum = scale * (sum of the channel's int8).
 struct Panel {
-  const int8_t *weights, *next;
-  const float *scale, *sum;
-  int inputs;  // a multiple of 64
+  const int8_t* weights;
+  const float *scale, *sum;   // [groups][64]
+  int inputs, group, groups;  // multiples of 64; the last group has what is left
+
+  int end(int g) const { return (g + 1) * group < inputs ? (g + 1) * group : inputs; }  // of a group
 };
 
 // The same in fp32: [inputs][64]. The panel that comes after lies behind it.
@@ -112,8 +117,10 @@ constexpr int kKeyBlock = 512;  // keys that are prepared and read at a time
 struct Kernels {
   const char* name;
 
-  // A product with a panel of weights in 8 bits: its int32 sums are exact.
-  void (*linear)(const QuantizedRows& x, const Panel& weights, const Epilogue& then);
+  // A product with a panel of weights in 8 bits: a group's int32 sums are exact, and pass after pass and group after
+  // group is added to the addend.
+  // `next`: the panel that comes after, for the cache to fetch meanwhile.
+  void (*linear)(const QuantizedRows& x, const Panel& weights, const Panel& next, const Epilogue& then);
 
   // The same in fp32: a sum begins with 0 and takes one fused product after the other.
   void (*linear_fp32)(const FloatRows& x, const FloatPanel& weights, const Epilogue& then);

@@ -17,14 +17,25 @@ void finish(const Epilogue& then, int r, int c, float sum) {
   then.out[r * then.out_stride + c] = then.gate == nullptr ? value : value * then.gate[r * then.gate_stride + c];
 }
 
-void linear(const QuantizedRows& x, const Panel& panel, const Epilogue& then) {
+// sum + what a group of inputs of a row of codes gives.
+float add_group(float sum, const uint8_t* row, RowScale scale, const Panel& panel, int g, int c) {
+  int32_t products = 0;
+  for (int i = g * panel.group; i < panel.end(g); ++i) {
+    products += row[i] * panel.weights[(i / 4 * kPanel + c) * 4 + i % 4];
+  }
+  const int channel = g * kPanel + c;
+  return std::fma(float(products) * panel.scale[channel], scale.step, std::fma(scale.low, panel.sum[channel], sum));
+}
+
+void linear(const QuantizedRows& x, const Panel& panel, const Panel&, const Epilogue& then) {
   for (int r = 0; r < x.rows; ++r) {
-    const uint8_t* row = x.values + r * x.stride;
     for (int c = 0; c < kPanel; ++c) {
-      int32_t sum = 0;
-      for (int i = 0; i < panel.inputs; ++i) sum += row[i] * panel.weights[(i / 4 * kPanel + c) * 4 + i % 4];
-      const float offset = std::fma(x.scales[r].low, panel.sum[c], then.addend[r * then.addend_stride + c]);
-      finish(then, r, c, std::fma(float(sum) * panel.scale[c], x.scales[r].step, offset));
+      float sum = then.addend[r * then.addend_stride + c];
+      for (int i = 0; i < x.passes * panel.groups; ++i) {
+        const uint8_t* row = x.values + i / panel.groups * x.value_pass + r * x.stride;
+        sum = add_group(sum, row, x.scales[i * x.scale_group + r], panel, i % panel.groups, c);
+      }
+      finish(then, r, c, sum);
     }
   }
 }

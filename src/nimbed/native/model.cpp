@@ -114,6 +114,13 @@ class ModelReader {
     net_.embedding_norm = norm_step(settings_, "embedding_norm", "embedding_norm");
     for (const Settings& kind : settings_.list("attention", 64)) net_.attention.push_back(attention(kind));
     for (const Settings& layer : settings_.list("layers", 1024)) net_.layers.push_back(this->layer(layer));
+    Linear* before = nullptr;
+    for (Layer& layer : net_.layers) {
+      for (Linear* product : {&layer.projection, &layer.output, &layer.up, &layer.down}) {
+        if (before != nullptr) before->after = product;
+        before = product;
+      }
+    }
     int inputs = net_.size;
     for (const Settings& head : settings_.list("head", 16)) {
       net_.head.push_back(this->head(head, inputs));

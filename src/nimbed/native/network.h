@@ -23,6 +23,7 @@ struct Linear {
   int inputs;  // multiple of 64
   int group;   // inputs of a group; the last group has what is left
   int passes;
+  const Linear* after = nullptr;  // the product that is computed next
 
   int outputs() const { return panels * kPanel; }
   int groups() const { return groups_of(inputs, group); }
@@ -33,11 +34,10 @@ struct Linear {
     return exact ? reinterpret_cast<const char*>(exact) : reinterpret_cast<const char*>(weights);
   }
 
-  Panel panel(int i, int g) const {
-    const ptrdiff_t at = (ptrdiff_t(i) * inputs + ptrdiff_t(g) * group) * kPanel;
-    const ptrdiff_t next = at + ptrdiff_t(group_size(g)) * kPanel;
-    const ptrdiff_t channel = (ptrdiff_t(i) * groups() + g) * kPanel;
-    return {weights + at, weights + (next < count() ? next : 0), scale + channel, sum + channel, group_size(g)};
+  Panel panel(int i) const {
+    const int count = groups();
+    const ptrdiff_t channel = ptrdiff_t(i) * count * kPanel;
+    return {weights + ptrdiff_t(i) * inputs * kPanel, scale + channel, sum + channel, inputs, group, count};
   }
   FloatPanel exact_panel(int i) const {
     return {exact + ptrdiff_t(i) * inputs * kPanel, inputs};

@@ -48,24 +48,33 @@ struct Ending {
   Epilogue then;
 };
 
-Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 2>& a, const Input<float, 1>& steps,
-                        const Input<float, 1>& lows, const Input<int8_t, 3>& weights, const Input<float, 1>& scale,
-                        const Input<float, 1>& sum, const Input<float, 2>& addend, int activation, int times,
-                        const std::optional<Input<float, 2>>& gate) {
-  const size_t rows = a.shape(0), k = a.shape(1);
-  demand(rows > 0 && k > 0 && k % kPanel == 0 && k <= 1 << 16, "a is no [rows, k] with k a multiple of 64");
-  demand(steps.shape(0) == rows && lows.shape(0) == rows, "there is not a step and a low for each row");
+Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 3>& a, const Input<float, 3>& steps,
+                        const Input<float, 3>& lows, const Input<int8_t, 3>& weights, const Input<float, 2>& scale,
+                        const Input<float, 2>& sum, const Input<float, 2>& addend, int activation, int times,
+                        const std::optional<Input<float, 2>>& gate, int group) {
+  const size_t passes = a.shape(0), rows = a.shape(1), k = a.shape(2);
+  demand(passes > 0 && rows > 0 && k > 0 && k % kPanel == 0 && k <= 1 << 16,
+         "a is no [passes, rows, k] with k a multiple of 64");
+  demand(group > 0 && group % kPanel == 0, "group is no multiple of 64");
+  const size_t groups = size_t(groups_of(int(k), group));
+  for (const auto* one : {&steps, &lows}) {
+    demand(one->shape(0) == passes && one->shape(1) == groups && one->shape(2) == rows,
+           "steps or lows are no [passes, groups, rows]");
+  }
   demand(weights.shape(0) == k / 4 && weights.shape(1) == kPanel && weights.shape(2) == 4,
          "weights are no [k / 4, 64, 4]");
-  demand(scale.shape(0) == kPanel && sum.shape(0) == kPanel, "scale or sum is no [64]");
-  std::unique_ptr<RowScale[]> scales(new RowScale[rows]);
-  for (size_t r = 0; r < rows; ++r) scales[r] = {steps(r), lows(r)};
+  for (const auto* one : {&scale, &sum}) {
+    demand(one->shape(0) == groups && one->shape(1) == kPanel, "scale or sum is no [groups, 64]");
+  }
+  std::unique_ptr<RowScale[]> scales(new RowScale[steps.size()]);
+  for (size_t i = 0; i < steps.size(); ++i) scales[i] = {steps.data()[i], lows.data()[i]};
   const Ending ending(rows, addend, activation, gate);
-  const QuantizedRows x{a.data(), ptrdiff_t(k), scales.get(), int(rows)};
-  const Panel panel{weights.data(), weights.data(), scale.data(), sum.data(), int(k)};
+  const QuantizedRows x{a.data(),    ptrdiff_t(k),        scales.get(),   int(rows),
+                        int(passes), ptrdiff_t(rows * k), ptrdiff_t(rows)};
+  const Panel panel{weights.data(), scale.data(), sum.data(), int(k), group, int(groups)};
   const Kernels& set = kernels_named(kernels);
   nb::gil_scoped_release release;
-  for (int i = 0; i < times; ++i) set.linear(x, panel, ending.then);
+  for (int i = 0; i < times; ++i) set.linear(x, panel, panel, ending.then);
   return ending.out;
 }
 
@@ -196,7 +205,7 @@ bool counts_as_running_after_exception(bool bulk) {
 void bind_kernels(nb::module_& m) {
   nb::module_ of = m.def_submodule("testing", "The kernels one by one, for tests. Nothing else should call them.");
   of.def("linear", linear, "kernels"_a, "a"_a, "steps"_a, "lows"_a, "weights"_a, "scale"_a, "sum"_a, "addend"_a,
-         "activation"_a, "times"_a = 1, "gate"_a.none() = nb::none());
+         "activation"_a, "times"_a = 1, "gate"_a.none() = nb::none(), "group"_a = 1 << 16);
   of.def("linear_fp32", linear_fp32, "kernels"_a, "x"_a, "weights"_a, "addend"_a, "activation"_a, "times"_a = 1,
          "gate"_a.none() = nb::none());
   of.def("quantize", quantize, "kernels"_a, "x"_a, "times"_a = 1);

@@ -22,13 +22,13 @@ __attribute__((always_inline)) inline void unroll(Body body) {
   unroll_indices(body, std::make_integer_sequence<int, N>{});
 }
 
-// body(R, first) for tiles of R rows from `first` on, R a constant. Tiles are of like height: 8 rows are 4 and
-// 4, not 6 and 2.
-template <class Body>
+// body(R, first) for tiles of R rows from `first` on, R a constant up to kMost. Tiles are of like height: 8 rows are 4
+// and 4, not 6 and 2.
+template <int kMost = kTile, class Body>
 __attribute__((always_inline)) inline void for_tiles(int rows, Body body) {
-  for (int tiles = (rows + kTile - 1) / kTile, first = 0; first < rows; --tiles) {
+  for (int tiles = (rows + kMost - 1) / kMost, first = 0; first < rows; --tiles) {
     const int height = (rows - first + tiles - 1) / tiles;
-    unroll<kTile>([&](auto i) {
+    unroll<kMost>([&](auto i) {
       if (height == i + 1) body(std::integral_constant<int, i + 1>{}, first);
     });
     first += height;

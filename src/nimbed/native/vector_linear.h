@@ -1,5 +1,5 @@
 // Products of rows of activations with a panel of weights, in 8 bits and in fp32. `Isa::template tile<R>` is that of R
-// rows in 8 bits.
+// rows in 8 bits, up to `Isa::kTall`, and reads the weights `Isa::times(R)` times.
 #pragma once
 
 #include <algorithm>
@@ -13,11 +13,11 @@ struct VectorLinear {
   using F = typename Isa::F;
   static constexpr int kTogether = Isa::kTogether;
 
-  // The epilogue of some rows from `first` on, a constant number of them where they are a tile; product(c) reads what
+  // The epilogue of some rows from `first` on; product(c) reads what
   // all rows share, vectors from column c on, and is what adds row r of the product to the addend x there. What is read
   // is handed on by reference: copies of what was just written would wait for the writes.
-  template <Activation kActivation, class Rows, class Product>
-  __attribute__((noinline)) static void finish_by(const Epilogue& then, int first, Rows rows, const Product& product) {
+  template <Activation kActivation, class Product>
+  __attribute__((noinline)) static void finish_by(const Epilogue& then, int first, int rows, const Product& product) {
     const ptrdiff_t addend_stride = then.addend_stride, gate_stride = then.gate_stride, out_stride = then.out_stride;
     for (int c = 0; c < kPanel; c += kTogether * kLanes) {
       const auto add_product = product(c);
@@ -37,8 +37,8 @@ struct VectorLinear {
     }
   }
 
-  template <class Rows, class Product>
-  static void finish(const Epilogue& then, int first, Rows rows, const Product& product) {
+  template <class Product>
+  static void finish(const Epilogue& then, int first, int rows, const Product& product) {
     switch (then.activation) {
       case Activation::none:
         return finish_by<Activation::none>(then, first, rows, product);
@@ -59,35 +59,65 @@ struct VectorLinear {
     }
   }
 
-  // Some columns of a tile in 8 bits, in registers what its rows share.
-  struct Columns {
-    const int32_t* sums;
+  // A vector of a group's columns, in registers what all rows share.
+  struct Column {
     const RowScale* scales;
-    F scale[kTogether], sum[kTogether];
+    F scale, sum;
+    const float* addend;
+    ptrdiff_t addend_stride;
+    float* sums;
 
-    void operator()(int r, F (&x)[kTogether]) const {
-      const F step = Isa::splat(scales[r].step), low = Isa::splat(scales[r].low);
-      unroll<kTogether>([&](auto i) {
-        const F scaled = Isa::mul(Isa::load_int(sums + r * kPanel + i * kLanes), scale[i]);
-        x[i] = Isa::fma(scaled, step, Isa::fma(low, sum[i], x[i]));
-      });
+    // Row r, of which these are the sums of products.
+    void add(int r, F products) const {
+      const F offset = Isa::fma(Isa::splat(scales[r].low), sum, Isa::load(addend + r * addend_stride));
+      Isa::store(sums + r * kPanel, Isa::fma(Isa::mul(products, scale), Isa::splat(scales[r].step), offset));
     }
   };
 
-  static void linear(const QuantizedRows& x, const Panel& panel, const Epilogue& then) {
-    alignas(64) int32_t sums[kTile * kPanel];
-    const int tiles = (x.rows + kTile - 1) / kTile;  // each prefetches its part of the next panel
-    Stream<int8_t> stream{panel.weights, reinterpret_cast<const char*>(panel.next), 4 * kPanel / tiles};
-    for_tiles(x.rows, [&](auto height, int first) {
-      Isa::template tile<height>(x.values + first * x.stride, x.stride, panel.inputs, stream, sums);
-      const auto dequantize = [sums = sums, scales = x.scales + first, scale = panel.scale, sum = panel.sum](int c) {
-        Columns columns{sums + c, scales, {}, {}};
-        unroll<kTogether>([&](auto i) { columns.scale[i] = Isa::load(scale + c + i * kLanes); });
-        unroll<kTogether>([&](auto i) { columns.sum[i] = Isa::load(sum + c + i * kLanes); });
-        return columns;
-      };
-      finish(then, first, height, dequantize);
-      stream.next += panel.inputs / 4 * stream.step;
+  // A tile of rows in 8 bits, which pass over a panel group after group of inputs.
+  struct Tile {
+    const uint8_t* values;
+    ptrdiff_t stride;
+    const RowScale* scales;  // of the first group
+    ptrdiff_t scale_group;
+    const Panel &panel, &next;
+    const float* addend;
+    ptrdiff_t addend_stride;
+    float* sums;  // [rows, 64]: addend + product
+
+    Column column(int g, int c) const {
+      const int channel = g * kPanel + c;
+      const F scale = Isa::load(panel.scale + channel), sum = Isa::load(panel.sum + channel);
+      if (g == 0) return {scales, scale, sum, addend + c, addend_stride, sums + c};
+      return {scales + g * scale_group, scale, sum, sums + c, kPanel, sums + c};
+    }
+    void prefetch(int g, int c) const {
+      Isa::prefetch(reinterpret_cast<const char*>(next.scale + g * kPanel + c));
+      Isa::prefetch(reinterpret_cast<const char*>(next.sum + g * kPanel + c));
+    }
+  };
+
+  static void linear(const QuantizedRows& x, const Panel& panel, const Panel& next, const Epilogue& then) {
+    alignas(64) float sums[Isa::kTall * kPanel];
+    const int tiles = (x.rows + Isa::kTall - 1) / Isa::kTall;
+    // Each time that the panel is read, a part of the next is prefetched.
+    const ptrdiff_t step = 4 * kPanel / (tiles * Isa::times(x.rows / tiles) * x.passes);
+    Stream<int8_t> stream{panel.weights, reinterpret_cast<const char*>(next.weights), step};
+    for_tiles<Isa::kTall>(x.rows, [&](auto height, int first) {
+      const float* addend = then.addend + first * then.addend_stride;
+      ptrdiff_t addend_stride = then.addend_stride;
+      for (int p = 0; p < x.passes; ++p, addend = sums, addend_stride = kPanel) {
+        const uint8_t* values = x.values + p * x.value_pass + first * x.stride;
+        const RowScale* scales = x.scales + p * panel.groups * x.scale_group + first;
+        Isa::template tile<height>(
+            Tile{values, x.stride, scales, x.scale_group, panel, next, addend, addend_stride, sums}, stream);
+        stream.next += panel.inputs / 4 * step * Isa::times(height);
+      }
+      finish(then, first, height, [from = sums](int c) {
+        return [from = from + c](int r, F(&x)[kTogether]) {
+          unroll<kTogether>([&](auto i) { x[i] = Isa::load(from + r * kPanel + i * kLanes); });
+        };
+      });
     });
   }
 

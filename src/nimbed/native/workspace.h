@@ -47,9 +47,8 @@ struct Activations {
     if (exact != nullptr) return {count, exact + at, nullptr, nullptr, 0, 0};
     return {count, nullptr, values + at, scales + first, value_pass, scale_group};
   }
-  QuantizedRows pass(int number, int group, const Linear& reader) const {
-    return {values + number * value_pass + ptrdiff_t(group) * reader.group, reader.inputs,
-            scales + (ptrdiff_t(number) * reader.groups() + group) * scale_group, rows};
+  QuantizedRows quantized(const Linear& reader) const {
+    return {values, reader.inputs, scales, rows, reader.passes, value_pass, scale_group};
   }
 };
 
@@ -106,7 +105,6 @@ struct Workspace {
   // Of some rows.
   Buffer<float> queries;  // [rows, query_width], of a group of heads
   Buffer<float> scratch;  // of attention
-  Buffer<float> partial;  // [rows, 64]: of a product, while groups of its inputs are added
   // Of a block of rows.
   Buffer<float> attention_out;     // [rows, width]
   Buffer<float> gate;              // [rows, 64]
@@ -131,7 +129,6 @@ struct Workspace {
     queries.reserve(some * net.query_width());
     const int longest = std::min(piece.longest, kAttentionRows);
     scratch.reserve(attention_scratch(piece.longest, net.head_dim, size_t(net.queries) * longest));
-    partial.reserve(std::max(some, rows) * kPanel);
     if (net.rounds_heads()) context.reserve(some * net.query_width());
     if (net.pools_one_token()) pooled.reserve(net, piece.texts, width);
     if (net.gated) gate.reserve(rows * kPanel);
