@@ -16,8 +16,8 @@ struct VectorLinear {
   // The epilogue of some rows from `first` on; product(c) reads what
   // all rows share, vectors from column c on, and is what adds row r of the product to the addend x there. What is read
   // is handed on by reference: copies of what was just written would wait for the writes.
-  template <Activation kActivation, class Product>
-  __attribute__((noinline)) static void finish_by(const Epilogue& then, int first, int rows, const Product& product) {
+  template <Activation kActivation, class Rows, class Product>
+  __attribute__((noinline)) static void finish_by(const Epilogue& then, int first, Rows rows, const Product& product) {
     const ptrdiff_t addend_stride = then.addend_stride, gate_stride = then.gate_stride, out_stride = then.out_stride;
     for (int c = 0; c < kPanel; c += kTogether * kLanes) {
       const auto add_product = product(c);
@@ -37,8 +37,8 @@ struct VectorLinear {
     }
   }
 
-  template <class Product>
-  static void finish(const Epilogue& then, int first, int rows, const Product& product) {
+  template <class Rows, class Product>
+  static void finish(const Epilogue& then, int first, Rows rows, const Product& product) {
     switch (then.activation) {
       case Activation::none:
         return finish_by<Activation::none>(then, first, rows, product);
@@ -65,12 +65,13 @@ struct VectorLinear {
     F scale, sum;
     const float* addend;
     ptrdiff_t addend_stride;
-    float* sums;
+    float* out;
+    ptrdiff_t out_stride;
 
     // Row r, of which these are the sums of products.
     void add(int r, F products) const {
       const F offset = Isa::fma(Isa::splat(scales[r].low), sum, Isa::load(addend + r * addend_stride));
-      Isa::store(sums + r * kPanel, Isa::fma(Isa::mul(products, scale), Isa::splat(scales[r].step), offset));
+      Isa::store(out + r * out_stride, Isa::fma(Isa::mul(products, scale), Isa::splat(scales[r].step), offset));
     }
   };
 
@@ -83,13 +84,17 @@ struct VectorLinear {
     const Panel &panel, &next;
     const float* addend;
     ptrdiff_t addend_stride;
-    float* sums;  // [rows, 64]: addend + product
+    float* sums;  // [rows, 64], until the last group, whose are
+    float* out;   // addend + product
+    ptrdiff_t out_stride;
 
     Column column(int g, int c) const {
       const int channel = g * kPanel + c;
-      const F scale = Isa::load(panel.scale + channel), sum = Isa::load(panel.sum + channel);
-      if (g == 0) return {scales, scale, sum, addend + c, addend_stride, sums + c};
-      return {scales + g * scale_group, scale, sum, sums + c, kPanel, sums + c};
+      const bool first = g == 0, last = g + 1 == panel.groups;
+      return {scales + g * scale_group,         Isa::load(panel.scale + channel),
+              Isa::load(panel.sum + channel),   (first ? addend : sums) + c,
+              first ? addend_stride : kPanel,   (last ? out : sums) + c,
+              last ? out_stride : kPanel};
     }
     void prefetch(int g, int c) const {
       Isa::prefetch(reinterpret_cast<const char*>(next.scale + g * kPanel + c));
@@ -103,16 +108,21 @@ struct VectorLinear {
     // Each time that the panel is read, a part of the next is prefetched.
     const ptrdiff_t step = 4 * kPanel / (tiles * Isa::times(x.rows / tiles) * x.passes);
     Stream<int8_t> stream{panel.weights, reinterpret_cast<const char*>(next.weights), step};
+    const bool plain = then.activation == Activation::none && then.gate == nullptr;
     for_tiles<Isa::kTall>(x.rows, [&](auto height, int first) {
       const float* addend = then.addend + first * then.addend_stride;
       ptrdiff_t addend_stride = then.addend_stride;
       for (int p = 0; p < x.passes; ++p, addend = sums, addend_stride = kPanel) {
         const uint8_t* values = x.values + p * x.value_pass + first * x.stride;
         const RowScale* scales = x.scales + p * panel.groups * x.scale_group + first;
+        const bool ends = plain && p + 1 == x.passes;
         Isa::template tile<height>(
-            Tile{values, x.stride, scales, x.scale_group, panel, next, addend, addend_stride, sums}, stream);
+            Tile{values, x.stride, scales, x.scale_group, panel, next, addend, addend_stride, sums,
+                 ends ? then.out + first * then.out_stride : sums, ends ? then.out_stride : kPanel},
+            stream);
         stream.next += panel.inputs / 4 * step * Isa::times(height);
       }
+      if (plain) return;
       finish(then, first, height, [from = sums](int c) {
         return [from = from + c](int r, F(&x)[kTogether]) {
           unroll<kTogether>([&](auto i) { x[i] = Isa::load(from + r * kPanel + i * kLanes); });
