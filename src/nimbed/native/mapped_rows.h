@@ -27,8 +27,8 @@ class MappedRows {
   }
 
  private:
-  // Between two times. Their pages take a third of a millisecond, their network hundreds.
-  static constexpr unsigned kRows = 256;
+  // Between two times. Their pages take 0.1 ms, their network ten times as long and more.
+  static constexpr unsigned kRows = 64;
 
   uintptr_t first_;
   size_t size_;
