@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from nimbed import CacheConfig, Encoder, SpecOverrides
 from nimbed._serving import runtime
 from nimbed._serving.call import Call
+from nimbed._serving.scheduler import Scheduler
 from nimbed.errors import ClosedError, EncodeTimeoutError, InputError, TruncationError
 
 WAIT_S = 20
@@ -589,6 +590,22 @@ def test_a_hook_may_embed_and_close(timeout_s):
         assert encoder.encode(["z"], timeout_s=timeout_s).shape == (1, 384)
         with pytest.raises(ClosedError):
             encoder.encode(["z"])
+
+
+def test_what_a_hook_embeds_is_never_queued(monkeypatch):
+    # Else an idle thread could run it as a batch, whose hook embeds again.
+    queued = []
+    submit = Scheduler.submit
+
+    def seen(self, sequences, *args, **kwargs):
+        queued.append(len(sequences))
+        return submit(self, sequences, *args, **kwargs)
+
+    monkeypatch.setattr(Scheduler, "submit", seen)
+    with Encoder("m", backend="fake", cache=None) as encoder:
+        encoder.on_batch(lambda _: [encoder.encode(["a", "b"]), encoder.encode_query("c"), encoder.encode(["d"] * 300)])
+        encoder.encode(["x"], timeout_s=WAIT_S)
+    assert queued == [1]
 
 
 async def test_close_after_a_task_was_admitted_that_has_not_gone_on(held, monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 
 from nimbed._cache.lru import Vectors
 from nimbed._serving.block import Block
+from nimbed._serving.reentry import within_a_call
 from nimbed._serving.waiting import WaitsForItselfError, run_awaiting, run_waiting
 from nimbed._text.checks import blocks
 
@@ -76,6 +77,9 @@ class Call:
             until: when its time is over.
             inline: whether the engine may run on this thread.
         """
+        if within_a_call():  # what is queued could be run before it is found that this thread must not wait for it
+            self._unqueued = self._compute_unqueued()
+            return
         try:
             run_waiting(self._enter(lambda block: self._start(block, until, inline=inline)), until)
         except WaitsForItselfError:
