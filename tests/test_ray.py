@@ -33,9 +33,9 @@ def nimbed_ray(ray):
     return nimbed.ray
 
 
-@pytest.mark.skipif("ray" in sys.modules, reason="Ray is installed")
 def test_the_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "nimbed.ray", raising=False)
     with pytest.raises(MissingExtraError, match=r'pip install "nimbed\[ray\]"'):
         import nimbed.ray  # noqa: F401
 
@@ -103,6 +103,19 @@ def test_another_fingerprint_and_a_bad_row_are_named(nimbed_ray, ray, tmp_path):
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=1),
         ).take_all()
+
+
+def test_an_output_and_its_checkpoint_go_together(nimbed_ray, tmp_path):
+    out, checkpoint = tmp_path / "out.parquet", tmp_path / "out.parquet.checkpoint"
+    checkpoint.mkdir()
+    assert nimbed_ray._checkpoint_of(str(out)) == str(checkpoint)
+    assert not checkpoint.exists()  # of an output that was removed
+    out.mkdir()
+    with pytest.raises(InputError, match="would be written twice"):
+        nimbed_ray._checkpoint_of(str(out))
+    checkpoint.mkdir()
+    assert nimbed_ray._checkpoint_of(str(out)) == str(checkpoint)
+    assert checkpoint.exists()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,14 +97,24 @@ def test_what_is_killed_in_mid_run_costs_no_row(victim, cluster, inputs, tmp_pat
 
 
 def test_the_command_runs_on_a_cluster(cluster, inputs, tmp_path):
-    """And again where all rows are there: none is written twice."""
-    arguments = [str(inputs), "-o", str(tmp_path / "out.jsonl"), "--id-field", "id", "--backend", "fake", "-m", "any"]
+    """Again where all rows are there, of which none is written twice; without its checkpoint; and without the rows."""
+    out, checkpoint = tmp_path / "out.jsonl", tmp_path / "out.jsonl.checkpoint"
+    arguments = [str(inputs), "-o", str(out), "--id-field", "id", "--backend", "fake", "-m", "any"]
+
+    def embed():
+        command = [sys.executable, "-m", "nimbed", "embed", *arguments, "--ray", cluster.address]
+        return subprocess.run(command, check=False, capture_output=True, text=True)
+
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-m", "nimbed", "embed", *arguments, "--ray", cluster.address],
-            check=False, capture_output=True, text=True,
-        )  # fmt: skip
+        done = embed()
         assert done.returncode == 0, done.stderr
-        assert f"{FILES * ROWS} rows" in done.stdout
+        assert f" {FILES * ROWS} rows" in done.stdout
+    checkpoint.rename(tmp_path / "kept")
+    refused = embed()
+    assert refused.returncode == 1
+    assert "would be written twice" in refused.stderr
+    (tmp_path / "kept").rename(checkpoint)
+    shutil.rmtree(out)
+    assert f" {FILES * ROWS} rows" in embed().stdout
     lines = [line for path in (tmp_path / "out.jsonl").glob("*.json*") for line in path.read_text().splitlines()]
     assert sorted(json.loads(line)["id"] for line in lines) == sorted(row["id"] for row in records(FILES * ROWS))

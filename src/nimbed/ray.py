@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -212,14 +213,16 @@ def embed_files(
 ) -> int:
     """From Parquet or JSON lines to a folder of the same, ``OUT``, on the cluster that Ray is connected to.
 
-    Ray's own checkpoint, ``OUT.checkpoint``, keeps which ids were written: the same call goes on after a death, with
-    each row exactly once if ids are unique. Both must be in a place that all nodes share.
+    Ray's own checkpoint, ``OUT.checkpoint``, keeps which ids were written, also when all are: the same call goes on
+    after a death, or adds what is new, with each row exactly once if ids are unique. Both must be in a place that all
+    nodes share, and go together: without the output the checkpoint means nothing and is made anew.
 
     Returns:
         How many rows the output has.
 
     Raises:
-        InputError: a file is of another kind, or Ray cannot keep a checkpoint of this plan.
+        InputError: a file is of another kind, the output has no checkpoint, so that rows might be written twice, or Ray
+            cannot keep a checkpoint of this plan.
     """
     paths, place = find_inputs(inputs), os.path.abspath(os.fspath(out))
     kinds = {kind_of(path) for path in paths}
@@ -230,17 +233,30 @@ def embed_files(
     if columns.id is None:
         raise InputError("columns=Columns(id=...) is needed: Ray's checkpoint tells rows apart by their ids")
     # Nothing but actors takes a CPU, so that they have all of them.
-    with _checkpoint(columns.id, f"{place}.checkpoint"), _early_listing():
+    with _checkpoint(columns.id, _checkpoint_of(place)), _early_listing():
         if kinds == {"parquet"}:
             dataset = ray.data.read_parquet(paths, columns=columns.wanted, num_cpus=0)
         else:
-            dataset = ray.data.read_json(paths, lines=True, num_cpus=0)
+            dataset = ray.data.read_json(paths, num_cpus=0)
         made = embed_dataset(dataset, model, columns=columns, role=role, dtype=dtype, with_text=with_text, spare_cpus=0)
         # pandas writes JSON with ten decimals unless it is told of more.
         precise = {} if suffix == ".parquet" else {"double_precision": 15}
         getattr(made, writers[suffix])(place, ray_remote_args={"num_cpus": 0}, **precise)
     read = ray.data.read_parquet if suffix == ".parquet" else ray.data.read_json
     return int(read(place).count())
+
+
+def _checkpoint_of(place: str) -> str:
+    """Where the checkpoint of an output is, or will be."""
+    path = f"{place}.checkpoint"
+    if not os.path.lexists(place):
+        shutil.rmtree(path, ignore_errors=True)
+    elif not os.path.isdir(path):
+        raise InputError(
+            f"{place} is there and {path} is not, so rows that it has would be written twice: remove it, or write to "
+            "another place"
+        )
+    return path
 
 
 @contextmanager
@@ -250,7 +266,9 @@ def _checkpoint(id_column: str, path: str) -> Iterator[None]:
 
     context = DataContext.get_current()
     before = context.checkpoint_config
-    context.checkpoint_config = CheckpointConfig(id_column=id_column, checkpoint_path=path)
+    context.checkpoint_config = CheckpointConfig(
+        id_column=id_column, checkpoint_path=path, delete_checkpoint_on_success=False
+    )
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="You've enabled checkpointing, but")
