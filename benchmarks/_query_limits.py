@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from nimbed.bench.network import Network
 
-ROUNDS = 15
+ROUNDS, PAUSE_S = 15, 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +71,25 @@ def limits(network: Network, queries: Sequence[str], *, max_length: int, threads
 
 
 def read_gb_per_s(size: int, threads: int) -> float:
-    """The best of some rounds: each thread looks through its share of the array for a byte that is not there."""
+    """The best of some rounds: each thread looks through its share of the array for a byte that is not there.
+
+    Rounds are as far apart as queries are: read again at once, part of the array would come from the caches.
+    """
     library = ctypes.CDLL(None)
     library.memchr.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
     library.memchr.restype = ctypes.c_void_p
     share = size // threads
     array = np.ones(share * threads, np.uint8)
 
+    def read() -> float:
+        time.sleep(PAUSE_S)
+        return _common.seconds(lambda: list(pool.map(look, range(threads))))
+
     def look(number: int) -> None:
         assert library.memchr(array.ctypes.data + number * share, 0, share) is None
 
     with ThreadPoolExecutor(threads) as pool:
-        best = min(_common.seconds(lambda: list(pool.map(look, range(threads)))) for _ in range(ROUNDS))
+        best = min(read() for _ in range(ROUNDS))
     return array.size / best / 1e9
 
 
