@@ -221,7 +221,7 @@ def test_what_assistive_technology_is_told(page):
     page.get_by_role("tab", name="Playground").click()
     assert page.get_by_role("tab", name="Playground").get_attribute("aria-controls") == "playground"
     assert page.get_by_role("tabpanel", name="Playground").is_visible()
-    for label in ("Model", "The texts are", "Texts, one a line"):
+    for label in ("Model", "The texts are", "Texts, one a line, 40 at most"):
         assert page.get_by_label(label, exact=True).is_visible()
     assert page.locator("#said").get_attribute("aria-live") == "polite"
     assert page.locator("#trouble").get_attribute("role") == "alert"
@@ -335,6 +335,10 @@ def test_errors_say_what_to_do(browser, models):
         page.locator("#run").click()
         page.get_by_text("Write at least two texts, one a line.").wait_for()
         assert page.evaluate("document.activeElement.id") == "texts"
+        page.locator("#texts").fill("\n".join(map(str, range(41))))
+        page.locator("#run").click()
+        page.get_by_text("40 lines at most fit here; these are 41.").wait_for()
+        assert page.locator(".heat").count() == 0
         page.locator("#texts").fill("x" * 60 + "\nshort")
         page.locator("#run").click()
         page.get_by_text("(status 413)").wait_for()

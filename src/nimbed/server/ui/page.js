@@ -393,11 +393,14 @@ async function run(event) {
   event?.preventDefault();
   if ($("run").disabled) return;
   const kind = task();
-  const items = lines(kind === "ranking" ? "passages" : "texts").slice(0, MOST_TEXTS);
+  const items = lines(kind === "ranking" ? "passages" : "texts");
   if (kind === "ranking" && !$("query").value.trim()) return say("Write a query first.", $("query"));
   if (items.length < (kind === "ranking" ? 1 : 2)) {
     return say(kind === "ranking" ? "Write at least one passage." : "Write at least two texts, one a line.",
       $(kind === "ranking" ? "passages" : "texts"));
+  }
+  if (items.length > MOST_TEXTS) {
+    return say(`${MOST_TEXTS} lines at most fit here; these are ${items.length}.`, $(kind === "ranking" ? "passages" : "texts"));
   }
   const models = [chosen(), $("both").checked ? sibling(chosen()) : null].filter(Boolean);
   asked = [];
