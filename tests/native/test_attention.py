@@ -181,6 +181,7 @@ def test_windows_and_heads(kernels, seed, fp32):
 @cases
 @settings(max_examples=150, deadline=None)
 @example(seed=0, fp32=True)
+@example(seed=201, fp32=True)  # -0 where products underflow
 def test_the_same_bits(seed, fp32):
     case = Case(seed, magnitude=random(seed).choice([0, 1e-40, 1e-20, 1, 5, 1e5]))
     assert_same_bits(lambda kernels: case.run(kernels, fp32))

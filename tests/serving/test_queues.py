@@ -137,6 +137,11 @@ def test_depth_counts_what_is_left_and_draining_gives_each_caller_once(lengths, 
     batches = [batch for _ in range(takes) if (batch := take(waiting)) is not None]
     gone = [(id(one), index) for batch in batches for one, index in batch.rows]
     assert waiting.depth == sum(map(len, lengths)) - len(gone)
+    for one in requests[::3]:
+        one.promise.cancel()
+    cancelled = set(map(id, requests[::3]))
+    kept = [(id(one), i) for one in requests if id(one) not in cancelled for i in range(len(one.sequences))]
+    assert waiting.depth == len(set(kept) - set(gone))
     partly = {id(r) for r in requests if any((id(r), i) not in gone for i in range(len(r.sequences)))}
     drained = waiting.drain()
     assert len(drained) == len({id(one) for one in drained})

@@ -144,9 +144,11 @@ class RequestQueue:
 
     @property
     def depth(self) -> int:
-        """Sequences that wait."""
-        planned = len(self._left_over) + sum(len(batch.rows) for batch in self._ready)
-        return planned + sum(len(request.sequences) - request.planned for request in self._waiting)
+        """Sequences that wait, of calls that somebody still waits for."""
+        planned = sum(len(batch.pending().rows) for batch in self._ready)
+        left_over = sum(not request.done for request, _ in self._left_over)
+        waiting = sum(len(one.sequences) - one.planned for one in self._waiting if not one.done)
+        return planned + left_over + waiting
 
     def put(self, request: Request) -> None:
         """Append a request."""

@@ -51,11 +51,16 @@ struct Running {
   }
 };
 
-// body(keys, result) for each block of keys that a query reads, and out = the mean of the results.
+// body(keys, result) for each block of keys that a query reads, and out = the mean of the results. Of one block that is
+// its result: a mean would lose the sign of a zero.
 template <class Body>
 void for_blocks(const Attention& a, int token, float* out, Body body) {
   const Reach all = reach(a, token);
   std::fill_n(out, a.dim, 0.0f);
+  if (a.keys_count <= kKeyBlock) {
+    if (all.begin < all.end) body(all, out);
+    return;
+  }
   std::vector<float> result(a.dim);
   Running running;
   for (int at = 0; at < all.end; at += kKeyBlock) {
