@@ -117,3 +117,16 @@ def test_a_token_without_a_row_is_refused(artefact, request_for):
     session = open_backend("native", request_for(artefact)).session()
     with pytest.raises(BackendError, match="refused 1 texts"):
         session.run(TokenBatch.from_sequences([np.array([10**6], np.int32)]))
+
+
+def test_a_large_table_of_words_stays_in_its_file(artefact, monkeypatch):
+    from nimbed.backends import native
+
+    arrays = read_tensors(artefact / ENCODER_FILE)[0]
+    size = arrays["words"].nbytes
+    monkeypatch.setattr(native, "_LARGE_TABLE", size)
+    assert native._stays_mapped(arrays)
+    assert not native._stays_mapped({"words": arrays["words"].copy()})
+    assert not native._stays_mapped({})
+    monkeypatch.setattr(native, "_LARGE_TABLE", size + 1)
+    assert not native._stays_mapped(arrays)

@@ -82,9 +82,6 @@ class Call:
             return
         try:
             run_waiting(self._enter(lambda block: self._start(block, until, inline=inline)), until)
-        except WaitsForItselfError:
-            self.cancel()
-            self._unqueued = self._compute_unqueued()
         except BaseException:
             self.cancel()
             raise

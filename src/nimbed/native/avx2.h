@@ -154,7 +154,7 @@ struct Avx2 {
   // out[R, 64] = a[R, k] times the weights.
   template <int R>
   __attribute__((noinline)) static void multiply(const uint8_t* a, ptrdiff_t stride, int k, const int8_t* panel,
-                                                     int32_t* out) {
+                                                 int32_t* out) {
     constexpr int kVectors = R > 2 ? 2 : R == 2 ? 4 : 8;  // of sums in each row of a block
     alignas(64) uint16_t wide[R * kDepth];
     for (int i = 0; i < R * kPanel; i += 8) _mm256_store_si256(reinterpret_cast<__m256i*>(out + i), __m256i{});

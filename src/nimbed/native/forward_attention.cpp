@@ -22,11 +22,8 @@ void ForwardPass::attention(const Layer& layer, bool narrow) {
     for (int first = 0; first < rows; first += kAttentionRows) {
       const RowRange some{first, std::min(first + kAttentionRows, rows)};
       yield_to_queries();
-      if (!together) project_queries(layer, heads, some, narrow, projected);
-      if (!together && first == 0) {
-        project_keys(layer, group, projected);
-        project_values(layer, group, projected);
-      }
+      if (!together) project_queries(layer, heads, some, narrow, own_);
+      if (!together && first == 0) project_keys(layer, group, own_), project_values(layer, group, own_);
       const bool rounds = net_.rounds_heads();
       const ptrdiff_t stride = rounds ? net_.query_width() : net_.context_width();
       float* out = rounds ? own_.context.get() : shared_.context.get() + first * stride + group * net_.query_width();

@@ -46,7 +46,7 @@ struct QuantizedRows {
 struct Panel {
   const int8_t* weights;
   const float *scale, *sum;   // [groups][64]
-  int inputs, group, groups;  // multiples of 64; the last group has what is left
+  int inputs, group, groups;  // both multiples of 64, and how many; the last group has what is left
 
   int end(int g) const { return (g + 1) * group < inputs ? (g + 1) * group : inputs; }  // of a group
 };
@@ -118,8 +118,7 @@ struct Kernels {
   const char* name;
 
   // A product with a panel of weights in 8 bits: a group's int32 sums are exact, and pass after pass and group after
-  // group is added to the addend.
-  // `next`: the panel that comes after, for the cache to fetch meanwhile.
+  // group is added to the addend. `next`: the panel that comes after, for the cache to fetch meanwhile.
   void (*linear)(const QuantizedRows& x, const Panel& weights, const Panel& next, const Epilogue& then);
 
   // The same in fp32: a sum begins with 0 and takes one fused product after the other.

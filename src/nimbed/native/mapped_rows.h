@@ -11,7 +11,7 @@
 namespace nimbed {
 
 // The table's pages that were read lately are resident, and no others. Around a page that is read the system maps 64 KB
-// to 2 MB, so that a few texts would leave all of a table resident. What is given back stays in its cache of files.
+// to 2 MB, so that a few texts would leave all of a table resident. What is given back stays in the cache of files.
 class MappedRows {
  public:
   MappedRows(const void* table, size_t bytes) {

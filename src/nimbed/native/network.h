@@ -92,7 +92,7 @@ struct WordTable {
   TableType type;
   const void* rows;    // [vocabulary][width]
   const float* scale;  // [vocabulary, padded to 16], of int8
-  MappedRows* mapped = nullptr;  // where few of its pages may stay resident
+  MappedRows* mapped = nullptr;  // of `rows`, where few of their pages may stay resident
 
   size_t item_size() const { return type == TableType::fp32 ? 4 : type == TableType::bf16 ? 2 : 1; }
 };

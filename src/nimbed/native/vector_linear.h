@@ -13,9 +13,9 @@ struct VectorLinear {
   using F = typename Isa::F;
   static constexpr int kTogether = Isa::kTogether;
 
-  // The epilogue of some rows from `first` on; product(c) reads what
-  // all rows share, vectors from column c on, and is what adds row r of the product to the addend x there. What is read
-  // is handed on by reference: copies of what was just written would wait for the writes.
+  // The epilogue of some rows from `first` on, a constant number of them where they are a tile; product(c) reads what
+  // all rows share, vectors from column c on, and makes of the addend x there the sum with row r of the product. What is
+  // read is handed on by reference: copies of what was just written would wait for the writes.
   template <Activation kActivation, class Rows, class Product>
   __attribute__((noinline)) static void finish_by(const Epilogue& then, int first, Rows rows, const Product& product) {
     const ptrdiff_t addend_stride = then.addend_stride, gate_stride = then.gate_stride, out_stride = then.out_stride;
@@ -84,8 +84,8 @@ struct VectorLinear {
     const Panel &panel, &next;
     const float* addend;
     ptrdiff_t addend_stride;
-    float* sums;  // [rows, 64], until the last group, whose are
-    float* out;   // addend + product
+    float* sums;  // [rows, 64]: the addend and the groups so far
+    float* out;   // the same with the last group
     ptrdiff_t out_stride;
 
     Column column(int g, int c) const {
