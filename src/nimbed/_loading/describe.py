@@ -17,7 +17,7 @@ _MEASURES = {
 
 
 def describe(artefact: Artefact) -> str:
-    """Several lines: place, size, origin, quality against its thresholds, second passes, repair."""
+    """Several lines: place, size, origin, quality against its thresholds, second passes, rotation, repair."""
     manifest = artefact.manifest
     size = sum(record.bytes for record in manifest.files.values())
     lines = [f"{artefact.folder}", f"  {manifest.precision} for {manifest.engine}, {size / 1e6:.1f} MB"]
@@ -25,7 +25,7 @@ def describe(artefact: Artefact) -> str:
     lines.append(
         f"  {manifest.spec.pooling} pooling, normalize={manifest.spec.normalize}, {manifest.spec.dim} dimensions"
     )
-    return "\n".join([*lines, *_quality_lines(manifest), *_second_pass_lines(manifest), *_repair_lines(manifest)])
+    return "\n".join([*lines, *_quality_lines(manifest), *_precision_lines(manifest), *_repair_lines(manifest)])
 
 
 def _quality_lines(manifest: Manifest) -> list[str]:
@@ -42,13 +42,15 @@ def _quality_lines(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _second_pass_lines(manifest: Manifest) -> list[str]:
-    """Which products round their inputs twice, and what that costs."""
+def _precision_lines(manifest: Manifest) -> list[str]:
+    """Whether the residual stream is rotated; which products round their inputs twice, and what that costs."""
     second = manifest.second_pass
+    lines = ["  residual stream rotated: 8 bits did not hold its outliers"] if manifest.rotated else []
     if second is None:
-        return []
+        return lines
     errors = f"error {second['error_before']:.2g}, now {second['error_after']:.2g}"
     return [
+        *lines,
         f"  rounded twice ({second['multiplications']:.2f} times the multiplications; {errors}):",
         *(f"    {name}" for name in second["products"]),
     ]

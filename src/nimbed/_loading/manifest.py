@@ -81,6 +81,7 @@ class Manifest:
             where nothing.
         second_pass: of the native engine's, which products round their inputs twice, and what that costs; None where
             none does.
+        rotated: whether the native engine's residual stream is in another basis, for its outliers.
         forced: it failed its quality gate and was published all the same.
         versions: of the libraries that built it.
         files: every other file of the folder; ``ranges.npy`` is there where int8 vectors can be had.
@@ -97,6 +98,7 @@ class Manifest:
     quality: Mapping[str, Any] | None = None
     repair: Mapping[str, Any] | None = None
     second_pass: Mapping[str, Any] | None = None
+    rotated: bool = False
     forced: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Built:
     """A network with its head, saved in the artefact's folder, and its entries in the manifest.
 
-    ``second_pass`` says which products round their inputs twice. ``outputs`` computes vectors ``[n, dim]`` or scores
+    ``second_pass`` says which products round their inputs twice, ``rotated`` whether the residual stream is in another
+    basis. ``outputs`` computes vectors ``[n, dim]`` or scores
     ``[n, 1]`` from token ids.
     """
 
@@ -29,6 +30,7 @@ class Built:
     quality: Mapping[str, Any] | None = None
     repair: Mapping[str, Any] | None = None
     second_pass: Mapping[str, Any] | None = None
+    rotated: bool = False
     forced: bool = False
 
 

@@ -80,6 +80,7 @@ def _write_manifest(folder: Path, request: BuildRequest, built: Built) -> None:
             quality=built.quality,
             repair=built.repair,
             second_pass=built.second_pass,
+            rotated=built.rotated,
             forced=built.forced,
             versions=versions_of(_LIBRARIES),
             files=file_records(folder),

@@ -19,6 +19,7 @@ from tests.support.planted import sensitive_model
 from nimbed import Calibration, Encoder, quantize
 from nimbed._loading import auto, build
 from nimbed._loading.artefact import open_artefact
+from nimbed._loading.describe import describe
 from nimbed._types import TokenBatch
 from nimbed.backends import BACKENDS, engine_module, open_backend
 from nimbed.backends.protocol import OpenRequest
@@ -88,6 +89,29 @@ def test_a_missed_gate_brings_second_passes_for_the_texts_that_fare_worst(tmp_pa
     assert before.second_pass is None
     assert after.second_pass["error_after"] < after.second_pass["error_before"]
     assert after.quality["min_cosine"] > before.quality["min_cosine"]
+
+
+def test_a_missed_gate_brings_a_rotation_of_the_residual_where_that_is_nearer(tmp_path):
+    folder = write_folder("qwen3", tmp_path / "model", variant="planted")
+    texts, found = read_texts(None), {}
+    options = {"backend": "native", "calibration": Calibration(texts=[*texts[:60], *texts[-60:]], count=40)}
+    for name, least in (("as it comes", 0.9), ("rotated", 0.9999)):
+        made = build_here(folder, tmp_path / name, gate=QualityGate(min_cosine=least), force=True, **options)
+        found[name] = made.manifest
+        assert ("residual stream rotated" in describe(made)) == made.manifest.rotated == (name == "rotated")
+    assert found["rotated"].quality["min_cosine"] > found["as it comes"].quality["min_cosine"]
+    assert found["rotated"].quality["mean_cosine"] > found["as it comes"].quality["mean_cosine"]
+    again = build_here(folder, tmp_path / "again", gate=QualityGate(min_cosine=0.9999), force=True, **options)
+    assert again.manifest.digest == found["rotated"].digest
+
+
+def test_a_rotation_that_is_not_nearer_is_left(tmp_path, monkeypatch):
+    folder = write_folder("qwen3", tmp_path / "model", variant="planted")
+    monkeypatch.setattr(
+        native_build, "rotated", lambda arrays, settings: ({**arrays, "words": 0 * arrays["words"]}, settings)
+    )
+    options = {"backend": "native", "calibration": Calibration(count=40), "gate": QualityGate(min_cosine=1.0)}
+    assert not build_here(folder, tmp_path / "made", force=True, **options).manifest.rotated
 
 
 def test_of_a_large_network_fewer_texts_are_looked_at_for_those_that_fare_worst(tmp_path, monkeypatch):

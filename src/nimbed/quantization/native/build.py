@@ -26,6 +26,7 @@ from nimbed.quantization.build_result import Built, judged, long_texts, measured
 from nimbed.quantization.closeness import closeness
 from nimbed.quantization.native.layers import in_8_bits
 from nimbed.quantization.native.measured import Measured, in_memory, outputs_of
+from nimbed.quantization.native.residual_rotation import can_be_rotated, rotated
 from nimbed.quantization.native.second_pass import choose, sizes_of
 from nimbed.quantization.native.words import in_bf16, in_int8
 
@@ -64,21 +65,24 @@ _WORST_TARGET = 0.1
 
 
 def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progress: Progress) -> Built:
-    """Round the weights for what the calibration texts show, and measure against fp32."""
+    """Round the weights for what the calibration texts show, and measure against fp32.
+
+    Where the gate is missed, the residual stream is rotated if the network allows it and is nearer to fp32 then; and
+    where it is missed still, second passes go where they help the texts that fare worst.
+    """
     threads = _machine.thread_plan().threads
     made: dict[Role, _Rounded] = {}
     for number, role in enumerate(roles := sorted(set(request.spec.networks.values()))):
         made[role] = _round(request, role, calibration, _part(progress, number, len(roles)), threads)
     progress("measuring against fp32")
-    exact = _by_role({role: one.exact for role, one in made.items()})
-    told = partial(progress, "measuring against fp32")
-    reference = _kept(_pieces(request), "held out", lambda: exact(calibration.held_out, told))
+    reference = _reference(request, made, calibration, partial(progress, "measuring against fp32"))
     outputs = _saved(folder, request, made, threads)
     measured = measured_by(request, reference, outputs(calibration.held_out))
-    if request.gate.failures(measured):
+    for mended in (_rotated, _chosen_by_the_worst):
+        if not request.gate.failures(measured):
+            break
         progress("repairing")
-        sequences = [*calibration.calibrate, *calibration.long]
-        made = {role: _chosen_by_the_worst(one, role, request, sequences, threads) for role, one in made.items()}
+        made = mended(made, request, calibration, threads)
         outputs = _saved(folder, request, made, threads)
         measured = measured_by(request, reference, outputs(calibration.held_out))
     record = judged(request, measured) | long_texts(request, calibration.held_out)
@@ -88,7 +92,22 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progr
         calibration=calibration.record,
         quality=record,
         second_pass=_record(made),
+        rotated=any(one.rotated for one in made.values()),
         forced=bool(record["missed"]),
+    )
+
+
+def _reference(
+    request: BuildRequest,
+    made: Mapping[Role, _Rounded],
+    calibration: CalibrationSet,
+    progress: Callable[[int, int], None],
+) -> Float32Array:
+    """What the networks compute of the held-out texts in fp32."""
+    return _kept(
+        _pieces(request),
+        "held out",
+        lambda: _by_role({role: one.exact() for role, one in made.items()})(calibration.held_out, progress),
     )
 
 
@@ -109,17 +128,26 @@ class _Rounded:
     arrays: Arrays
     settings: Settings  # without second passes
     second_pass: SecondPass
-    exact: Outputs
+    exact: Callable[[], Outputs]  # reads the weights again, which need not be in memory for long
+    rotated: bool
 
 
 def _round(
-    request: BuildRequest, role: Role, calibration: CalibrationSet, progress: Callable[[int, int], None], threads: int
+    request: BuildRequest,
+    role: Role,
+    calibration: CalibrationSet,
+    progress: Callable[[int, int], None],
+    threads: int,
+    *,
+    rotate: bool = False,
 ) -> _Rounded:
-    source, pieces = Path(request.folder), _pieces(request).within(role)
-    arrays, settings = read_packed(source, source / request.graph, request.spec, role)
+    pieces = _pieces(request).within(role)
+    arrays, settings = _read(request, role)
     progress(0, len(settings["layers"]))
-    exact = in_memory(arrays, settings, threads)
-    reference = _kept(pieces, "ranking", lambda: exact(calibration.ranking))
+    reference = _kept(pieces, "ranking", lambda: in_memory(arrays, settings, threads)(calibration.ranking))
+    if rotate:
+        pieces = pieces.within("rotated")
+        arrays, settings = rotated(arrays, settings)
     measured = Measured(
         reference=reference, sequences=calibration.ranking, threads=threads, pieces=pieces.within("ranking")
     )
@@ -127,8 +155,29 @@ def _round(
     seen = [*sample(calibration.calibrate, _SEEN_TOKENS - sum(map(len, calibration.long))), *calibration.long]
     rounded = in_8_bits(smaller, settings, seen, threads, pieces, progress)
     settings = {**settings, "precision": "int8"}
-    chosen = _chosen(rounded, settings, measured, _TARGETS[request.spec.task])
-    return _Rounded(arrays=rounded, settings=settings, second_pass=chosen, exact=exact)
+    return _Rounded(
+        arrays=rounded,
+        settings=settings,
+        second_pass=_chosen(rounded, settings, measured, _TARGETS[request.spec.task]),
+        exact=lambda: in_memory(*_read(request, role), threads),
+        rotated=rotate,
+    )
+
+
+def _read(request: BuildRequest, role: Role) -> tuple[Arrays, Settings]:
+    """A network in fp32."""
+    source = Path(request.folder)
+    return read_packed(source, source / request.graph, request.spec, role)
+
+
+def _rotated(
+    made: dict[Role, _Rounded], request: BuildRequest, calibration: CalibrationSet, threads: int
+) -> dict[Role, _Rounded]:
+    """The networks with their residual streams rotated, where that can be and brings them nearer to fp32."""
+    if not all(can_be_rotated(one.settings) for one in made.values()):
+        return made
+    others = {role: _round(request, role, calibration, unheard, threads, rotate=True) for role in made}
+    return min((made, others), key=lambda ones: max(one.second_pass.error[1] for one in ones.values()))
 
 
 def _chosen(arrays: Arrays, settings: Settings, measured: Measured, target: float) -> SecondPass:
@@ -144,19 +193,26 @@ def _sizes(arrays: Arrays, settings: Settings) -> dict[str, int]:
 
 
 def _chosen_by_the_worst(
+    made: dict[Role, _Rounded], request: BuildRequest, calibration: CalibrationSet, threads: int
+) -> dict[Role, _Rounded]:
+    """The networks with second passes where they help those calibration texts that fare worst as they are."""
+    return {role: _mended(one, role, request, [*calibration.calibrate, *calibration.long], threads)
+            for role, one in made.items()}  # fmt: skip
+
+
+def _mended(
     made: _Rounded, role: Role, request: BuildRequest, sequences: Sequence[Int32Array], threads: int
 ) -> _Rounded:
-    """The network with second passes where they help those sequences that fare worst with the ones that it has."""
     pieces = _pieces(request).within(role)
     sequences = sample(sequences, max(1, int(_SEEKING / sum(_sizes(made.arrays, made.settings).values()))))
-    reference = _kept(pieces, "calibrate", lambda: made.exact(sequences))
+    reference = _kept(pieces, "calibrate", lambda: made.exact()(sequences))
     near = closeness(reference, in_memory(made.arrays, made.second_pass.settings, threads)(sequences))
     worst = np.argsort(near, kind="stable")[:_WORST]
     measured = Measured(
         reference=reference[worst],
         sequences=[sequences[at] for at in worst],
         threads=threads,
-        pieces=pieces.within("worst"),
+        pieces=pieces.within("rotated.worst" if made.rotated else "worst"),
     )
     target = _WORST_TARGET * _TARGETS[request.spec.task]
     return replace(made, second_pass=_chosen(made.arrays, made.settings, measured, target))
