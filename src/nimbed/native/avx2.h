@@ -140,44 +140,46 @@ struct Avx2 {
 
   template <int R, class Tile>
   static void tile(const Tile& tile, const Stream<int8_t>& from) {
-    alignas(64) int32_t sums[R * kPanel];
-    for (int g = 0, begin = 0; g < tile.panel.groups; begin = tile.panel.end(g++)) {
-      const int inputs = tile.panel.end(g) - begin;
-      multiply<R>(tile.values + begin, tile.stride, inputs, from.weights + begin * kPanel, sums);
-      for (int c = 0; c < kPanel; c += kLanes) {
-        const auto column = tile.column(g, c);
-        for (int r = 0; r < R; ++r) column.add(r, load_int(sums + r * kPanel + c));
-      }
-    }
-  }
-
-  // out[R, 64] = a[R, k] times the weights.
-  template <int R>
-  __attribute__((noinline)) static void multiply(const uint8_t* a, ptrdiff_t stride, int k, const int8_t* panel,
-                                                 int32_t* out) {
-    constexpr int kVectors = R > 2 ? 2 : R == 2 ? 4 : 8;  // of sums in each row of a block
+    constexpr int kVectors = R > 2 ? 2 : 4;  // of sums in each row of a block
     alignas(64) uint16_t wide[R * kDepth];
-    for (int i = 0; i < R * kPanel; i += 8) _mm256_store_si256(reinterpret_cast<__m256i*>(out + i), __m256i{});
-    for (; k > 0; k -= kDepth, a += kDepth, panel += kDepth * kPanel) {
-      const int depth = std::min(k, kDepth);
-      for (int r = 0; r < R; ++r) widen(a + r * stride, depth, wide + r * kDepth);
-      for (int c = 0; c < kPanel; c += 4 * kVectors) {
-        block<R, kVectors>(wide, depth, panel + 4 * c, out + c);
+    alignas(64) int32_t sums[R * kPanel];
+    for (int g = 0, end = 0; g < tile.panel.groups; ++g) {
+      const int first = end;
+      end = tile.panel.end(g);
+      for (int begin = first; begin < end; begin += kDepth) {
+        const int depth = std::min(end - begin, kDepth);
+        const int8_t* weights = from.weights + begin * kPanel;
+        widen<R>(tile.values + begin, tile.stride, depth, wide);
+        for (int c = 0; c < kPanel; c += kLanes) {
+          for (int i = c; i < c + kLanes; i += 4 * kVectors) {
+            block<R, kVectors>(wide, depth, weights + 4 * i, begin > first, sums + i);
+          }
+          if (begin + depth == end) add_to<R>(tile.column(g, c), sums + c);
+        }
       }
     }
   }
 
-  static void widen(const uint8_t* a, int depth, uint16_t* wide) {
+  template <int R, class Column>
+  static void add_to(const Column& column, const int32_t* sums) {
+    for (int r = 0; r < R; ++r) column.add(r, load_int(sums + r * kPanel));
+  }
+
+  template <int R>
+  static void widen(const uint8_t* a, ptrdiff_t stride, int depth, uint16_t* wide) {
     for (int i = 0; i < depth; i += 16) {
-      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a + i));
-      _mm256_store_si256(reinterpret_cast<__m256i*>(wide + i), _mm256_cvtepu8_epi16(bytes));
+      unroll<R>([&](auto r) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a + r * stride + i));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(wide + r * kDepth + i), _mm256_cvtepu8_epi16(bytes));
+      });
     }
   }
 
-  // out[R, 4 * kVectors] += a[R, depth] x weights. A vector of sums has two for each of 4 columns: of the even and of
-  // the odd pairs of inputs.
+  // out[R, 4 * kVectors] = a[R, depth] x weights, or has that added. A vector of sums has two for each of 4 columns: of
+  // the even and of the odd pairs of inputs.
   template <int R, int kVectors>
-  __attribute__((noinline)) static void block(const uint16_t* a, int depth, const int8_t* weights, int32_t* out) {
+  __attribute__((noinline)) static void block(const uint16_t* a, int depth, const int8_t* weights, bool adds,
+                                              int32_t* out) {
     __m256i sums[R * kVectors];
     unroll<R * kVectors>([&](auto i) { sums[i] = _mm256_setzero_si256(); });
     for (int i = 0; i < depth; i += 4, a += 4, weights += 4 * kPanel) {
@@ -198,7 +200,8 @@ struct Avx2 {
     unroll<R * kVectors / 2>([&](auto i) {
       const __m256i both = _mm256_hadd_epi32(sums[2 * i], sums[2 * i + 1]);  // columns 0 1 4 5 2 3 6 7
       auto* to = reinterpret_cast<__m256i*>(out + i / (kVectors / 2) * kPanel + i % (kVectors / 2) * 8);
-      _mm256_store_si256(to, _mm256_add_epi32(_mm256_load_si256(to), _mm256_permute4x64_epi64(both, 0xd8)));
+      const __m256i found = _mm256_permute4x64_epi64(both, 0xd8);
+      _mm256_store_si256(to, adds ? _mm256_add_epi32(_mm256_load_si256(to), found) : found);
     });
   }
 
