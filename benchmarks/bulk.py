@@ -43,6 +43,7 @@ def main() -> int:
     _common.add_data(parser)
     parser.add_argument("--only", action="append", choices=PARTS, help="a part (default: all)")
     parser.add_argument("--rows", type=int, help="rows of the parts throughput and memory (default: 1,000,000)")
+    parser.add_argument("--characters", type=int, default=100, help="of the longest of those rows (default: 100)")
     parser.add_argument("--work", type=Path, help="folder for inputs and outputs (default: a temporary one)")
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -74,7 +75,7 @@ def measured(name: str, options: argparse.Namespace, folder: Path, conditions: d
 
 def throughput(options: argparse.Namespace, folder: Path, gates: dict[str, bool]) -> dict[str, Any]:
     """Seconds of each way over all rows, slice by slice in turn, so that drift of the machine falls on all alike."""
-    texts = stream(options.data, short=True)
+    texts = stream(options.data, short=True, longest=options.characters)
     seconds: dict[str, list[float]] = {"encode_iter": [], "jsonl to npy": [], "parquet to parquet": []}
     with Encoder(options.model, cache=None, truncate="silent") as encoder:
         encoder.encode(list(itertools.islice(texts, 512)))
@@ -94,13 +95,15 @@ def throughput(options: argparse.Namespace, folder: Path, gates: dict[str, bool]
     gates["a job has 95 % of encode_iter's throughput"] = share["jsonl to npy"] >= 0.95
     gates["Parquet in and out adds 5 % at most"] = share["parquet to parquet"] >= 0.95
     rate = options.rows / sum(seconds["encode_iter"])
-    return {"rows": options.rows, "rows_per_s": rate, "share_of_encode_iter": share, "seconds": seconds}
+    size = {"rows": options.rows, "characters": options.characters}
+    return {**size, "rows_per_s": rate, "share_of_encode_iter": share, "seconds": seconds}
 
 
 def memory(options: argparse.Namespace, folder: Path, gates: dict[str, bool]) -> dict[str, Any]:
     """Resident memory of a process that only runs a job."""
-    write_jsonl(folder / "in.jsonl", itertools.islice(stream(options.data, short=True), options.rows))
-    found = {}
+    texts = stream(options.data, short=True, longest=options.characters)
+    write_jsonl(folder / "in.jsonl", itertools.islice(texts, options.rows))
+    found: dict[str, Any] = {"rows": options.rows, "characters": options.characters}
     for suffix in ("npy", "parquet"):
         out = folder / f"memory.{suffix}"
         arguments = [options.model, str(folder / "in.jsonl"), str(out), str(options.rows)]

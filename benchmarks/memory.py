@@ -148,14 +148,17 @@ def _peak_mb() -> float | None:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
-def stream(data: Path, *, short: bool) -> Iterator[str]:
-    """Real passages without end, read from disk again each time round: the texts themselves take no memory."""
+def stream(data: Path, *, short: bool, longest: int = 100) -> Iterator[str]:
+    """Real passages without end, read from disk again each time round: the texts themselves take no memory.
+
+    Short ones have 10 to ``longest`` characters.
+    """
     lengths = random.Random(0)
     for number, text in enumerate(
         itertools.chain.from_iterable(_common.iter_passages(data) for _ in itertools.count())
     ):
         if short:
-            yield text[: lengths.randint(10, 100)]
+            yield text[: lengths.randint(10, longest)]
         else:
             yield text if number % 10 == 0 else text[: lengths.randint(10, 400)]
 
