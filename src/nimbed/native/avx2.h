@@ -140,29 +140,29 @@ struct Avx2 {
 
   template <int R, class Tile>
   static void tile(const Tile& tile, const Stream<int8_t>& from) {
-    constexpr int kVectors = R > 2 ? 2 : 4;  // of sums in each row of a block
-    alignas(64) uint16_t wide[R * kDepth];
     alignas(64) int32_t sums[R * kPanel];
-    for (int g = 0, end = 0; g < tile.panel.groups; ++g) {
-      const int first = end;
-      end = tile.panel.end(g);
-      for (int begin = first; begin < end; begin += kDepth) {
-        const int depth = std::min(end - begin, kDepth);
-        const int8_t* weights = from.weights + begin * kPanel;
-        widen<R>(tile.values + begin, tile.stride, depth, wide);
-        for (int c = 0; c < kPanel; c += kLanes) {
-          for (int i = c; i < c + kLanes; i += 4 * kVectors) {
-            block<R, kVectors>(wide, depth, weights + 4 * i, begin > first, sums + i);
-          }
-          if (begin + depth == end) add_to<R>(tile.column(g, c), sums + c);
-        }
+    for (int g = 0, begin = 0; g < tile.panel.groups; begin = tile.panel.end(g++)) {
+      multiply<R>(tile.values + begin, tile.stride, tile.panel.end(g) - begin, from.weights + begin * kPanel, sums);
+      for (int c = 0; c < kPanel; c += kLanes) {
+        const auto column = tile.column(g, c);
+        for (int r = 0; r < R; ++r) column.add(r, load_int(sums + r * kPanel + c));
       }
     }
   }
 
-  template <int R, class Column>
-  static void add_to(const Column& column, const int32_t* sums) {
-    for (int r = 0; r < R; ++r) column.add(r, load_int(sums + r * kPanel));
+  // out[R, 64] = a[R, inputs] times the weights.
+  template <int R>
+  __attribute__((noinline)) static void multiply(const uint8_t* a, ptrdiff_t stride, int inputs, const int8_t* panel,
+                                                 int32_t* out) {
+    constexpr int kVectors = R > 2 ? 2 : 4;  // of sums in each row of a block
+    alignas(64) uint16_t wide[R * kDepth];
+    for (int begin = 0; begin < inputs; begin += kDepth) {
+      const int depth = std::min(inputs - begin, kDepth);
+      widen<R>(a + begin, stride, depth, wide);
+      for (int c = 0; c < kPanel; c += 4 * kVectors) {
+        block<R, kVectors>(wide, depth, panel + begin * kPanel + 4 * c, begin > 0, out + c);
+      }
+    }
   }
 
   template <int R>
