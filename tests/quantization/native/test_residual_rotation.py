@@ -60,6 +60,18 @@ def test_a_rotated_network_computes_what_it_did(name, tmp_path):
 
 
 @pytest.mark.usefixtures("native")
+def test_a_dense_layer_that_is_there_reads_the_other_basis(tmp_path):
+    arrays, settings = network("qwen3", tmp_path, variant="planted")
+    sequences = [np.array(ids, np.int32) for ids in token_ids(tmp_path, real_texts(3), longest=40)]
+    once = rotated(arrays, settings)
+    twice = rotated(*once)
+    assert len(once[1]["head"]) == len(twice[1]["head"]) == 1
+    assert np.abs(twice[0]["head.0.weights"] - once[0]["head.0.weights"]).max() > 0.1
+    found, expected = in_memory(*twice, 1)(sequences), in_memory(arrays, settings, 1)(sequences)
+    assert np.abs(found - expected).max() <= 2e-4 * np.abs(expected).max()
+
+
+@pytest.mark.usefixtures("native")
 def test_channels_are_alike_then(tmp_path):
     arrays, settings = network("qwen3", tmp_path, variant="planted")
     sizes = [np.abs(one["words"]).mean(axis=0)[: settings["size"]] for one in (arrays, rotated(arrays, settings)[0])]

@@ -78,13 +78,14 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progr
     reference = _reference(request, made, calibration, partial(progress, "measuring against fp32"))
     outputs = _saved(folder, request, made, threads)
     measured = measured_by(request, reference, outputs(calibration.held_out))
-    for mended in (_rotated, _chosen_by_the_worst):
+    for mend in (_rotated, _chosen_by_the_worst):
         if not request.gate.failures(measured):
             break
         progress("repairing")
-        made = mended(made, request, calibration, threads)
-        outputs = _saved(folder, request, made, threads)
-        measured = measured_by(request, reference, outputs(calibration.held_out))
+        before, made = made, mend(made, request, calibration, threads)
+        if made is not before:
+            outputs = _saved(folder, request, made, threads)
+            measured = measured_by(request, reference, outputs(calibration.held_out))
     record = judged(request, measured) | long_texts(request, calibration.held_out)
     progress("saving")
     return Built(
@@ -173,7 +174,7 @@ def _read(request: BuildRequest, role: Role) -> tuple[Arrays, Settings]:
 def _rotated(
     made: dict[Role, _Rounded], request: BuildRequest, calibration: CalibrationSet, threads: int
 ) -> dict[Role, _Rounded]:
-    """The networks with their residual streams rotated, where that can be and brings them nearer to fp32."""
+    """The networks with their residual streams rotated; those that are given where that cannot be, or is no nearer."""
     if not all(can_be_rotated(one.settings) for one in made.values()):
         return made
     others = {role: _round(request, role, calibration, unheard, threads, rotate=True) for role in made}
