@@ -69,7 +69,7 @@ def measured(name: str, options: argparse.Namespace, folder: Path, conditions: d
     gates: dict[str, bool] = {}
     found = globals()[name](options, folder, gates)
     print(f"\n{name}: {json.dumps(found)}")
-    kept = {key: conditions[key] for key in ("date", "cpu_busy_before_percent")}
+    kept = {key: conditions[key] for key in ("date", "cpu", "instruction_sets", "threads", "cpu_busy_before_percent")}
     return {"conditions": kept, **found, "gates": gates}
 
 
