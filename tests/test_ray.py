@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -87,6 +88,36 @@ def test_each_row_comes_once_whatever_the_layout(layout, out, nimbed_ray, tmp_pa
     with open_encoder() as encoder:
         wanted = encoder.encode([row["text"] for row in rows])
     np.testing.assert_array_equal(np.float32([vectors[row["id"]] for row in rows]), wanted)
+
+
+def test_ray_that_is_started_here_reports_no_usage(nimbed_ray, monkeypatch):
+    started = []
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    monkeypatch.setattr(
+        nimbed_ray.ray,
+        "init",
+        lambda **named: started.append((named.get("address"), os.environ["RAY_USAGE_STATS_ENABLED"])),
+    )
+    monkeypatch.setattr(nimbed_ray.ray, "shutdown", lambda: None)
+    for address in ("a:6379", None):  # one that is somebody else's is left as it is
+        with nimbed_ray.connect(address):
+            pass
+    assert started == [("a:6379", "1"), (None, "0")]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_any_fingerprint_may_be_allowed(nimbed_ray, ray, monkeypatch):
+    def opened(*_):
+        raise AssertionError("the model is opened to know its fingerprint")
+
+    monkeypatch.setattr(nimbed_ray.Model, "open", opened)  # in this process; actors have their own
+    dataset = ray.data.from_items([{"id": "a", "text": "one"}])
+    model = nimbed_ray.Model(model="any", backend="fake", dim=8)
+    with pytest.raises(AssertionError, match="to know its fingerprint"):
+        nimbed_ray.embed_dataset(dataset, model, columns=COLUMNS)
+    (row,) = nimbed_ray.embed_dataset(dataset, model, columns=COLUMNS, any_fingerprint=True).take_all()
+    assert row["id"] == "a"
+    assert len(row["vector"]) == 8
 
 
 @pytest.mark.filterwarnings("ignore")
