@@ -71,20 +71,17 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progr
     where it is missed still, second passes go where they help the texts that fare worst.
     """
     threads = _machine.thread_plan().threads
-    made: dict[Role, _Rounded] = {}
-    for number, role in enumerate(roles := sorted(set(request.spec.networks.values()))):
-        made[role] = _round(request, role, calibration, _part(progress, number, len(roles)), threads)
+    made = _all_rounded(request, calibration, progress, threads)
     progress("measuring against fp32")
     reference = _reference(request, made, calibration, partial(progress, "measuring against fp32"))
     outputs = _saved(folder, request, made, threads)
     measured = measured_by(request, reference, outputs(calibration.held_out))
-    for mend in (_rotated, _chosen_by_the_worst):
+    for repair in (_rotated, _chosen_by_the_worst):
         if not request.gate.failures(measured):
             break
         progress("repairing")
-        before, made = made, mend(made, request, calibration, threads)
-        if made is not before:
-            outputs = _saved(folder, request, made, threads)
+        if (repaired := repair(made, request, calibration, threads)) is not made:
+            made, outputs = repaired, _saved(folder, request, repaired, threads)
             measured = measured_by(request, reference, outputs(calibration.held_out))
     record = judged(request, measured) | long_texts(request, calibration.held_out)
     progress("saving")
@@ -96,6 +93,17 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progr
         rotated=any(one.rotated for one in made.values()),
         forced=bool(record["missed"]),
     )
+
+
+def _all_rounded(
+    request: BuildRequest, calibration: CalibrationSet, progress: Progress, threads: int
+) -> dict[Role, _Rounded]:
+    """The network of each role, rounded for what the calibration texts show."""
+    roles = sorted(set(request.spec.networks.values()))
+    return {
+        role: _round(request, role, calibration, _part(progress, number, len(roles)), threads)
+        for number, role in enumerate(roles)
+    }
 
 
 def _reference(
