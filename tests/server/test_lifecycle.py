@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -73,6 +74,18 @@ def test_a_port_that_is_taken_ends_it_with_an_error():
         with pytest.raises(SystemExit) as caught:
             run(app, print)
         assert caught.value.code != 0
+
+
+def test_garbage_collection_leaves_out_what_was_opened_before_it_listens():
+    before, while_it_listens = gc.get_freeze_count(), []
+
+    def ready(_port):
+        while_it_listens.append(gc.get_freeze_count())
+        signal.raise_signal(signal.SIGTERM)
+
+    assert run(fake_app(), ready)
+    assert while_it_listens[0] > before
+    assert gc.get_freeze_count() == 0
 
 
 def test_while_it_drains_it_is_not_ready_and_accepts_nobody():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import threading
 from typing import TYPE_CHECKING, Any, cast
@@ -87,8 +88,11 @@ def run(app: App, ready: Callable[[int], None]) -> bool:
         ready: called with the port when it listens.
     """
     server = Server(app, ready)
+    gc.collect()
+    gc.freeze()  # no collection looks again at what was opened: some took as long as several requests do
     try:
         server.run()
     finally:
+        gc.unfreeze()
         app.close()
     return server.started
