@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 TEXTS, QUICK_TEXTS = 64, 24
 STRETCH, STRETCHES = 12, 4  # words of a query, and queries of a text: some two hundred, or agreement is noise
+VARIANTS = ("plain", "planted")
 MAX_LENGTH = 256
 MIN_COSINE = 0.999999
 MAX_SCORE_ERROR = 1e-4  # in standard deviations of all scores
@@ -47,14 +48,16 @@ def main() -> int:
     parser = _common.parser(__doc__)
     _common.add_data(parser)
     parser.add_argument("--family", action="append", choices=list(FAMILIES), help="only this one; may be repeated")
+    parser.add_argument("--variant", action="append", choices=VARIANTS, help="only this one; the other stays as it was")
     parser.add_argument("--layers", type=int, help="another depth than the real one")
     options = parser.parse_args()
     texts = _common.passages(options.data, QUICK_TEXTS if options.quick else TEXTS)
     conditions = _common.conditions(texts=len(texts), max_length=MAX_LENGTH)
-    families = _common.earlier(options, "families", "families") if options.family else {}
+    some = options.family or options.variant
+    families = _common.earlier(options, "families", "families") if some else {}
     for name in options.family or FAMILIES:
-        families[name] = {}
-        for variant in ("plain", "planted"):
+        families.setdefault(name, {})
+        for variant in options.variant or VARIANTS:
             families[name][variant] = measured(name, variant, texts, options) | {"layers": options.layers or "all"}
             print(f"{name:20} {variant:8} {json.dumps(families[name][variant])}", flush=True)
     record = {"conditions": conditions, "families": families}

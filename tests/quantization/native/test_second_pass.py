@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimbed.backends.native_layout import PRODUCTS
-from nimbed.quantization.native.second_pass import choose, sizes_of, with_passes
+from nimbed.quantization.native.second_pass import choose, neighbours, sizes_of, with_passes
 
 SETTINGS = {"layers": [{product: {"group": 64, "passes": 1} for product in PRODUCTS} for _ in range(3)]}
 SHAPES = {
@@ -43,7 +43,7 @@ def test_nothing_is_done_where_the_error_is_small():
     assert (made.products, made.multiplications, made.settings) == ((), 1.0, SETTINGS)
 
 
-def test_gains_are_measured_on_few_texts_and_the_sum_on_all():
+def test_what_products_add_is_measured_on_few_texts_and_the_sum_on_all():
     asked = {"all": 0, "few": 0}
 
     def counted(which, error):
@@ -68,6 +68,38 @@ def test_the_product_that_hurts_is_found_and_costs_what_it_has():
     assert made.multiplications == pytest.approx(1 + SIZES["layers.1.down"] / sum(SIZES.values()))
     assert made.settings["layers"][1]["down"]["passes"] == 2
     assert SETTINGS["layers"][1]["down"]["passes"] == 1
+
+
+def test_products_are_found_whose_errors_hide_each_other():
+    add = errors({"layers.0.down": 5e-3, "layers.2.output": 4e-3, "layers.1.up": 1e-4})
+    made = choose(SETTINGS, SIZES, lambda settings: min(add(settings), 1e-3), target=2e-4, budget=1)
+    assert made.products == ("layers.0.down", "layers.2.output")
+    assert made.error == pytest.approx((1e-3, 1e-4))
+
+
+def test_nothing_is_done_where_it_would_not_help():
+    """Alone each looks as if it did, and then all together do not."""
+
+    def error(settings):
+        twice = sum(layer[product]["passes"] == 2 for layer in settings["layers"] for product in PRODUCTS)
+        return 1e-3 if twice < len(SIZES) else 0.0
+
+    made = choose(SETTINGS, SIZES, error, target=2e-4, budget=0.5)
+    assert (made.products, made.error, made.settings) == ((), (1e-3, 1e-3), SETTINGS)
+
+
+@given(st.integers(1, 80))
+def test_neighbours_are_adjacent_layers_of_a_product_and_no_more_are_together_than_need_be(layers):
+    names = [f"layers.{n}.{product}" for n in range(layers) for product in PRODUCTS]
+    parts = neighbours(names)
+    assert sorted(name for part in parts for name in part) == sorted(names)
+    for part in parts:
+        numbers = [int(name.split(".")[1]) for name in part]
+        assert numbers == list(range(numbers[0], numbers[0] + len(part)))
+        assert len({name.split(".")[2] for name in part}) == 1
+    width = max(map(len, parts))
+    assert len(parts) <= 48
+    assert width == 1 or len(PRODUCTS) * layers > 48 * (width - 1)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(SIZES)), st.floats(-1e-4, 1e-3)), st.floats(0, 1), st.floats(0, 1e-3))

@@ -27,7 +27,7 @@ from nimbed.quantization.closeness import closeness
 from nimbed.quantization.native.layers import in_8_bits
 from nimbed.quantization.native.measured import Measured, in_memory, outputs_of
 from nimbed.quantization.native.residual_rotation import can_be_rotated, rotated
-from nimbed.quantization.native.second_pass import choose, sizes_of
+from nimbed.quantization.native.second_pass import choose, neighbours, sizes_of
 from nimbed.quantization.native.words import in_bf16, in_int8
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _LARGE_TABLE, _LARGE_TABLE_ERROR = 100_000, 5e-5
 # An error that second passes do not try to better, of vectors and of scores; and the multiplications that they may add.
 _TARGETS = {"embedding": 3e-4, "scoring": 1e-2}
 _BUDGET = 0.25
-# Multiplications that the products' gains may take to measure, which a large network's do on a few of the texts.
+# Multiplications that it may take to measure what products add to the error: for a large network, on few of the texts.
 _MULTIPLICATIONS = 4e13
 # Where the gate is missed, second passes are chosen on so many of the calibration texts, those that fare worst: one
 # text in hundreds may be far off while the others' mean shows nothing. Of their error a tenth of the target is wanted.
@@ -192,7 +192,7 @@ def _rotated(
 def _chosen(arrays: Arrays, settings: Settings, measured: Measured, target: float) -> SecondPass:
     """The products that round their inputs twice."""
     sizes = _sizes(arrays, settings)
-    quick = measured.within(_MULTIPLICATIONS / len(sizes) / sum(sizes.values()))
+    quick = measured.within(_MULTIPLICATIONS / len(neighbours(sizes)) / (2 * sum(sizes.values())))
     error, quick_error = partial(measured.error, arrays), partial(quick.error, arrays)
     return choose(settings, sizes, error, target=target, budget=_BUDGET, quick=quick_error)
 

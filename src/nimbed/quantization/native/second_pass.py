@@ -1,5 +1,8 @@
 """Which products round their inputs twice: those whose rounding the outputs show most, as long as they must improve.
 
+What a product's rounding alone does is measured where all others round twice: in a deep network what one adds to the
+rounding of all others is lost in what these do already.
+
 The second pass rounds what the first left, and adds the product of that: activations of about 16 bits, for as many
 multiplications again.
 """
@@ -8,15 +11,19 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from nimbed.backends.native_layout import PRODUCTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Settings = dict[str, Any]
+
+# What is judged by itself: more of it takes longer to measure, and tells less of each.
+_MOST_PARTS = 48
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +54,8 @@ def choose(
 ) -> SecondPass:
     """Flag products one after the other, until the error is below the target or the budget is spent.
 
-    Each product's gain is measured by itself, and gains are taken to add up; then the sum is measured.
+    What the rounding of each, or of neighbours of a deep network, adds to the error is measured by itself, and taken
+    to add up; then the sum is measured.
 
     Args:
         settings: of the engine in 8 bits, without second passes.
@@ -55,33 +63,67 @@ def choose(
         error: of the outputs with such settings.
         target: an error that is small enough.
         budget: multiplications that second passes may add, as a part of all.
-        quick: the error on fewer texts, which tells the products' gains, and whether the sum is worth measuring; None
-            takes all.
+        quick: the error on fewer texts, which tells what each adds, and whether the sum is worth measuring; None takes
+            all.
     """
-    before, total = error(settings), sum(sizes.values())
+    before = after = error(settings)
+    nothing = SecondPass(settings=settings, products=(), error=(before, before), multiplications=1.0)
     if before <= target:
-        return SecondPass(settings=settings, products=(), error=(before, before), multiplications=1.0)
+        return nothing
     quick = quick or error
-    expected, after, added = quick(settings), before, 0
-    gains = {name: expected - quick(with_passes(settings, [name])) for name in sizes}
+    floor, adds = _added(settings, sizes, quick)
+    expected, total = floor + sum(adds.values()), sum(sizes.values())
     chosen: list[str] = []
-    for name in sorted((n for n in gains if gains[n] > 0), key=lambda n: -gains[n] / sizes[n]):
-        if (added + sizes[name]) > budget * total:
-            continue
-        chosen.append(name)
-        added += sizes[name]
-        expected -= gains[name]
+    for part in _most_useful(adds, sizes, budget * total):
+        chosen += part
+        expected -= adds[part]
         flagged = with_passes(settings, chosen)
         if expected <= target and quick(flagged) <= target and (after := error(flagged)) <= target:
             break
     else:
         after = error(with_passes(settings, chosen))
+    if after >= before:
+        return nothing
     return SecondPass(
         settings=with_passes(settings, chosen),
         products=tuple(chosen),
         error=(before, after),
-        multiplications=1 + added / total,
+        multiplications=1 + sum(sizes[name] for name in chosen) / total,
     )
+
+
+def _added(
+    settings: Settings, sizes: Mapping[str, int], error: Callable[[Settings], float]
+) -> tuple[float, dict[tuple[str, ...], float]]:
+    """The error where all products round twice, and what it is more where some of them round once."""
+    floor = error(with_passes(settings, list(sizes)))
+    return floor, {
+        part: error(with_passes(settings, [name for name in sizes if name not in part])) - floor
+        for part in neighbours(sizes)
+    }
+
+
+def _most_useful(
+    adds: Mapping[tuple[str, ...], float], sizes: Mapping[str, int], room: float
+) -> Iterator[tuple[str, ...]]:
+    """Those that there is room for, by what they add to the error for their multiplications, the most first."""
+    cost = {part: sum(sizes[name] for name in part) for part in adds}
+    for part in sorted((one for one in adds if adds[one] > 0), key=lambda one: -adds[one] / cost[one]):
+        if cost[part] <= room:
+            room -= cost[part]
+            yield part
+
+
+def neighbours(products: Iterable[str]) -> list[tuple[str, ...]]:
+    """``layers.N.product`` of the same product in adjacent layers, as many as are judged together.
+
+    In a network of many layers what one of them adds is small beside what differs from text to text; its neighbours
+    are like it.
+    """
+    ordered = sorted(products, key=lambda name: (name.rpartition(".")[2], int(name.split(".")[1])))
+    width = -(-len(ordered) // _MOST_PARTS)
+    together = groupby(ordered, key=lambda name: (name.rpartition(".")[2], int(name.split(".")[1]) // width))
+    return [tuple(names) for _, names in together]
 
 
 def with_passes(settings: Settings, products: list[str]) -> Settings:
