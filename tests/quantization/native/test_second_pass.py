@@ -77,6 +77,13 @@ def test_products_are_found_whose_errors_hide_each_other():
     assert made.error == pytest.approx((1e-3, 1e-4))
 
 
+def test_where_something_has_to_be_done_it_goes_on_to_the_aim():
+    error = errors({"layers.0.down": 5e-3, "layers.2.output": 2e-4, "layers.1.up": 1e-5})
+    made = choose(SETTINGS, SIZES, error, target=3e-4, aim=1e-4, budget=1)
+    assert made.products == ("layers.0.down", "layers.2.output")
+    assert choose(SETTINGS, SIZES, error, target=6e-3, aim=1e-4, budget=1).products == ()
+
+
 def test_nothing_is_done_where_it_would_not_help():
     """Alone each looks as if it did, and then all together do not."""
 

@@ -54,6 +54,8 @@ _LARGE_TABLE, _LARGE_TABLE_ERROR = 100_000, 5e-5
 # An error that second passes do not try to better, of vectors and of scores; and the multiplications that they may add.
 _TARGETS = {"embedding": 3e-4, "scoring": 1e-2}
 _BUDGET = 0.25
+# Where the error is larger, they go on until it is so much of that: some texts' is several times the mean.
+_AIM = 1 / 3
 # Multiplications that it may take to measure what products add to the error: for a large network, on few of the texts.
 _MULTIPLICATIONS = 4e13
 # Where the gate is missed, second passes are chosen on so many of the calibration texts, those that fare worst: one
@@ -167,7 +169,7 @@ def _round(
     return _Rounded(
         arrays=rounded,
         settings=settings,
-        second_pass=_chosen(rounded, settings, measured, _TARGETS[request.spec.task]),
+        second_pass=_chosen(rounded, settings, measured, target := _TARGETS[request.spec.task], aim=_AIM * target),
         exact=lambda: in_memory(*_read(request, role), threads),
         rotated=rotate,
     )
@@ -189,12 +191,14 @@ def _rotated(
     return min((made, others), key=lambda ones: max(one.second_pass.error[1] for one in ones.values()))
 
 
-def _chosen(arrays: Arrays, settings: Settings, measured: Measured, target: float) -> SecondPass:
+def _chosen(
+    arrays: Arrays, settings: Settings, measured: Measured, target: float, *, aim: float | None = None
+) -> SecondPass:
     """The products that round their inputs twice."""
     sizes = _sizes(arrays, settings)
     quick = measured.within(_MULTIPLICATIONS / len(neighbours(sizes)) / (2 * sum(sizes.values())))
     error, quick_error = partial(measured.error, arrays), partial(quick.error, arrays)
-    return choose(settings, sizes, error, target=target, budget=_BUDGET, quick=quick_error)
+    return choose(settings, sizes, error, target=target, budget=_BUDGET, aim=aim, quick=quick_error)
 
 
 def _sizes(arrays: Arrays, settings: Settings) -> dict[str, int]:

@@ -50,9 +50,10 @@ def choose(
     *,
     target: float,
     budget: float,
+    aim: float | None = None,
     quick: Callable[[Settings], float] | None = None,
 ) -> SecondPass:
-    """Flag products one after the other, until the error is below the target or the budget is spent.
+    """Where the error is above a target, flag products one after the other, until it is small or the budget is spent.
 
     What the rounding of each, or of neighbours of a deep network, adds to the error is measured by itself, and taken
     to add up; then the sum is measured.
@@ -61,8 +62,9 @@ def choose(
         settings: of the engine in 8 bits, without second passes.
         sizes: multiplications of a token in ``layers.N.product``.
         error: of the outputs with such settings.
-        target: an error that is small enough.
+        target: an error at which nothing has to be done.
         budget: multiplications that second passes may add, as a part of all.
+        aim: an error at which no further ones are flagged, where some are; None takes the target.
         quick: the error on fewer texts, which tells what each adds, and whether the sum is worth measuring; None takes
             all.
     """
@@ -70,7 +72,7 @@ def choose(
     nothing = SecondPass(settings=settings, products=(), error=(before, before), multiplications=1.0)
     if before <= target:
         return nothing
-    quick = quick or error
+    quick, aim = quick or error, target if aim is None else aim
     floor, adds = _added(settings, sizes, quick)
     expected, total = floor + sum(adds.values()), sum(sizes.values())
     chosen: list[str] = []
@@ -78,7 +80,7 @@ def choose(
         chosen += part
         expected -= adds[part]
         flagged = with_passes(settings, chosen)
-        if expected <= target and quick(flagged) <= target and (after := error(flagged)) <= target:
+        if expected <= aim and quick(flagged) <= aim and (after := error(flagged)) <= aim:
             break
     else:
         after = error(with_passes(settings, chosen))
