@@ -165,11 +165,11 @@ def _round(
     smaller, settings = _with_smaller_words(arrays, settings, measured.error)
     seen = [*sample(calibration.calibrate, _SEEN_TOKENS - sum(map(len, calibration.long))), *calibration.long]
     rounded = in_8_bits(smaller, settings, seen, threads, pieces, progress)
-    settings = {**settings, "precision": "int8"}
+    settings, target = {**settings, "precision": "int8"}, _TARGETS[request.spec.task]
     return _Rounded(
         arrays=rounded,
         settings=settings,
-        second_pass=_chosen(rounded, settings, measured, target := _TARGETS[request.spec.task], aim=_AIM * target),
+        second_pass=_chosen(rounded, settings, measured, target, aim=_AIM * target),
         exact=lambda: in_memory(*_read(request, role), threads),
         rotated=rotate,
     )

@@ -122,18 +122,28 @@ def neighbours(products: Iterable[str]) -> list[tuple[str, ...]]:
     In a network of many layers what one of them adds is small beside what differs from text to text; its neighbours
     are like it.
     """
-    ordered = sorted(products, key=lambda name: (name.rpartition(".")[2], int(name.split(".")[1])))
+    ordered = sorted(products, key=_place)
     width = -(-len(ordered) // _MOST_PARTS)
-    together = groupby(ordered, key=lambda name: (name.rpartition(".")[2], int(name.split(".")[1]) // width))
-    return [tuple(names) for _, names in together]
+
+    def part(name: str) -> tuple[str, int]:
+        product, number = _place(name)
+        return product, number // width
+
+    return [tuple(names) for _, names in groupby(ordered, key=part)]
+
+
+def _place(name: str) -> tuple[str, int]:
+    """The product, and the number of its layer."""
+    _, number, product = name.split(".")
+    return product, int(number)
 
 
 def with_passes(settings: Settings, products: list[str]) -> Settings:
     """The settings, with two passes for these products."""
     made = deepcopy(settings)
     for name in products:
-        _, number, product = name.split(".")
-        made["layers"][int(number)][product]["passes"] = 2
+        product, number = _place(name)
+        made["layers"][number][product]["passes"] = 2
     return made
 
 
