@@ -10,16 +10,16 @@ import pytest
 
 from nimbed.server.bodies import openai_base64, openai_floats, plain, written
 from nimbed.server.errors import ApiError
-from nimbed.server.models import Computed
+from nimbed.server.gathering import Computed
 
 ROWS = np.random.default_rng(0).standard_normal((300, 384), np.float32)
 
 
 async def parts(*cuts):
-    for number, part in enumerate(np.array_split(ROWS, 2)):
+    for part in np.array_split(ROWS, 2):
         cut = np.zeros(len(part), np.int32)
         cut[[at for at in cuts if at < len(part)]] = 700
-        yield Computed(part, cut, tokens=10 + number)
+        yield Computed(part, cut, tokens=[2] * len(part))
 
 
 @pytest.mark.parametrize("write", [plain, openai_floats, openai_base64])
@@ -32,7 +32,7 @@ async def test_every_number_arrives(write):
     if write is openai_base64:
         items = [np.frombuffer(base64.b64decode(item), "<f4") for item in items]
     np.testing.assert_array_equal(np.array(items, np.float32), ROWS)
-    assert (found.texts, found.tokens, found.truncated) == (300, 21, 0)
+    assert (found.texts, found.tokens, found.truncated) == (300, 600, 0)
 
 
 async def test_truncation_is_counted_or_refused():

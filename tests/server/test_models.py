@@ -11,9 +11,10 @@ from tests.support.cross_encoders import DOCUMENTS, QUERY
 from tests.support.servers import WAIT_S, Held, fake_app
 
 from nimbed import Encoder, SpecOverrides
+from nimbed._serving.call import Call
 from nimbed._types import PromptedText
 from nimbed.errors import BackendError
-from nimbed.server import ModelSettings
+from nimbed.server import ModelSettings, models
 from nimbed.server.errors import ApiError
 from nimbed.server.models import Asked, Embedder, Scorer, open_model, slices
 
@@ -39,6 +40,25 @@ async def test_vectors_are_those_of_the_role_whatever_lane_they_take(prompted):
         for role in ("query", "document"):
             found = await rows_of(model.embed(Asked(texts=texts, role=role)))
             np.testing.assert_array_equal(found, encoder.encode(texts, role=role))
+
+
+async def test_requests_that_come_together_have_their_own_vectors_and_tokens(prompted, monkeypatch):
+    model, encoder = prompted
+    calls = []
+    monkeypatch.setattr(models, "Call", lambda *args: calls.append(Call(*args)) or calls[-1])
+    texts = [f"number {number}" * (1 + number % 5) for number in range(60)]
+    asked = [Asked(texts=texts[2 * at : 2 * at + 1 + at % 3], role=("query", "document")[at % 2]) for at in range(20)]
+
+    async def of(one):
+        return [part async for part in model.embed(one)]
+
+    answered = await asyncio.gather(*map(of, asked))
+    assert len(calls) == 2  # the first went alone
+    for one, (part,) in zip(asked, answered, strict=True):
+        np.testing.assert_array_equal(part.rows, encoder.encode(one.texts, role=one.role))
+        (alone,) = await of(one)
+        assert part.tokens == alone.tokens
+        assert len(part.tokens) == len(part.cut) == len(one.texts)
 
 
 def test_lanes_go_by_length(prompted):

@@ -652,14 +652,14 @@ def test_tokens_are_counted_whoever_computed_them():
         first = Call(runtime, ["ab", "abc", "ab"], "document")
         first.result()
         assert first.all_tokenized is False  # the second "ab" is in flight elsewhere, in this very call
-        assert first.tokens() == 4 + 5 + 4
+        assert first.tokens() == [4, 5, 4]
         again = Call(runtime, ["ab", "new"], "document")
         again.result()
-        assert again.tokens() == 4 + 5
+        assert again.tokens() == [4, 5]
         alone = Call(runtime, ["another"], "document")
         alone.result()
         assert alone.all_tokenized
-        assert alone.tokens() == 9
+        assert alone.tokens() == [9]
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,16 @@ def test_the_windows_of_a_text_weigh_1(texts, max_length):
     assert tokens.texts == len(texts)
 
 
+@given(texts=st.lists(st.text(max_size=200), max_size=6), max_length=st.integers(3, 60))
+@relaxed
+def test_a_text_is_as_long_as_all_its_windows(texts, max_length):
+    tokens = bytewise(max_length)(texts)
+    lengths = np.zeros(len(texts), np.int32)
+    np.add.at(lengths, tokens.owners, [len(sequence) for sequence in tokens.sequences])
+    assert tokens.lengths.dtype == np.int32
+    assert tokens.lengths.tolist() == lengths.tolist()
+
+
 def test_windows_weigh_by_their_tokens():
     tokens = bytewise(10)(["x" * 12])
     lengths = np.array([len(s) - 2 for s in tokens.sequences])

@@ -39,7 +39,7 @@ class Block:
         promise: of all vectors ``[len(texts), full_dim]``; the rows of texts that are in flight elsewhere are unset.
         claim: what the cache had, and which texts are in flight elsewhere; known when the promise is done.
         weight: what the texts count towards the admission limit.
-        tokens: computed for it, and ``tokenized`` the texts that they are of, by index; known when the promise is done.
+        tokens: of the texts that were tokenized for it, by index; known when the promise is done.
     """
 
     def __init__(
@@ -55,8 +55,7 @@ class Block:
         self.texts, self.role, self.first = texts, role, first
         self.promise: Promise[Vectors] = Promise()
         self.claim = Claim()
-        self.tokens = 0
-        self.tokenized: list[int] = []
+        self.tokens: dict[int, int] = {}
         self.weight = sum(map(len, texts)) + _TEXT_WEIGHT * len(texts)
         self._ticket = Ticket(self.weight)
         self._runtime = runtime
@@ -109,7 +108,7 @@ class Block:
             self._runtime.scheduler.expect()
         texts, items = [self.texts[index] for index in missing], [self.first + index for index in missing]
         tokens = self._runtime.tokenize(texts, self.role, items)
-        self.tokens, self.tokenized = sum(map(len, tokens.sequences)), missing
+        self.tokens = dict(zip(missing, tokens.lengths.tolist(), strict=True))
         return tokens
 
     def _submit(self, missing: list[int], tokens: TokenizedTexts, *, inline: bool) -> None:

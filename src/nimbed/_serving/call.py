@@ -112,22 +112,14 @@ class Call:
         for block in self._blocks:
             block.promise.cancel()
 
-    def tokens(self) -> int:
-        """How many tokens its texts have, as the model reads them; what a cache answered is tokenized for it."""
-        counted = 0
-        for block in self._own:
-            known = set(block.tokenized)
-            others = [index for index in range(len(block.texts)) if index not in known]
-            counted += block.tokens
-            if others:
-                texts, items = [block.texts[index] for index in others], [block.first + index for index in others]
-                counted += sum(map(len, self._runtime.tokenize(texts, self._role, items).sequences))
-        return counted
+    def tokens(self) -> list[int]:
+        """How many tokens each text has, as the model reads it; what a cache answered is tokenized for it."""
+        return [count for block in self._own for count in self._tokens(block)]
 
     @property
     def all_tokenized(self) -> bool:
         """Whether :meth:`tokens` needs no tokenizer."""
-        return all(len(block.tokenized) == len(block.texts) for block in self._own)
+        return all(len(block.tokens) == len(block.texts) for block in self._own)
 
     def _enter(self, start: Callable[[Block], None]) -> Generator[Promise[Any], Any, None]:
         for block in self._blocks:
@@ -153,6 +145,14 @@ class Call:
 
     def _start_on_thread(self, block: Block) -> None:
         self._runtime.tokenizing_threads[self._role].put(block.start)
+
+    def _tokens(self, block: Block) -> list[int]:
+        tokens, others = block.tokens, [index for index in range(len(block.texts)) if index not in block.tokens]
+        if others:
+            texts, items = [block.texts[index] for index in others], [block.first + index for index in others]
+            lengths = self._runtime.tokenize(texts, self._role, items).lengths.tolist()
+            tokens = tokens | dict(zip(others, lengths, strict=True))
+        return [tokens[index] for index in range(len(block.texts))]
 
     def _compute_unqueued(self) -> Vectors:
         """On this thread, without cache and queue: it waits for nothing."""

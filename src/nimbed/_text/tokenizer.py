@@ -57,6 +57,12 @@ class TokenizedTexts:
         """Whether some text has more than one sequence."""
         return len(self.sequences) != self.texts
 
+    @property
+    def lengths(self) -> Int32Array:
+        """int32 ``[texts]``, the tokens of each, in all of its sequences."""
+        lengths = np.fromiter(map(len, self.sequences), np.int32, len(self.sequences))
+        return np.bincount(self.owners, lengths, self.texts).astype(np.int32) if self.windowed else lengths
+
 
 class Tokenizer:
     """A model's tokenizer with a fixed maximum length and truncation policy. Usable from many threads.

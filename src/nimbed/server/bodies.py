@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from nimbed._types import Float32Array
-    from nimbed.server.models import Computed
+    from nimbed.server.gathering import Computed
 
     # Vectors and the number of the first to items of a JSON list, with commas between them and nothing around.
     Write = Callable[[int, Float32Array], bytes]
@@ -58,8 +58,8 @@ async def written(parts: AsyncGenerator[Computed, None], write: Write, *, trunca
         async for part in parts:
             check_cut(part, texts, truncate=truncate)
             pieces += await _pieces(texts, part.rows, write)
-            texts, tokens = texts + len(part.rows), tokens + part.tokens
-            truncated += int(np.count_nonzero(part.cut))
+            texts, tokens = texts + len(part.rows), tokens + sum(part.tokens)
+            truncated += part.truncated
     return Written(b"[" + b",".join(pieces) + b"]", texts, tokens, truncated)
 
 

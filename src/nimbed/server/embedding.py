@@ -76,8 +76,8 @@ async def score(
             check_cut(part, first, truncate=truncate)
             rows.append(part.rows.reshape(-1))
             first += len(part.rows)
-            request.work.tokens += part.tokens
-            request.work.truncated += int(np.count_nonzero(part.cut))
+            request.work.tokens += sum(part.tokens)
+            request.work.truncated += part.truncated
     return named, scaled(np.concatenate(rows), model, raw=raw)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ from nimbed._types import Pair, PromptedText
 from nimbed._vectors import l2_normalized
 from nimbed.encoder import Encoder
 from nimbed.server.errors import ApiError
+from nimbed.server.gathering import Computed, Gathering
 from nimbed.spec import SpecOverrides
 
 if TYPE_CHECKING:
@@ -36,20 +39,6 @@ _FEW_TEXTS, _FEW_CHARACTERS = 16, 8_000
 _SLICE_TEXTS, _SLICE_CHARACTERS = 256, 250_000
 # Up to this many characters are tokenized, or looked up in the cache, on the event loop itself.
 _INLINE_CHARACTERS = 2_000
-
-
-class Computed(NamedTuple):
-    """What became of some texts or pairs.
-
-    Attributes:
-        rows: float32 ``[n, dim]``.
-        cut: int32 ``[n]``, for each that lost tokens how many it had, else 0.
-        tokens: that they have in all, as the model reads them.
-    """
-
-    rows: Float32Array
-    cut: np.ndarray[tuple[int, ...], np.dtype[np.int32]]
-    tokens: int
 
 
 class Counts(NamedTuple):
@@ -91,6 +80,13 @@ class Asked:
 class Served(OpenModel):
     """What both kinds have in common."""
 
+    def _reset(self) -> None:
+        super()._reset()
+        self._gathering: dict[Role, Gathering] = {
+            lane: Gathering(partial(self._computed, lane=lane), characters=_INLINE_CHARACTERS)
+            for lane in ("query", "document")
+        }
+
     @property
     def spec(self) -> ModelSpec:
         """What the model's folder says, with the user's words laid over it."""
@@ -112,27 +108,33 @@ class Served(OpenModel):
 
     async def _run(self, items: Sequence[str | PromptedText | Pair], lane: Role, role: Role) -> Computed:
         """One slice, or all of what is short."""
-        started, runtime = time.perf_counter(), self._opened()
-        call = Call(runtime, items, lane)
-        short = sum(map(len, items)) <= _INLINE_CHARACTERS
-        vectors = runtime.cached(items, lane) if short and not isinstance(items[0], Pair) else None  # type: ignore[arg-type]
-        rows, cut = vectors or await call.aresult()
-        if short or call.all_tokenized:
-            tokens = call.tokens()
+        started = time.perf_counter()
+        if sum(map(len, items)) <= _INLINE_CHARACTERS:
+            found = self._cached(items, lane) or await self._gathering[lane].compute(items)
         else:
-            import asyncio
+            found = await self._computed(items, lane)
+        seconds = time.perf_counter() - started
+        self._meter.call(role, texts=len(found.rows), truncated=found.truncated, seconds=seconds)
+        return found
 
-            tokens = await asyncio.to_thread(call.tokens)
-        lost = int(np.count_nonzero(cut))
-        self._meter.call(role, texts=len(rows), truncated=lost, seconds=time.perf_counter() - started)
+    def _cached(self, items: Sequence[str | PromptedText | Pair], lane: Role) -> Computed | None:
+        """From the process's cache, where it has all of them."""
+        runtime = self._opened()
+        vectors = None if isinstance(items[0], Pair) else runtime.cached(items, lane)  # type: ignore[arg-type]
+        if vectors is None:
+            return None
+        return Computed(*vectors, Call(runtime, items, lane).tokens())
+
+    async def _computed(self, items: Sequence[str | PromptedText | Pair], lane: Role) -> Computed:
+        call, short = Call(self._opened(), items, lane), sum(map(len, items)) <= _INLINE_CHARACTERS
+        rows, cut = await call.aresult()
+        tokens = call.tokens() if short or call.all_tokenized else await asyncio.to_thread(call.tokens)
         return Computed(rows, cut, tokens)
 
     async def _slices(
         self, items: Sequence[str | PromptedText | Pair], lane: Role, role: Role
     ) -> AsyncGenerator[Computed, None]:
         """The slices' outcomes in order; whatever ends the caller early takes out what has not started."""
-        import asyncio
-
         if len(items) <= _SLICE_TEXTS and sum(map(len, items)) <= _SLICE_CHARACTERS:
             yield await self._run(items, lane, role)
             return

@@ -92,7 +92,7 @@ async def _similarity(request: Request, fields: Fields) -> Answer:
         async for part in parts:
             check_cut(part, 0, truncate=truncate)
             rows.append(part.rows)
-            request.work.tokens += part.tokens
+            request.work.tokens += sum(part.tokens)
     vectors = np.concatenate(rows)
     cosines = row_cosines(np.broadcast_to(vectors[:1], vectors[1:].shape), vectors[1:])
     return _with_times(request, Answer.json([float(one) for one in cosines]))
