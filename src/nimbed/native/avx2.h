@@ -141,27 +141,32 @@ struct Avx2 {
   template <int R, class Tile>
   static void tile(const Tile& tile, const Stream<int8_t>& from) {
     alignas(64) int32_t sums[R * kPanel];
+    Stream<int8_t> stream = from;
     for (int g = 0, begin = 0; g < tile.panel.groups; begin = tile.panel.end(g++)) {
-      multiply<R>(tile.values + begin, tile.stride, tile.panel.end(g) - begin, from.weights + begin * kPanel, sums);
+      multiply<R>(tile.values + begin, tile.stride, tile.panel.end(g) - begin, stream, sums);
       for (int c = 0; c < kPanel; c += kLanes) {
+        tile.prefetch(g, c);
         const auto column = tile.column(g, c);
         for (int r = 0; r < R; ++r) column.add(r, load_int(sums + r * kPanel + c));
       }
     }
   }
 
-  // out[R, 64] = a[R, inputs] times the weights.
+  // out[R, 64] = a[R, inputs] times the weights, which the stream has passed then.
   template <int R>
-  __attribute__((noinline)) static void multiply(const uint8_t* a, ptrdiff_t stride, int inputs, const int8_t* panel,
-                                                 int32_t* out) {
+  __attribute__((noinline)) static void multiply(const uint8_t* a, ptrdiff_t stride, int inputs,
+                                                 Stream<int8_t>& stream, int32_t* out) {
     constexpr int kVectors = R > 2 ? 2 : 4;  // of sums in each row of a block
     alignas(64) uint16_t wide[R * kDepth];
     for (int begin = 0; begin < inputs; begin += kDepth) {
       const int depth = std::min(inputs - begin, kDepth);
       widen<R>(a + begin, stride, depth, wide);
-      for (int c = 0; c < kPanel; c += 4 * kVectors) {
-        block<R, kVectors>(wide, depth, panel + begin * kPanel + 4 * c, begin > 0, out + c);
+      const ptrdiff_t fetched = depth / 4 * stream.step * 4 * kVectors / kPanel;
+      for (int c = 0; c < kPanel; c += 4 * kVectors, stream.next += fetched) {
+        for (ptrdiff_t i = 0; i < fetched; i += 64) prefetch(stream.next + i);
+        block<R, kVectors>(wide, depth, stream.weights + 4 * c, begin > 0, out + c);
       }
+      stream.weights += depth * kPanel;
     }
   }
 
