@@ -12,7 +12,8 @@ from tests.support.building import build_here
 from nimbed._loading.artefact import open_artefact
 from nimbed._model_folder.safetensors import read_tensors, write_tensors
 from nimbed._types import TokenBatch
-from nimbed.backends import open_backend
+from nimbed.backends import native, open_backend
+from nimbed.backends.large_pages import in_large_pages
 from nimbed.backends.protocol import OpenRequest
 from nimbed.backends.table import ENCODER_FILE
 from nimbed.errors import BackendError, OutOfMemoryError
@@ -43,6 +44,20 @@ def test_fp32_is_read_from_the_model_folder(tiny_folder, artefact, request_for):
     np.testing.assert_allclose(exact, expected, atol=1e-5)
     for other in (backend.session(), *backend.bulk().sessions):
         np.testing.assert_array_equal(other.run(BATCH), exact)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_large_weights_are_copied_where_that_is_of_use(there, artefact, request_for, monkeypatch):
+    expected = open_backend("native", request_for(artefact)).session().run(BATCH)
+    copied = []
+    monkeypatch.setattr(native, "_LARGE_WEIGHTS", 1000)
+    monkeypatch.setattr(native, "offered", lambda: there)
+    monkeypatch.setattr(native, "in_large_pages", lambda arrays: copied.append(arrays) or in_large_pages(arrays))
+    np.testing.assert_array_equal(open_backend("native", request_for(artefact)).session().run(BATCH), expected)
+    assert len(copied) == there
+    for arrays in copied:
+        assert "layers.0.up.weights" in arrays
+        assert not {"words", "positions", "types"} & set(arrays)
 
 
 def test_any_length_and_any_number_of_rows(artefact, request_for):

@@ -15,6 +15,7 @@ from nimbed._model_folder.networks.reading import read_weights
 from nimbed._model_folder.networks.table import read_description
 from nimbed._model_folder.safetensors import is_mapped, read_tensors
 from nimbed._native import REVISION, Model, Session, kernels
+from nimbed.backends.large_pages import in_large_pages, offered
 from nimbed.backends.native_packed import pack, settings_of
 from nimbed.backends.protocol import Bulk
 from nimbed.backends.shapes import ShapePolicy
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
 _TOKENS_PER_THREAD = 1024
 # Of a smaller table of words all may stay resident.
 _LARGE_TABLE = 64 << 20
+# Fewer weights need no large pages, and stay those of the file, which all processes share.
+_LARGE_WEIGHTS = 32 << 20
 
 
 def open_backend(request: OpenRequest) -> NativeBackend:
-    """Map an artefact's weights into memory, or read a model folder's in fp32."""
+    """Open an artefact's weights, or read a model folder's in fp32."""
     return NativeBackend(request)
 
 
@@ -204,6 +207,10 @@ def _reader(request: OpenRequest) -> Callable[[Role], tuple[dict[str, Any], dict
         file = request.network or request.folder / "model.safetensors"
         return partial(read_packed, request.folder, file, request.spec)
     arrays, metadata = read_tensors(request.folder / ENCODER_FILE)
+    # Tables are not read from end to end.
+    weights = {name: values for name, values in arrays.items() if name.rpartition("/")[2].startswith("layers.")}
+    if sum(values.nbytes for values in weights.values()) >= _LARGE_WEIGHTS and offered():
+        arrays |= in_large_pages(weights)
 
     def read(role: Role) -> tuple[dict[str, Any], dict[str, Any]]:
         settings = parse_json(metadata[_setting_of(role)])
