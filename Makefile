@@ -120,7 +120,7 @@ test-sanitize: $(VENV)/.native  ## the native engine's tests under AddressSaniti
 		-DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python
 	$(BIN)/cmake --build build/sanitize
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc NIMBED_NATIVE_LIBRARY=build/sanitize \
-		$(BIN)/python -m pytest tests/native tests/quantization/native
+		$(BIN)/python -m pytest tests/native tests/quantization/native -n $(JOBS) --dist loadfile
 
 test-gte: $(VENV)/.native  ## GTE beside transformers' own class, which needs a newer transformers than the other tests
 	$(BIN)/python $(PIP) install --upgrade --no-deps --target build/gte -r constraints-gte.txt
