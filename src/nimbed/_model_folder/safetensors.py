@@ -13,7 +13,7 @@ import numpy as np
 from nimbed.errors import ArtefactError, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -50,6 +50,13 @@ def is_mapped(array: Array) -> bool:
     while isinstance(base, np.ndarray):
         base = base.base
     return isinstance(base, mmap.mmap) and memoryview(base).readonly
+
+
+def release(arrays: Iterable[object]) -> None:
+    """Give back what pages of files take that arrays are views of; who reads the arrays again has them read again."""
+    files = {id(file): file for array in arrays if (file := getattr(array, "_mmap", None)) is not None}
+    for file in files.values():
+        file.madvise(mmap.MADV_DONTNEED)
 
 
 def read_names(path: Path) -> list[str]:

@@ -108,7 +108,7 @@ class Block:
             self._runtime.scheduler.expect()
         texts, items = [self.texts[index] for index in missing], [self.first + index for index in missing]
         tokens = self._runtime.tokenize(texts, self.role, items)
-        self.tokens = dict(zip(missing, tokens.lengths.tolist(), strict=True))
+        self.tokens = dict(zip(missing, tokens.lengths, strict=True))
         return tokens
 
     def _submit(self, missing: list[int], tokens: TokenizedTexts, *, inline: bool) -> None:

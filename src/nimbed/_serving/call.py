@@ -150,8 +150,7 @@ class Call:
         tokens, others = block.tokens, [index for index in range(len(block.texts)) if index not in block.tokens]
         if others:
             texts, items = [block.texts[index] for index in others], [block.first + index for index in others]
-            lengths = self._runtime.tokenize(texts, self._role, items).lengths.tolist()
-            tokens = tokens | dict(zip(others, lengths, strict=True))
+            tokens = tokens | dict(zip(others, self._runtime.tokenize(texts, self._role, items).lengths, strict=True))
         return [tokens[index] for index in range(len(block.texts))]
 
     def _compute_unqueued(self) -> Vectors:

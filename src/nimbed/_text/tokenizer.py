@@ -58,10 +58,12 @@ class TokenizedTexts:
         return len(self.sequences) != self.texts
 
     @property
-    def lengths(self) -> Int32Array:
-        """int32 ``[texts]``, the tokens of each, in all of its sequences."""
-        lengths = np.fromiter(map(len, self.sequences), np.int32, len(self.sequences))
-        return np.bincount(self.owners, lengths, self.texts).astype(np.int32) if self.windowed else lengths
+    def lengths(self) -> list[int]:
+        """The tokens of each text, in all of its sequences."""
+        lengths = list(map(len, self.sequences))
+        if self.windowed:
+            lengths = np.bincount(self.owners, lengths, self.texts).astype(int).tolist()
+        return lengths
 
 
 class Tokenizer:

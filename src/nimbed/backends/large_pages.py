@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nimbed._model_folder.safetensors import release
+from nimbed.backends.native_layout import padded
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -39,7 +42,7 @@ def in_large_pages(arrays: Mapping[str, Array]) -> dict[str, Array]:
     Raises:
         OSError: the memory could not be had (ENOMEM).
     """
-    sizes = {name: -(-array.nbytes // _LINE) * _LINE for name, array in arrays.items()}
+    sizes = {name: padded(array.nbytes, _LINE) for name, array in arrays.items()}
     memory = mmap.mmap(-1, sum(sizes.values()) + _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     free = np.frombuffer(memory, np.uint8)
@@ -48,7 +51,6 @@ def in_large_pages(arrays: Mapping[str, Array]) -> dict[str, Array]:
     for name, array in arrays.items():
         copies[name] = free[: array.nbytes].view(array.dtype).reshape(array.shape)
         copies[name][...] = array
-        if (file := getattr(array, "_mmap", None)) is not None:
-            file.madvise(mmap.MADV_DONTNEED)
+        release([array])
         free = free[sizes[name] :]
     return copies

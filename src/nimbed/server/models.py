@@ -123,7 +123,7 @@ class Served(OpenModel):
         vectors = None if isinstance(items[0], Pair) else runtime.cached(items, lane)  # type: ignore[arg-type]
         if vectors is None:
             return None
-        return Computed(*vectors, Call(runtime, items, lane).tokens())
+        return Computed(*vectors, runtime.tokenize(items, lane, range(len(items))).lengths)
 
     async def _computed(self, items: Sequence[str | PromptedText | Pair], lane: Role) -> Computed:
         call, short = Call(self._opened(), items, lane), sum(map(len, items)) <= _INLINE_CHARACTERS

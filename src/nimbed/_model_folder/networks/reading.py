@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from nimbed._model_folder.networks.family import linear
 from nimbed._model_folder.networks.heads import answering
 from nimbed._model_folder.networks.table import family_of
 from nimbed._model_folder.peft_adapter import read_adapter
+from nimbed._model_folder.safetensors import release
 from nimbed._model_folder.task_adapters import are_in_files
 from nimbed._model_folder.weights import read_dense, read_network, usual_names
 from nimbed.errors import SpecError
@@ -57,10 +57,8 @@ class Weights(Mapping[str, "Float32Array"]):
         return weight
 
     def release(self) -> None:
-        """Give back the memory that pages of the file take; who reads them again has them read again."""
-        mapped = {id(found): found for values in self._tensors.values() if (found := getattr(values, "_mmap", None))}
-        for one in mapped.values():
-            one.madvise(mmap.MADV_DONTNEED)
+        """Give back the memory that pages of the file take."""
+        release(self._tensors.values())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
