@@ -1,8 +1,9 @@
 """Every family of networks at its real width and depth, seeded: fp32 against torch, int8 judged where it can fail.
 
 Networks have branches as large as the residual that they join ("plain"), and outliers where trained ones have them
-("planted"): tests/support/networks.py. A family that a run leaves out stays in the file as it was. Exits with 1 where
-a gate fails; what the engine does not open is reported so.
+("planted"): tests/support/networks.py. What second passes take of the documents' time is measured in turns with and
+without them. A family that a run leaves out stays in the file as it was. Exits with 1 where a gate fails; what the
+engine does not open is reported so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import _common
+import _second_passes
 import numpy as np
 
 from nimbed import Encoder, NimbedError, Reranker, quantize
@@ -40,6 +42,7 @@ VARIANTS = ("plain", "planted")
 MAX_LENGTH = 256
 MIN_COSINE = 0.999999
 MAX_SCORE_ERROR = 1e-4  # in standard deviations of all scores
+MAX_SECOND_PASSES = 0.25  # of a document's time
 TASK = "retrieval.passage"  # whose adapters a document's vector comes from
 PLAIN = SpecOverrides(prompts={"query": "", "document": ""})
 
@@ -86,7 +89,7 @@ def vectors(family: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any
     }
     for precision in ("fp32", "int8"):
         try:
-            model, quality = opened(folder, precision)
+            model, made = opened(folder, precision, ids[: len(texts)])
             with Encoder(
                 model, backend="native", precision=precision, max_length=MAX_LENGTH, truncate="silent", spec=PLAIN
             ) as encoder:
@@ -94,7 +97,7 @@ def vectors(family: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any
         except NimbedError as refused:
             found[precision] = {"refused": str(refused).replace(str(folder), folder.name)}
         else:
-            found[precision] = figures(exact, got, len(texts)) | quality
+            found[precision] = figures(exact, got, len(texts)) | made
     return found
 
 
@@ -105,8 +108,8 @@ def stretches(text: str) -> list[str]:
     return [" ".join(words[start : start + STRETCH]) for start in starts]
 
 
-def opened(folder: Path, precision: str) -> tuple[Path, dict[str, Any]]:
-    """What an encoder opens; of int8 the artefact, and what its own gate missed on the held-out texts.
+def opened(folder: Path, precision: str, documents: Sequence[Sequence[int]]) -> tuple[Path, dict[str, Any]]:
+    """What an encoder opens; of int8 the artefact, what its own gate missed on the held-out texts, and what it costs.
 
     A seeded network has texts that upset it, one in hundreds: with `force` such an artefact is mended and published.
     """
@@ -114,7 +117,10 @@ def opened(folder: Path, precision: str) -> tuple[Path, dict[str, Any]]:
         return folder, {}
     made = quantize(folder, backend="native", force=True, progress=False)
     missed = made.manifest.quality["missed"]
-    return made.folder, {"missed": {name: made.manifest.quality[name] for name in missed}}
+    return made.folder, {
+        "missed": {name: made.manifest.quality[name] for name in missed},
+        "second_passes": _second_passes.cost(made.folder, [np.int32(ids) for ids in documents]),
+    }
 
 
 def crude(family: Family, folder: Path, ids: Sequence[Sequence[int]]) -> Vectors:
@@ -143,7 +149,7 @@ def scores(_: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for precision in ("fp32", "int8"):
         try:
-            model, quality = opened(folder, precision)
+            model, made = opened(folder, precision, [one.ids for one in encoded])
             with Reranker(model, backend="native", precision=precision, max_length=MAX_LENGTH) as reranker:
                 got = reranker.score_pairs(pairs)
         except NimbedError as refused:
@@ -152,7 +158,7 @@ def scores(_: Family, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
             found[precision] = {
                 "worst_difference_in_deviations": float(np.abs(got - exact).max() / exact.std()),
                 "error_over_spread": rounding.score_error_over_spread(exact, got),
-                **quality,
+                **made,
             }
     return found
 
@@ -163,6 +169,9 @@ def judge(families: dict[str, dict[str, dict[str, Any]]]) -> dict[str, bool]:
     for name, variants in families.items():
         for variant, found in variants.items():
             where = f"{name}, {variant}"
+            if (cost := found["int8"].get("second_passes")) is not None:
+                gate = f"{where}: second passes take at most {MAX_SECOND_PASSES:.0%} of a document's time"
+                gates[gate] = cost["share_of_time"] <= MAX_SECOND_PASSES
             if FAMILIES[name].scores:
                 error = found["fp32"].get("worst_difference_in_deviations", np.inf)
                 gates[f"{where}: fp32 within {MAX_SCORE_ERROR} deviations"] = error <= MAX_SCORE_ERROR

@@ -135,6 +135,12 @@ def test_the_health_check_tells_a_server_from_none():
         assert subprocess.run(asking, check=False).returncode == 1
 
 
+def test_the_health_check_says_only_what_every_builder_reads():
+    """Buildah 1.28, as Debian 12 has it, refuses a file with Docker 25's ``--start-interval``."""
+    options = set(re.findall(r"--([a-z-]+)=", words("HEALTHCHECK").partition("CMD")[0]))
+    assert options <= {"interval", "timeout", "start-period", "retries"}
+
+
 def test_the_image_installs_a_wheel_and_extras_that_there_are():
     extras = re.search(r"^ARG EXTRAS=(\S+)$", DOCKERFILE, flags=re.MULTILINE)[1].split(",")
     assert set(extras) <= set(PROJECT["project"]["optional-dependencies"])

@@ -134,8 +134,30 @@ def test_no_more_is_said_than_is_known(seconds, said):
     assert in_words(seconds) == said
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_file_gets_lines_and_no_bar(monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", file)
+    assert list(shown(events(WHOLE), "some/model int8", bar=True)) == []
+    lines = file.getvalue().splitlines()
+    assert lines[:2] == ["some/model int8: reading the network", "some/model int8: quantizing, 0 of 12"]
+    assert len(lines) == len({one.stage for one in WHOLE})
+    assert "\r" not in file.getvalue()
+
+
+def test_a_file_gets_nothing_where_nothing_is_asked_for(monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", file)
+    assert list(shown(events(WHOLE), "some/model int8", bar=False)) == []
+    assert file.getvalue() == ""
+
+
 def test_the_bar_and_the_log_say_stage_part_and_time(monkeypatch, caplog):
-    drawn = io.StringIO()
+    drawn = Terminal()
     monkeypatch.setattr(sys, "stderr", drawn)
     end = {"kind": "done"}
     with caplog.at_level(logging.INFO, logger="nimbed"):

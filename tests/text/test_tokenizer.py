@@ -39,6 +39,15 @@ def bytewise(max_length: int, truncate: str = "chunk", **spec: object) -> TextTo
     return TextTokenizer(fake.tokenizer(), replace(fake.SPEC, **spec), max_length=max_length, truncate=truncate)
 
 
+def unframed(padding: int | None) -> TextTokenizer:
+    """One that adds no special tokens."""
+    made = fake.tokenizer()
+    made.post_processor = None
+    if padding is not None:
+        made.enable_padding(pad_id=padding)
+    return TextTokenizer(made, fake.SPEC, max_length=16, truncate="silent")
+
+
 def body_ids(text: str) -> list[int]:
     return [int(i) for i in bytewise(10_000_000)([text]).sequences[0][1:-1]]
 
@@ -224,6 +233,19 @@ def test_no_texts():
     tokens = bytewise(10)([])
     assert tokens.sequences == []
     assert (tokens.texts, len(tokens.cut), len(tokens.owners)) == (0, 0, 0)
+
+
+def test_a_text_of_no_tokens_is_one_of_padding():
+    tokenizer = unframed(padding=7)
+    assert [ids.tolist() for ids in tokenizer(["", "a", ""]).sequences] == [[7], body_ids("a"), [7]]
+
+
+def test_a_text_of_no_tokens_is_named_where_there_is_no_padding():
+    """It became token 0 before: a vector of a word that it does not hold."""
+    tokenizer = unframed(padding=None)
+    with pytest.raises(InputError, match="item 12 is empty"):
+        tokenizer(["a", "", ""], items=[11, 12, 13])
+    assert [ids.tolist() for ids in tokenizer(["a"]).sequences] == [body_ids("a")]
 
 
 def test_many_threads_share_one_tokenizer(minilm):

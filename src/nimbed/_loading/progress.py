@@ -107,13 +107,18 @@ def in_words(seconds: float | None) -> str:
 
 
 def shown(reports: Iterable[dict[str, Any]], name: str, *, bar: bool) -> Iterator[dict[str, Any]]:
-    """Show and log how far a build is, and pass on what else its process reports."""
+    """Show and log how far a build is, and pass on what else its process reports.
+
+    In a terminal and in a notebook a bar is drawn; where standard error is a file or a pipe, as a container's is, it
+    gets lines.
+    """
     from tqdm.auto import tqdm
 
-    left, line = TimeLeft(), _Lines(name)
+    seen = bar and sys.stderr is not None  # programs without a console have none
+    drawable = seen and (sys.stderr.isatty() or any(one.__module__ == "tqdm.notebook" for one in tqdm.__mro__))
+    left, line = TimeLeft(), _Lines(name, printed=seen and not drawable)
     shape = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-    hidden = not bar or sys.stderr is None  # programs without a console have none
-    with tqdm(total=1.0, desc=name, bar_format=shape, disable=hidden) as drawn:
+    with tqdm(total=1.0, desc=name, bar_format=shape, disable=not drawable) as drawn:
         for event in reports:
             if event["kind"] != "progress":
                 yield event
@@ -144,10 +149,10 @@ class LayersDone:
 
 
 class _Lines:
-    """Log lines: one when a stage begins, and one every few seconds."""
+    """Lines of the log, and of standard error: one when a stage begins, and one every few seconds."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, *, printed: bool) -> None:
+        self._name, self._printed = name, printed
         self._stage: Stage | None = None
         self._last = 0.0
 
@@ -155,4 +160,6 @@ class _Lines:
         now = time.monotonic()
         if step.stage != self._stage or now - self._last >= _LOG_EVERY_S:
             logger.info("%s: %s", self._name, said)
+            if self._printed:
+                print(f"{self._name}: {said}", file=sys.stderr, flush=True)
             self._stage, self._last = step.stage, now

@@ -82,7 +82,7 @@ class Tokenizer:
     def __init__(self, tokenizer: Any, spec: ModelSpec, *, max_length: int, truncate: Truncate) -> None:  # noqa: ANN401
         # A text of no tokens has no vector: where no special tokens stand around it, one of padding is its token.
         with TOKENIZING:
-            self._nothing = np.array([(tokenizer.padding or {}).get("pad_id", 0)], np.int32)
+            self._padding = tokenizer.padding and np.array([tokenizer.padding["pad_id"]], np.int32)
             tokenizer.no_padding()
             tokenizer.no_truncation()
             if spec.lowercase:
@@ -163,13 +163,15 @@ class TextTokenizer(Tokenizer):
         """Tokenize texts, each behind the prompt or its own; ``items`` are their numbers in messages, else from 0 on.
 
         Raises:
-            InputError: a text cannot be encoded as UTF-8 (lone surrogates).
+            InputError: a text cannot be encoded as UTF-8 (lone surrogates), or has no token.
             TruncationError: a text is too long and the policy is "error".
         """
         numbers = range(len(texts)) if items is None else items
         encodings = self._encode(texts, prompt, numbers)
         with TOKENIZING:
-            ids = [np.array(encoding.ids, np.int32) if encoding.ids else self._nothing for encoding in encodings]
+            ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
+        if not all(map(len, ids)):
+            ids = self._padded(ids, numbers)
         too_long = [index for index, sequence in enumerate(ids) if len(sequence) > self.max_length]
         cut = np.zeros(len(ids), np.int32)
         if self.truncate != "chunk":
@@ -196,6 +198,13 @@ class TextTokenizer(Tokenizer):
         except (TypeError, UnicodeEncodeError) as err:
             named = {f"item {i}": "".join(prompt_and_text(text, "")) for i, text in zip(items, texts, strict=True)}
             raise unencodable(named, err) from err
+
+    def _padded(self, ids: list[Int32Array], items: Sequence[int]) -> list[Int32Array]:
+        """With a token of padding for what has none."""
+        if self._padding is None:
+            item = next(item for item, sequence in zip(items, ids, strict=True) if not len(sequence))
+            raise InputError(f"item {item} is empty: this model's tokenizer makes no token of it; leave it out")
+        return [sequence if len(sequence) else self._padding for sequence in ids]
 
     def _shorten(self, ids: Int32Array, prompt: str, text: str) -> tuple[list[Int32Array], list[float]]:
         if self.truncate == "chunk":
