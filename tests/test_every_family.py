@@ -181,6 +181,10 @@ def test_a_vector_has_the_same_bits_however_it_is_computed(family, precision, ma
     for kernels in KERNELS:
         np.testing.assert_array_equal(run(*packed, sequences, kernels=kernels), alone)
     np.testing.assert_array_equal(run(*packed, sequences[::-1], threads=3)[::-1], alone)
+    for threads in (2, 5):  # of one text, which they share
+        found = [run(*packed, [one], threads=threads) for one in (sequences[0], sequences[-1], sequences[-1][:9])]
+        cut = run(*packed, [sequences[-1][:9]])
+        np.testing.assert_array_equal(np.concatenate(found), np.concatenate([alone[[0, -1]], cut]))
 
 
 @pytest.mark.parametrize("family", SCORING)

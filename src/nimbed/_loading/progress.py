@@ -161,5 +161,6 @@ class _Lines:
         if step.stage != self._stage or now - self._last >= _LOG_EVERY_S:
             logger.info("%s: %s", self._name, said)
             if self._printed:
-                print(f"{self._name}: {said}", file=sys.stderr, flush=True)
+                sys.stderr.write(f"{self._name}: {said}\n")
+                sys.stderr.flush()
             self._stage, self._last = step.stage, now

@@ -80,19 +80,21 @@ class ForwardPass {
   void add_words(int id, float* x) const;
   int pooled_token(int text) const;
   void attention(const Layer& layer, bool narrow);
-  void project_together(const Layer& layer, RowRange rows, bool narrow);
-  void project_keys(const Layer& layer, int group, Workspace& to);
-  void project_values(const Layer& layer, int group, Workspace& to);
-  void project_queries(const Layer& layer, const HeadGroup& heads, RowRange rows, bool narrow, Workspace& to);
+  void attention_of_one_group(const Layer& layer, bool narrow);
+  void attend_rows(const Layer& layer, const HeadGroup& heads, RowRange rows, bool narrow, const float* q,
+                   const Workspace& from);
+  void project_together(const Layer& layer, RowRange asking, bool narrow, RowRange asked);
+  void project_keys(const Layer& layer, int group, RowRange some, Workspace& to);
+  void project_values(const Layer& layer, int group, RowRange some, Workspace& to);
+  void project_queries(const Layer& layer, const HeadGroup& heads, RowRange rows, bool narrow);
   void project(const Activations& x, const Linear& projection, int first_panel, int panels, float* out,
                ptrdiff_t stride);
-  void norm_heads(const HeadNorm& norm, float* heads, int rows, int count, int width);
-  void rotate(const Layer& layer, const Tokens& tokens, float* heads, int count, int width);
-  void attend(const Layer& layer, const HeadGroup& heads, const Tokens& queries, const Workspace& from, float* out,
-              ptrdiff_t stride);
+  void place(const Layer& layer, const HeadNorm& norm, RowRange rows, bool narrow, int count, float* heads, int width);
+  void attend(const Layer& layer, const HeadGroup& heads, const Tokens& queries, const float* q, const Workspace& from,
+              float* out, ptrdiff_t stride);
   void round_heads(const Layer& layer, const HeadGroup& heads, RowRange rows);
   template <class Work>
-  void each_part(Work work);
+  void each_part(RowRange some, Work work);
   template <class Work>
   void each_text(RowRange rows, bool narrow, Work work) const;
   void keep_pooled_rows();

@@ -9,30 +9,58 @@ namespace nimbed {
 // the heads of queries in them, and wait for each other; what belongs to a group is used from the cache. `narrow`: for
 // the pooled tokens' queries alone.
 void ForwardPass::attention(const Layer& layer, bool narrow) {
+  if (net_.head_groups == 1 && threads_ > 1) return attention_of_one_group(layer, narrow);
   const bool divisible = net_.group_heads == 1 && net_.head_dim % kPanel == 0;
   const int parts = divisible ? std::min(net_.queries, (threads_ + net_.head_groups - 1) / net_.head_groups) : 1;
   const Share share(net_.head_groups * parts, rank_, threads_);
   const int rows = narrow ? texts_.count : tokens_;
-  const bool together = divisible && net_.head_groups == 1 && threads_ > 1 && !shares_rows_;
-  Workspace& projected = together ? shared_ : own_;
-  if (together) project_together(layer, {0, rows}, narrow);
   for (int at = share.begin; at < share.end;) {
     const int group = at / parts, stop = std::min(share.end, (group + 1) * parts), from = group * parts;
     const HeadGroup heads{group, net_.queries * (at - from) / parts, net_.queries * (stop - from) / parts};
     for (int first = 0; first < rows; first += kAttentionRows) {
       const RowRange some{first, std::min(first + kAttentionRows, rows)};
       yield_to_queries();
-      if (!together) project_queries(layer, heads, some, narrow, own_);
-      if (!together && first == 0) project_keys(layer, group, own_), project_values(layer, group, own_);
-      const bool rounds = net_.rounds_heads();
-      const ptrdiff_t stride = rounds ? net_.query_width() : net_.context_width();
-      float* out = rounds ? own_.context.get() : shared_.context.get() + first * stride + group * net_.query_width();
-      each_text(some, narrow, [&](const Tokens& queries) { attend(layer, heads, queries, projected, out, stride); });
-      if (rounds) round_heads(layer, heads, some);
+      project_queries(layer, heads, some, narrow);
+      if (first == 0) project_keys(layer, group, {0, tokens_}, own_), project_values(layer, group, {0, tokens_}, own_);
+      attend_rows(layer, heads, some, narrow, own_.queries.get(), own_);
     }
     at = stop;
   }
   barrier();
+}
+
+// The same where all heads share their keys and values (Shazeer 2019): threads share the rows. Few rows are projected
+// together, so that each weight is read by one thread.
+void ForwardPass::attention_of_one_group(const Layer& layer, bool narrow) {
+  const HeadGroup all{0, 0, net_.queries};
+  const int rows = narrow ? texts_.count : tokens_;
+  const Share asked(tokens_, rank_, threads_), asking(rows, rank_, threads_);
+  if (shares_rows_) {
+    project_keys(layer, 0, {asked.begin, asked.end}, shared_);
+    project_values(layer, 0, {asked.begin, asked.end}, shared_);
+    barrier();
+  } else {
+    project_together(layer, {asking.begin, asking.end}, narrow, {asked.begin, asked.end});
+  }
+  for (int first = asking.begin; first < asking.end; first += kAttentionRows) {
+    const RowRange some{first, std::min(first + kAttentionRows, asking.end)};
+    yield_to_queries();
+    if (shares_rows_) project_queries(layer, all, some, narrow);
+    const float* q = shares_rows_ ? own_.queries.get() : shared_.queries.get() + ptrdiff_t(first) * net_.query_width();
+    attend_rows(layer, all, some, narrow, q, shared_);
+  }
+  barrier();
+}
+
+// What some rows' queries [rows, query_width] read from a group's keys and values.
+void ForwardPass::attend_rows(const Layer& layer, const HeadGroup& heads, RowRange rows, bool narrow, const float* q,
+                              const Workspace& from) {
+  const bool rounds = net_.rounds_heads();
+  const ptrdiff_t stride = rounds ? net_.query_width() : net_.context_width();
+  float* out = own_.context.get();
+  if (!rounds) out = shared_.context.get() + rows.first * stride + ptrdiff_t(heads.group) * net_.query_width();
+  each_text(rows, narrow, [&](const Tokens& queries) { attend(layer, heads, queries, q, from, out, stride); });
+  if (rounds) round_heads(layer, heads, rows);
 }
 
 // Of each text its tokens among the rows; `narrow`: a row is a text's pooled token.
@@ -46,59 +74,64 @@ void ForwardPass::each_text(RowRange rows, bool narrow, Work work) const {
   }
 }
 
-// All of a few rows where all heads share their keys and values (Shazeer 2019): threads share the heads of queries, the
-// keys and the values, and wait for each other.
-void ForwardPass::project_together(const Layer& layer, RowRange rows, bool narrow) {
-  const Share share(net_.queries + 2, rank_, threads_);
-  for (int head = share.begin; head < share.end; ++head) {
-    if (head < net_.queries) project_queries(layer, {0, head, head + 1}, rows, narrow, shared_);
-    if (head == net_.queries) project_keys(layer, 0, shared_);
-    if (head == net_.queries + 1) project_values(layer, 0, shared_);
+// The queries, keys and values of all rows: threads share the panels, and then the rows that they norm and rotate.
+void ForwardPass::project_together(const Layer& layer, RowRange asking, bool narrow, RowRange asked) {
+  const Linear& projection = layer.projection;
+  const Activations all = stream_.normed.view(tokens_), some = narrow ? pooled_rows(projection) : all;
+  const int width = net_.query_width(), key_width = net_.key_width(), behind_queries = width / kPanel;
+  const Share share(net_.group_panels(), rank_, threads_);
+  for (int panel = share.begin; panel < share.end; ++panel) {
+    const int key = (panel - behind_queries) * kPanel;  // of keys and values together
+    if (key < 0) project(some, projection, panel, 1, shared_.queries.get() + panel * kPanel, width);
+    if (key >= 0 && key < key_width) project(all, projection, panel, 1, shared_.keys.get() + key, key_width);
+    if (key >= key_width) project(all, projection, panel, 1, shared_.values.get() + key - key_width, key_width);
   }
+  barrier();
+  place(layer, layer.query_norm, asking, narrow, net_.group_heads * net_.queries,
+        shared_.queries.get() + ptrdiff_t(asking.first) * width, width);
+  place(layer, layer.key_norm, asked, false, net_.group_heads,
+        shared_.keys.get() + ptrdiff_t(asked.first) * key_width, key_width);
   barrier();
 }
 
-// The keys of a group of heads, normed where the layer norms them, with their positions.
-void ForwardPass::project_keys(const Layer& layer, int group, Workspace& to) {
+// The keys of some rows and a group of heads.
+void ForwardPass::project_keys(const Layer& layer, int group, RowRange some, Workspace& to) {
   const int width = net_.key_width(), first = group * net_.group_panels() + net_.query_width() / kPanel;
-  each_part([&](RowRange rows, const Activations& normed) {
+  each_part(some, [&](RowRange rows, const Activations& normed) {
     float* k = to.keys.get() + ptrdiff_t(rows.first) * width;
     project(normed, layer.projection, first, width / kPanel, k, width);
-    norm_heads(layer.key_norm, k, rows.count(), net_.group_heads, width);
-    each_text(rows, false, [&](const Tokens& keys) { rotate(layer, keys, k, net_.group_heads, width); });
+    place(layer, layer.key_norm, rows, false, net_.group_heads, k, width);
   });
 }
 
-// The values of a group of heads.
-void ForwardPass::project_values(const Layer& layer, int group, Workspace& to) {
+// The values.
+void ForwardPass::project_values(const Layer& layer, int group, RowRange some, Workspace& to) {
   const int width = net_.key_width(), first = (group + 1) * net_.group_panels() - width / kPanel;
-  each_part([&](RowRange rows, const Activations& normed) {
+  each_part(some, [&](RowRange rows, const Activations& normed) {
     project(normed, layer.projection, first, width / kPanel, to.values.get() + ptrdiff_t(rows.first) * width, width);
   });
 }
 
-// Of all tokens so many at a time, with what norms gave them.
+// Of some tokens so many at a time, with what norms gave them.
 template <class Work>
-void ForwardPass::each_part(Work work) {
-  for (int row = 0; row < tokens_; row += kAttentionRows) {
-    const RowRange rows{row, std::min(row + kAttentionRows, tokens_)};
+void ForwardPass::each_part(RowRange some, Work work) {
+  for (int row = some.first; row < some.end; row += kAttentionRows) {
+    const RowRange rows{row, std::min(row + kAttentionRows, some.end)};
     yield_to_queries();
     work(rows, stream_.normed.view(tokens_).from(row, rows.count(), net_.width));
   }
 }
 
 // The queries of some rows.
-void ForwardPass::project_queries(const Layer& layer, const HeadGroup& heads, RowRange rows, bool narrow,
-                                  Workspace& to) {
+void ForwardPass::project_queries(const Layer& layer, const HeadGroup& heads, RowRange rows, bool narrow) {
   const Linear& projection = layer.projection;
   const Activations normed = narrow ? pooled_rows(projection) : stream_.normed.view(tokens_);
   const int panels = net_.query_width() / kPanel, skipped = panels * heads.first / net_.queries;
   const int some = panels * heads.end / net_.queries - skipped, count = net_.group_heads * (heads.end - heads.first);
-  float* q = to.queries.get() + ptrdiff_t(skipped) * kPanel;
+  float* q = own_.queries.get() + ptrdiff_t(skipped) * kPanel;
   project(normed.from(rows.first, rows.count(), net_.width), projection, heads.group * net_.group_panels() + skipped,
           some, q, net_.query_width());
-  norm_heads(layer.query_norm, q, rows.count(), count, net_.query_width());
-  each_text(rows, narrow, [&](const Tokens& queries) { rotate(layer, queries, q, count, net_.query_width()); });
+  place(layer, layer.query_norm, rows, narrow, count, q, net_.query_width());
 }
 
 // out [x.rows, panels * 64], `stride` from one row to the next = some panels of a product.
@@ -111,24 +144,25 @@ void ForwardPass::project(const Activations& x, const Linear& projection, int fi
   }
 }
 
-// Heads [rows, width], `count` of each row.
-void ForwardPass::norm_heads(const HeadNorm& norm, float* heads, int rows, int count, int width) {
-  if (norm.gamma == nullptr) return;
-  for (int r = 0; r < rows; ++r) kernels_.norm_heads(heads + ptrdiff_t(r) * width, count, net_.head_dim, norm);
-}
-
-// Heads [rows, width] of some tokens, each by its token's place in its text.
-void ForwardPass::rotate(const Layer& layer, const Tokens& tokens, float* heads, int count, int width) {
-  if (layer.kind->rotation == nullptr) return;
-  const float* rotation = layer.kind->rotation + ptrdiff_t(tokens.first) * net_.head_dim;
-  for (int i = 0; i < tokens.count; ++i, rotation += net_.head_dim) {
-    kernels_.rotate(heads + (tokens.row + i) * width, count, net_.head_dim, rotation);
+// Heads [rows, width] of queries or of keys, `count` of each row: normed where the layer norms them, and rotated where it
+// rotates them, each by its token's place in its text.
+void ForwardPass::place(const Layer& layer, const HeadNorm& norm, RowRange rows, bool narrow, int count, float* heads,
+                        int width) {
+  for (int r = 0; r < rows.count() && norm.gamma != nullptr; ++r) {
+    kernels_.norm_heads(heads + ptrdiff_t(r) * width, count, net_.head_dim, norm);
   }
+  if (layer.kind->rotation == nullptr) return;
+  each_text(rows, narrow, [&](const Tokens& tokens) {
+    const float* rotation = layer.kind->rotation + ptrdiff_t(tokens.first) * net_.head_dim;
+    for (int i = 0; i < tokens.count; ++i, rotation += net_.head_dim) {
+      kernels_.rotate(heads + (tokens.row + i) * width, count, net_.head_dim, rotation);
+    }
+  });
 }
 
 // What a group of heads gives for some tokens of a text, out [rows, its columns].
-void ForwardPass::attend(const Layer& layer, const HeadGroup& heads, const Tokens& queries, const Workspace& from,
-                         float* out, ptrdiff_t stride) {
+void ForwardPass::attend(const Layer& layer, const HeadGroup& heads, const Tokens& queries, const float* q,
+                         const Workspace& from, float* out, ptrdiff_t stride) {
   const AttentionKind& kind = *layer.kind;
   const ptrdiff_t key_row = texts_.row(queries.text);
   for (int head = 0; head < net_.group_heads; ++head) {
@@ -136,7 +170,7 @@ void ForwardPass::attend(const Layer& layer, const HeadGroup& heads, const Token
     const ptrdiff_t number = ptrdiff_t(heads.group) * net_.group_heads * net_.queries + first;
     const ptrdiff_t column = first * net_.head_dim;
     Attention a{};
-    a.queries = from.queries.get() + queries.row * net_.query_width() + column, a.query_stride = net_.query_width();
+    a.queries = q + queries.row * net_.query_width() + column, a.query_stride = net_.query_width();
     a.keys = from.keys.get() + key_row * net_.key_width() + key;
     a.values = from.values.get() + key_row * net_.key_width() + key, a.key_stride = net_.key_width();
     a.heads = heads.end - heads.first, a.dim = net_.head_dim;
