@@ -27,10 +27,15 @@ SIZES = {
 OFFSET = {**SIZES, "pad_token_id": 1}
 DISTIL = {"vocab_size": 300, "dim": 96, "n_layers": 3, "n_heads": 4, "hidden_dim": 160, "max_position_embeddings": 128}
 WINDOWS = {**SIZES, "local_attention": 16, "global_attn_every_n_layers": 3, "cls_token_id": 1, "sep_token_id": 2}
+ONE_KEY_HEAD = {
+    "vocab_size": 300, "hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 3, "num_key_value_heads": 1,
+    "head_dim": 64, "intermediate_size": 160, "max_position_embeddings": 128,
+}  # fmt: skip
 ENCODERS = [
     ("Bert", SIZES, "lasttoken"), ("MPNet", OFFSET, "mean"), ("XLMRoberta", OFFSET, "cls"),
     ("DistilBert", DISTIL, "max"),
     ("ModernBert", WINDOWS, "cls"), ("ModernBert", WINDOWS, "mean"), ("ModernBert", WINDOWS, "lasttoken"),
+    ("Qwen3", ONE_KEY_HEAD, "lasttoken"), ("Qwen3", ONE_KEY_HEAD, "mean"),
 ]  # fmt: skip
 CLASSIFIERS = [
     ("Bert", SIZES), ("XLMRoberta", OFFSET), ("Electra", {**SIZES, "embedding_size": 96}), ("DistilBert", DISTIL),
