@@ -8,7 +8,7 @@ from tests.support.described import described, written
 
 from nimbed._model_folder.networks.config import MAX_WIDTH
 from nimbed._model_folder.networks.description import AttentionKind
-from nimbed.backends.native_layout import Layout, Widths, padded, panels, placed
+from nimbed.backends.native_layout import Layout, Widths, padded, panels, panels_in_8_bits, placed
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,15 @@ def test_panels():
     made = panels(rows)
     assert made.shape == (2, 3, 64)
     np.testing.assert_array_equal(made[1, 2], rows[64:, 2])
+
+
+def test_panels_in_8_bits():
+    rows = np.random.default_rng(0).integers(-127, 128, (128, 12)).astype(np.int8)
+    made = panels_in_8_bits(rows)
+    assert made.shape == (2, 4, 3, 16, 4)
+    for output, input_ in [(0, 0), (15, 5), (16, 11), (63, 4), (64, 3), (127, 9)]:
+        found = made[output // 64, output % 64 // 16, input_ // 4, output % 16, input_ % 4]
+        assert found == rows[output, input_]
 
 
 def test_nothing_is_copied_where_nothing_is_padded():

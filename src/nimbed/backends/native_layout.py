@@ -144,6 +144,13 @@ def panels(rows: Array) -> Array:
     return np.ascontiguousarray(rows.reshape(len(rows) // PANEL, PANEL, *rows.shape[1:]).swapaxes(1, 2))
 
 
+def panels_in_8_bits(rows: Array) -> Array:
+    """Rows int8 ``[outputs, inputs]`` as the kernels read them, ``[outputs / 64, 4, inputs / 4, 16, 4]``."""
+    outputs, inputs = rows.shape
+    by_columns = rows.reshape(outputs // PANEL, PANEL // LINE, LINE, inputs // 4, 4)
+    return np.ascontiguousarray(by_columns.swapaxes(2, 3))
+
+
 def placed(values: Float32Array, places: slice | Int64Array, size: int, axis: int = 0) -> Float32Array:
     """The values at their places on an axis of ``size``, zeros elsewhere; themselves where nothing is to be done."""
     if isinstance(places, slice) and values.shape[axis] == size:

@@ -143,7 +143,7 @@ struct Avx2 {
     alignas(64) int32_t sums[R * kPanel];
     Stream<int8_t> stream = from;
     for (int g = 0, begin = 0; g < tile.panel.groups; begin = tile.panel.end(g++)) {
-      multiply<R>(tile.values + begin, tile.stride, tile.panel.end(g) - begin, stream, sums);
+      multiply<R>(tile.values + begin, tile.stride, tile.panel.end(g) - begin, tile.panel.strip(), stream, sums);
       for (int c = 0; c < kPanel; c += kLanes) {
         tile.prefetch(g, c);
         const auto column = tile.column(g, c);
@@ -154,7 +154,7 @@ struct Avx2 {
 
   // out[R, 64] = a[R, inputs] times the weights, which the stream has passed then.
   template <int R>
-  __attribute__((noinline)) static void multiply(const uint8_t* a, ptrdiff_t stride, int inputs,
+  __attribute__((noinline)) static void multiply(const uint8_t* a, ptrdiff_t stride, int inputs, ptrdiff_t strip,
                                                  Stream<int8_t>& stream, int32_t* out) {
     constexpr int kVectors = R > 2 ? 2 : 4;  // of sums in each row of a block
     alignas(64) uint16_t wide[R * kDepth];
@@ -164,9 +164,9 @@ struct Avx2 {
       const ptrdiff_t fetched = depth / 4 * stream.step * 4 * kVectors / kPanel;
       for (int c = 0; c < kPanel; c += 4 * kVectors, stream.next += fetched) {
         for (ptrdiff_t i = 0; i < fetched; i += 64) prefetch(stream.next + i);
-        block<R, kVectors>(wide, depth, stream.weights + 4 * c, begin > 0, out + c);
+        block<R, kVectors>(wide, depth, stream.weights + c / kStrip * strip + c % kStrip * 4, begin > 0, out + c);
       }
-      stream.weights += depth * kPanel;
+      stream.weights += depth * kStrip;
     }
   }
 
@@ -187,7 +187,7 @@ struct Avx2 {
                                               int32_t* out) {
     __m256i sums[R * kVectors];
     unroll<R * kVectors>([&](auto i) { sums[i] = _mm256_setzero_si256(); });
-    for (int i = 0; i < depth; i += 4, a += 4, weights += 4 * kPanel) {
+    for (int i = 0; i < depth; i += 4, a += 4, weights += 4 * kStrip) {
       __m256i w[kVectors];
       unroll<kVectors>([&](auto c) {
         w[c] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + 16 * c)));

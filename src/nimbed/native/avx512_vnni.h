@@ -85,16 +85,17 @@ struct Avx512Vnni {
   __attribute__((noinline)) static void columns(const Tile& tile, int first, Stream<int8_t> stream) {
     const uint8_t* a = tile.values;
     const ptrdiff_t stride = tile.stride;
-    stream.weights += 64 * first;
+    const ptrdiff_t strip = tile.panel.strip();
+    stream.weights += first * strip;
     for (int g = 0; g < tile.panel.groups; ++g) {
       __m512i sums[R * kVectors];
       unroll<R * kVectors>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
       unroll<kVectors>([&](auto c) { tile.prefetch(g, (first + c) * kLanes); });
       for (const uint8_t* end = tile.values + tile.panel.end(g); a < end;
-           a += 4, stream.weights += 4 * kPanel, stream.next += stream.step) {
+           a += 4, stream.weights += 4 * kStrip, stream.next += stream.step) {
         __m512i w[kVectors];
         stream.prefetch<Avx512Vnni>();
-        unroll<kVectors>([&](auto c) { w[c] = in_register(_mm512_loadu_si512(stream.weights + 64 * c)); });
+        unroll<kVectors>([&](auto c) { w[c] = in_register(_mm512_loadu_si512(stream.weights + c * strip)); });
         unroll<R>([&](auto r) {
           int32_t four;
           __builtin_memcpy(&four, a + r * stride, 4);

@@ -21,7 +21,7 @@ void finish(const Epilogue& then, int r, int c, float sum) {
 float add_group(float sum, const uint8_t* row, RowScale scale, const Panel& panel, int g, int c) {
   int32_t products = 0;
   for (int i = g * panel.group; i < panel.end(g); ++i) {
-    products += row[i] * panel.weights[(i / 4 * kPanel + c) * 4 + i % 4];
+    products += row[i] * panel.weights[c / kStrip * panel.strip() + (i / 4 * kStrip + c % kStrip) * 4 + i % 4];
   }
   const int channel = g * kPanel + c;
   return std::fma(float(products) * panel.scale[channel], scale.step, std::fma(scale.low, panel.sum[channel], sum));

@@ -244,7 +244,7 @@ class ModelReader {
     const size_t panels = size_t(outputs) / kPanel, groups = size_t(groups_of(inputs, group)), columns = kPanel;
     net_.passes = std::max(net_.passes, passes);
     net_.groups = std::max(net_.groups, int(groups));
-    return {arrays_.get<int8_t>(name + ".weights", {panels, size_t(inputs) / 4, columns, 4}),
+    return {arrays_.get<int8_t>(name + ".weights", {panels, columns / kStrip, size_t(inputs) / 4, kStrip, 4}),
             arrays_.get<float>(name + ".scale", {panels, groups, columns}),
             arrays_.get<float>(name + ".sum", {panels, groups, columns}),
             nullptr,

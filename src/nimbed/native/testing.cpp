@@ -49,7 +49,7 @@ struct Ending {
 };
 
 Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 3>& a, const Input<float, 3>& steps,
-                        const Input<float, 3>& lows, const Input<int8_t, 3>& weights, const Input<float, 2>& scale,
+                        const Input<float, 3>& lows, const Input<int8_t, 4>& weights, const Input<float, 2>& scale,
                         const Input<float, 2>& sum, const Input<float, 2>& addend, int activation, int times,
                         const std::optional<Input<float, 2>>& gate, int group) {
   const size_t passes = a.shape(0), rows = a.shape(1), k = a.shape(2);
@@ -61,8 +61,8 @@ Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 3>& a, 
     demand(one->shape(0) == passes && one->shape(1) == groups && one->shape(2) == rows,
            "steps or lows are no [passes, groups, rows]");
   }
-  demand(weights.shape(0) == k / 4 && weights.shape(1) == kPanel && weights.shape(2) == 4,
-         "weights are no [k / 4, 64, 4]");
+  demand(weights.shape(0) == 4 && weights.shape(1) == k / 4 && weights.shape(2) == 16 && weights.shape(3) == 4,
+         "weights are no [4, k / 4, 16, 4]");
   for (const auto* one : {&scale, &sum}) {
     demand(one->shape(0) == groups && one->shape(1) == kPanel, "scale or sum is no [groups, 64]");
   }

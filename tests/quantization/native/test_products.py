@@ -55,7 +55,7 @@ def test_a_product_in_8_bits_is_near_the_one_in_fp32(name, arrays, inputs, round
     exact = np.einsum("ri,pic->rpc", inputs[name], arrays[f"layers.0.{name}.weights"])
     scale, x = rounded[f"layers.0.{name}.scale"], inputs[name] * (rounded[norm] if norm else 1)
     panels, groups, _ = scale.shape
-    whole = rounded[f"layers.0.{name}.weights"].swapaxes(2, 3).reshape(panels, -1, 64)
+    whole = rounded[f"layers.0.{name}.weights"].transpose(0, 2, 4, 1, 3).reshape(panels, -1, 64)
     assert whole.dtype == np.int8
     parts = [
         np.einsum("ri,pic->rpc", x[:, at], whole[:, at].astype(np.float32)) * scale[:, g]

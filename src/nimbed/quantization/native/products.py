@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbed.backends.native_layout import PRODUCTS, padded, panels
+from nimbed.backends.native_layout import PRODUCTS, padded, panels, panels_in_8_bits
 from nimbed.errors import BuildError
 from nimbed.quantization.native.rounding import rounded, scales_of
 
@@ -77,7 +77,7 @@ class LayerRounder:
     def _product(
         self, product: str, weights: Float32Array, moments: Array, threads: int
     ) -> Iterator[tuple[str, Array]]:
-        """``weights`` ``[panels, inputs / 4, 64, 4]``, ``scale`` and ``sum`` ``[panels, groups, 64]``, and ``bias``."""
+        """``weights`` ``[panels, 4, inputs / 4, 16, 4]``, ``scale`` and ``sum`` ``[panels, groups, 64]``, ``bias``."""
         name, inputs = f"{self._name}{product}", weights.shape[1]
         groups = np.arange(inputs) // self._groups[product]["group"]
         scale = scales_of(weights, groups)
@@ -89,7 +89,7 @@ class LayerRounder:
                 "before it are damaged, or overflow float32"
             ) from err
         sums = np.stack([whole[:, groups == g].sum(axis=1, dtype=np.int64) for g in range(scale.shape[1])], axis=1)
-        yield f"{name}.weights", panels(whole.reshape(len(whole), inputs // 4, 4))
+        yield f"{name}.weights", panels_in_8_bits(whole)
         yield f"{name}.scale", panels(scale)
         yield f"{name}.sum", panels(scale * sums.astype(np.float32))
         yield f"{name}.bias", self._arrays[f"{name}.bias"]
