@@ -21,9 +21,9 @@ from nimbed.backends import BUILT
 from nimbed.backends.table import SCRIPT
 from nimbed.errors import ArtefactError
 
-FORMAT = 4
+FORMAT = 5
 # Raised when the same inputs give another artefact, so that those in the cache are not found any more.
-RECIPE = 12
+RECIPE = 13
 MANIFEST = "nimbed.json"
 REMEDY = "copy or build the artefact again"
 _CHECKSUM = "checksum"

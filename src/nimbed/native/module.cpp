@@ -184,7 +184,7 @@ NB_MODULE(_native, m) {
   using namespace nimbed;
   nb::set_leak_warnings(false);  // a program may end while its encoders are open
   m.doc() = "nimbed's own engine; see docs/native.md.";
-  m.attr("REVISION") = 5;  // of the arithmetic, and of where weights lie in a file
+  m.attr("REVISION") = 4;  // of the arithmetic: raised when vectors change
   nb::class_<Model>(m, "Model").def(nb::init<nb::dict, nb::dict, bool>(), "settings"_a, "arrays"_a,
                                     "words_mapped"_a = false);
   nb::class_<PySession>(m, "Session")
