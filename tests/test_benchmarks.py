@@ -250,3 +250,33 @@ def test_a_folder_is_taken_as_it_is(script, tmp_path):
     models = script("_peer_models")
     found = models.chosen(Namespace(model=str(tmp_path), layers=None, work=tmp_path), "")
     assert (found.folder, found.name, found.network) == (tmp_path, None, False)
+
+
+def test_what_second_passes_cost(script, minilm_native, tmp_path, monkeypatch):
+    """The median of turns, by the network with its second passes and the same without."""
+    from nimbed._model_folder.safetensors import read_tensors, write_tensors
+
+    arrays, metadata = read_tensors(minilm_native / "encoder.safetensors")
+    settings = json.loads(metadata["nimbed"])
+    settings["layers"][0]["down"]["passes"] = settings["layers"][2]["up"]["passes"] = 2
+    write_tensors(tmp_path / "encoder.safetensors", arrays, {"nimbed": json.dumps(settings)})
+    second_passes, vectors = script("_second_passes"), []
+
+    def alternate(_, *calls):
+        for call in calls[:2]:
+            call()
+        return [4.0, 5.0, 8.0], [3.0, 4.0, 4.0]
+
+    monkeypatch.setattr(second_passes._common, "alternate", alternate)
+    monkeypatch.setattr(second_passes._common, "seconds", lambda call: vectors.append(call()))
+    documents = [np.int32([101, 2000, 3000, 102]), np.int32([101, 2001, 102])]
+    assert second_passes.cost(tmp_path, documents) == {"products": 2, "share_of_time": 0.25}
+    assert (vectors[0] != vectors[1]).any()
+    assert second_passes.cost(minilm_native, documents) == {"products": 0, "share_of_time": 0.0}
+
+
+@pytest.mark.parametrize(("share", "holds"), [(0.25, True), (0.26, False)])
+def test_the_gate_of_second_passes(script, share, holds):
+    found = {"fp32": {}, "int8": {"second_passes": {"share_of_time": share}}, "4-bit weights": {"holds": False}}
+    gates = script("families").judge({"bert": {"planted": found}})
+    assert gates["bert, planted: second passes take at most 25% of a document's time"] is holds

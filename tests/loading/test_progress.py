@@ -149,6 +149,21 @@ def test_a_file_gets_lines_and_no_bar(monkeypatch):
     assert "\r" not in file.getvalue()
 
 
+def test_a_notebook_gets_a_bar_and_no_lines(monkeypatch):
+    """Its standard error is no terminal either."""
+    import tqdm.auto
+
+    class Notebook(tqdm.auto.tqdm):
+        __module__ = "tqdm.notebook"
+
+    file = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", file)
+    monkeypatch.setattr(tqdm.auto, "tqdm", Notebook)
+    assert list(shown(events(WHOLE), "some/model int8", bar=True)) == []
+    assert "%|" in file.getvalue()
+    assert "some/model int8: reading" not in file.getvalue()
+
+
 def test_a_file_gets_nothing_where_nothing_is_asked_for(monkeypatch):
     file = io.StringIO()
     monkeypatch.setattr(sys, "stderr", file)
