@@ -72,7 +72,7 @@ def test_remedies_are_the_commands_own(tmp_path, capsys):
     assert "says no format" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [["--update"], ["--threads", "2"], ["--on-error", "skip"]])
+@pytest.mark.parametrize("flags", [["--update"], ["--threads", "2"], ["--on-error", "skip"], ["--part-rows", "9"]])
 def test_flags_that_ray_has_no_place_for(flags, tmp_path, capsys):
     assert embed(tmp_path / "in.jsonl", "-o", tmp_path / "out.parquet", "--ray", *flags) == 1
     assert f"{flags[0]} does not go together with --ray" in capsys.readouterr().err

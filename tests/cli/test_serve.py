@@ -61,6 +61,31 @@ def test_flags_go_before_the_file(tmp_path):
     assert [one.model for one in said.models] == ["a", "b"]
 
 
+@pytest.mark.parametrize("flags", [["--threads", "4"], ["--offline"], ["--max-length", "64"]])
+def test_flags_of_models_are_refused_where_no_model_is_named(flags, tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text('[[models]]\nmodel = "a"\n')
+    with pytest.raises(InputError, match=f"{flags[0]} is for models that the command line names"):
+        parsed("--config", str(path), *flags)
+
+
+def test_an_empty_key_is_no_open_door(capsys):
+    """As ``--api-key "$KEY"`` has it where there is no such variable."""
+    assert main(["serve", "m", "--api-key", ""]) == 1
+    assert "16 printable" in capsys.readouterr().err
+
+
+def test_the_key_of_the_command_line_goes_to_the_environment_beside_those_that_are_there(monkeypatch):
+    started = []
+    monkeypatch.setattr(serve.sys, "orig_argv", ["python", "-m", "nimbed", "serve", "m", "--api-key", KEY])
+    monkeypatch.setattr(serve.os, "execve", lambda *call: started.append(call))
+    monkeypatch.setenv("NIMBED_API_KEY", "another-key-of-ours")
+    serve._hide_key(argparse.Namespace(api_key=KEY))
+    ((_, line, environment),) = started
+    assert line == ["python", "-m", "nimbed", "serve", "m"]
+    assert environment["NIMBED_API_KEY"].split() == [KEY, "another-key-of-ours"]
+
+
 def test_mistakes_are_one_line(capsys):
     assert main(["serve"]) == 1
     assert "no model is given" in capsys.readouterr().err

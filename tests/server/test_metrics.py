@@ -27,18 +27,22 @@ async def test_counts(native, reranker_folder):
         await client.post("/rerank", json={"query": QUERY, "texts": DOCUMENTS})
         await client.post("/a-secret-path", json={"model": "a-secret-model"})
         await client.request("BREW", "/embed")
+        for path in ("/livez", "/readyz", "/", "/info"):  # as probes ask, every second
+            await client.get(path)
+        await client.post("/tokenize", json={"inputs": ["a", "b"]})
         found = await samples(client)
         text = (await client.get("/metrics")).text
     posted = {("method", "POST"), ("status", "200")}
     assert found[("nimbed_http_requests_total", *sorted({*posted, ("route", "/v1/embeddings")}))] == 1
     assert found["te_request_count", ("method", "batch")] == 2
-    assert found["te_request_success", ("method", "single")] == 1
+    assert found["te_request_success", ("method", "single")] == 2
     assert found["te_request_failure", ("err", "validation")] == 2
     assert found["te_embed_count",] == 3
     assert found["te_predict_success",] == len(DOCUMENTS)
     assert found["te_batch_next_size_sum",] == 2 + len(DOCUMENTS)  # "a" was cached the second time
     assert found["te_queue_size",] == 0
-    assert found["te_request_duration_count",] >= 4
+    assert found["te_request_duration_count",] == 6
+    assert found["te_request_duration_bucket", ("le", "+Inf")] == 6
     assert found["nimbed_texts_total", ("encoder", "judge")] == len(DOCUMENTS)
     assert "secret" not in text
     assert "BREW" not in text

@@ -12,7 +12,7 @@ from tests.support.servers import WAIT_S, Held, fake_app
 
 from nimbed import Encoder, SpecOverrides
 from nimbed._serving.call import Call
-from nimbed._types import PromptedText
+from nimbed._types import Pair, PromptedText
 from nimbed.errors import BackendError
 from nimbed.server import ModelSettings, models
 from nimbed.server.errors import ApiError
@@ -92,8 +92,9 @@ async def test_what_the_model_cannot_give_is_refused(asked):
 async def test_scores_are_the_rerankers(reranker_folder, native):
     model = open_model(ModelSettings(model=str(reranker_folder), precision="fp32"))
     assert isinstance(model, Scorer)
-    few = await rows_of(model.score(QUERY, DOCUMENTS))
-    many = await rows_of(model.score(QUERY, DOCUMENTS * 60))
+    pairs = [Pair(QUERY, text) for text in DOCUMENTS]
+    few = await rows_of(model.score(pairs))
+    many = await rows_of(model.score(pairs * 60))
     np.testing.assert_array_equal(np.tile(few, (60, 1)), many)
     model.close()
 

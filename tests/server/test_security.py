@@ -51,7 +51,8 @@ async def test_health_and_metrics_are_public_unless_protected(guarded):
     async with client_of(guarded) as client:
         for path in ("/health", "/livez", "/readyz", "/ping", "/metrics"):
             assert (await client.get(path)).status_code == 200
-        assert (await client.get("/info")).status_code == 401
+        for path in ("/", "/info", "/ui/status"):
+            assert (await client.get(path)).status_code == 401
     app = fake_app(access=Access(keys=[KEY], protect_health=True))
     async with client_of(app) as client:
         assert (await client.get("/health")).status_code == 401
@@ -96,11 +97,18 @@ async def test_the_servers_own_page_may(app):
 async def test_cors_is_for_the_origins_that_are_named(guarded):
     ours = {"origin": "https://ours.example", **bearer(KEY)}
     answer = await post(guarded, headers=ours)
-    assert answer.headers["access-control-allow-origin"] == "https://ours.example"
+    assert answer.headers.get_list("access-control-allow-origin") == ["https://ours.example"]
+    assert answer.headers["access-control-expose-headers"] == "*"
     async with client_of(guarded) as client:
         asked = {"origin": "https://ours.example", "access-control-request-method": "POST"}
         allowed = await client.options("/v1/embeddings", headers=asked)
+        assert allowed.headers.get_list("access-control-allow-origin") == ["https://ours.example"]  # of two none counts
         assert "authorization" in allowed.headers["access-control-allow-headers"]
+        names = "authorization,content-type,x-stainless-lang"  # as OpenAI's package for JavaScript has it
+        allowed = await client.options("/", headers={**asked, "access-control-request-headers": names})
+        assert allowed.headers["access-control-allow-headers"] == names
+        odd = await client.options("/", headers={**asked, "access-control-request-headers": "a: b"})
+        assert odd.headers["access-control-allow-headers"] == "authorization, content-type"
         other = await client.options("/v1/embeddings", headers={**asked, "origin": "https://other.example"})
         assert not any(name.startswith("access-control") for name in other.headers)
 

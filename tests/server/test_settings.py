@@ -31,6 +31,25 @@ def test_keys_that_cannot_be_used_are_refused_and_not_shown(key):
     assert key not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["embed.example.org:8443", "http://embed.example.org", "a b", "", "[::1]", "::1]"])
+def test_a_host_that_no_request_could_name_is_refused(host):
+    with pytest.raises(InputError, match=r"hosts: .* is no name without a port"):
+        Access(hosts=[host])
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://a.example/", "https://a.example/x", "a.example", "null", "HTTPS://A.example"]
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin):
+    with pytest.raises(InputError, match=r"origins: .* is not as browsers write one"):
+        Access(origins=[origin])
+
+
+def test_hosts_and_origins_of_all_kinds():
+    hosts, origins = ["Embed.Example", "10.0.0.1", "fe80::1"], ["http://localhost:3000", "chrome-extension://abc"]
+    assert (Access(hosts=hosts).hosts, Access(origins=origins).origins) == (hosts, origins)
+
+
 def test_a_lone_string_is_no_list_of_keys():
     with pytest.raises(InputError, match="keys must be a list"):
         Access(keys=KEY)

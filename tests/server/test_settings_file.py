@@ -91,6 +91,8 @@ def test_the_factory_reads_the_file_that_the_environment_names(tmp_path, monkeyp
         from_environment()
     (tmp_path / "s.toml").write_text('[[models]]\nmodel = "m"\nbackend = "fake"\n')
     monkeypatch.setenv("NIMBED_SERVE_CONFIG", str(tmp_path / "s.toml"))
+    monkeypatch.setenv("NIMBED_API_KEY", f"{'k' * 16}\n{'l' * 16}\n")
     app = from_environment()
     assert list(app.catalog.names) == ["m"]
+    assert app.settings.access.keys == ["k" * 16, "l" * 16]
     app.close()

@@ -69,7 +69,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         type=_processes,
         default="auto",
         metavar="N",
-        help="processes that share the cores (default: auto, measured on large jobs where there are more than 8 cores)",
+        help="processes that share the cores (default: auto, measured where there are many cores or several sockets)",
     )
     parser.add_argument(
         "--ray",
@@ -97,21 +97,25 @@ def _processes(value: str) -> int | str:
     return int(value) if value.isdecimal() else value
 
 
+# What Ray has no place for, and its value where it is not given.
+_NOT_ON_RAY = {
+    "update": False,
+    "restart": False,
+    "on_error": "raise",
+    "processes": "auto",
+    "part_rows": PART_ROWS,
+    "threads": None,
+    "input_kind": None,
+}
+
+
 def _columns_of(chosen: argparse.Namespace) -> Columns:
     return Columns(text=tuple(chosen.text_field or ("text",)), template=chosen.template, id=chosen.id_field)
 
 
 def _embed_on_ray(chosen: argparse.Namespace) -> int:
     """Ray has a checkpoint of its own, and threads of an actor are those of its CPUs."""
-    unlike = {
-        "update": False,
-        "restart": False,
-        "on_error": "raise",
-        "processes": "auto",
-        "threads": None,
-        "input_kind": None,
-    }
-    if given := [name for name, usual in unlike.items() if getattr(chosen, name) != usual]:
+    if given := [name for name, usual in _NOT_ON_RAY.items() if getattr(chosen, name) != usual]:
         raise InputError(f"--{given[0].replace('_', '-')} does not go together with --ray; leave one of them out")
     from nimbed import ray
 

@@ -54,7 +54,7 @@ def _bench_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser = commands.add_parser(
         "bench",
         help="measure speed on this machine: engines alternate, with shares of the roof",
-        description="SETTINGs are those of `nimbed evaluate`; a single model stands for every engine that can run it "
+        description="SETTINGs are those of `nimbed evaluate`; a single model stands for the engines that run it well "
         "here. The last one is the reference; a setting whose vectors disagree with it gets no figures.",
     )
     parser.add_argument("settings", nargs="+", metavar="SETTING", help="the last one is the reference")

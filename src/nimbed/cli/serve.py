@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nimbed.backends import BACKENDS
 from nimbed.cli.arguments import to_path
+from nimbed.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
@@ -37,8 +38,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser(
         "serve",
         help="serve models over HTTP: OpenAI, TEI, Cohere / Jina rerank and Ollama",
-        description="Several models may be served, embedders and rerankers. What a flag says goes before what the "
-        "settings file says. docs/server.md has all of it.",
+        description="Several models may be served, embedders and rerankers. What a flag says of the server goes before "
+        "what the settings file says; models, aliases, keys, hosts and origins are added to the file's. Flags of a "
+        "model are for the models on the command line. docs/server.md has all of it.",
     )
     parser.add_argument("models", nargs="*", metavar="MODEL", help="hub id, model folder or artefact folder")
     parser.add_argument("--config", type=to_path, metavar="FILE.toml", help="settings, by the names in docs/server.md")
@@ -118,6 +120,11 @@ def _models(chosen: argparse.Namespace) -> list[ModelSettings]:
     from nimbed.server import ModelSettings
 
     said = _given(chosen, {name: name for name in _OF_MODEL})
+    if not chosen.models and (lost := [*said, *["offline"] * chosen.offline]):
+        raise InputError(
+            f"--{lost[0].replace('_', '-')} is for models that the command line names, and it names none: "
+            f"write {lost[0]} under [[models]] in the settings file"
+        )
     return [ModelSettings(model=model, offline=chosen.offline, **said) for model in chosen.models]
 
 
@@ -142,11 +149,12 @@ def _limits(chosen: argparse.Namespace, limits: Limits) -> Limits:
 
 def _serve(chosen: argparse.Namespace) -> int:
     _hide_key(chosen)
-    keys = [key for key in (chosen.api_key, os.environ.get(_KEY, "").strip()) if key]
     from nimbed.server import create_app
     from nimbed.server.lifecycle import run
+    from nimbed.server.settings_file import keys_of_environment
 
-    settings = settings_of(chosen, keys)
+    keys = [] if chosen.api_key is None else [chosen.api_key]
+    settings = settings_of(chosen, [*keys, *keys_of_environment()])
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else whoever sends garbage writes to the log
     if settings.access_log:
         _log_access()
@@ -154,16 +162,18 @@ def _serve(chosen: argparse.Namespace) -> int:
 
     def ready(port: int) -> None:
         names = ", ".join(app.catalog.names)
-        print(f"nimbed serves {names} on http://{settings.host}:{port}", flush=True)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        print(f"nimbed serves {names} on http://{host}:{port}", flush=True)
 
     return 0 if run(app, ready) else 1
 
 
 def _hide_key(chosen: argparse.Namespace) -> None:
     """A command line is everybody's to read: start again without the key there."""
-    if chosen.api_key is None or (line := without_key(sys.orig_argv)) == sys.orig_argv:
+    if not chosen.api_key or (line := without_key(sys.orig_argv)) == sys.orig_argv:
         return  # called as a function: there is no such line
-    os.execve(sys.executable, line, {**os.environ, _KEY: chosen.api_key})  # noqa: S606 (this very program)
+    keys = f"{chosen.api_key}\n{os.environ.get(_KEY, '')}"
+    os.execve(sys.executable, line, {**os.environ, _KEY: keys})  # noqa: S606 (this very program)
 
 
 def without_key(line: list[str]) -> list[str]:

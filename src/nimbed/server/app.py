@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import time
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from nimbed.server.load import Load
 from nimbed.server.metrics import Metrics
 from nimbed.server.recent import Recent
 from nimbed.server.security import Guard
-from nimbed.server.settings import ServerSettings
+from nimbed.server.settings import Access, ServerSettings
 from nimbed.server.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -116,15 +117,21 @@ def create_app(settings: ServerSettings) -> App:
 
 
 def from_environment() -> App:
-    """As :func:`create_app`, from the TOML file that ``NIMBED_SERVE_CONFIG`` names: for ``uvicorn --factory``."""
+    """As :func:`create_app`, from the TOML file that ``NIMBED_SERVE_CONFIG`` names: for ``uvicorn --factory``.
+
+    Keys in ``NIMBED_API_KEY``, one a line, open as well.
+    """
     from pathlib import Path
 
     from nimbed.errors import InputError
-    from nimbed.server.settings_file import read_settings_file
+    from nimbed.server.settings_file import keys_of_environment, read_settings_file
 
     if not (name := os.environ.get("NIMBED_SERVE_CONFIG")):
         raise InputError("NIMBED_SERVE_CONFIG must name a settings file (TOML)")
-    return create_app(ServerSettings(**read_settings_file(Path(name))))
+    said = read_settings_file(Path(name))
+    access = said.pop("access", Access())
+    access = replace(access, keys=[*access.keys, *keys_of_environment()])
+    return create_app(ServerSettings(**said, access=access))
 
 
 def _line(exchange: Exchange) -> str:

@@ -14,10 +14,13 @@ from nimbed.server.models import Asked
 from nimbed.server.tokens import text_of_ids
 
 if TYPE_CHECKING:
-    from nimbed._types import Float32Array, Role
+    from collections.abc import AsyncGenerator, Sequence
+
+    from nimbed._types import Float32Array, Pair, Role
     from nimbed.server.bodies import Write, Written
     from nimbed.server.catalog import Named
     from nimbed.server.fields import Fields
+    from nimbed.server.gathering import Computed
     from nimbed.server.models import Embedder, Scorer
     from nimbed.server.request import Request
 
@@ -63,22 +66,30 @@ async def embed(
 
 
 async def score(
-    request: Request, fields: Fields, query: str, texts: list[str], *, raw: bool = False
+    request: Request, fields: Fields, pairs: Sequence[Pair], *, raw: bool = False
 ) -> tuple[Named, Float32Array]:
-    """Scores of texts against a query, float32 ``[n]``: between 0 and 1, or logits. Raises as :func:`embed`."""
+    """Scores of pairs, float32 ``[n]``: between 0 and 1, or logits. Raises as :func:`embed`."""
     named, model = request.app.catalog.reranker(fields.name("model"))
     truncate = may_cut(fields, model)
-    note(request, named, texts)
-    request.work.characters += len(query) * len(texts)
-    rows, first = [], 0
-    async with aclosing(model.score(query, texts)) as parts:
+    note(request, named, pairs)
+    rows = await gathered(request, model.score(pairs), truncate=truncate)
+    return named, scaled(rows.reshape(-1), model, raw=raw)
+
+
+async def gathered(request: Request, parts: AsyncGenerator[Computed, None], *, truncate: bool) -> Float32Array:
+    """All rows of a request, whose record says then how many tokens they took and how many texts lost some.
+
+    Raises:
+        ApiError: one did and may not.
+    """
+    rows: list[Float32Array] = []
+    async with aclosing(parts):
         async for part in parts:
-            check_cut(part, first, truncate=truncate)
-            rows.append(part.rows.reshape(-1))
-            first += len(part.rows)
+            check_cut(part, sum(map(len, rows)), truncate=truncate)
+            rows.append(part.rows)
             request.work.tokens += sum(part.tokens)
             request.work.truncated += part.truncated
-    return named, scaled(np.concatenate(rows), model, raw=raw)
+    return np.concatenate(rows)
 
 
 def scaled(scores: Float32Array, model: Scorer, *, raw: bool) -> Float32Array:
@@ -96,7 +107,7 @@ def scaled(scores: Float32Array, model: Scorer, *, raw: bool) -> Float32Array:
     return np.log(exact / (1 - exact)).astype(np.float32)
 
 
-def note(request: Request, named: Named, texts: list[str]) -> None:
+def note(request: Request, named: Named, texts: Sequence[str | Pair]) -> None:
     """Say in the request's record what it asks for."""
     request.work.model, request.work.texts = named.id, len(texts)
     request.work.characters = sum(map(len, texts))

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SIZES = tuple(float(2**n) for n in range(13))
 _TOKENS = tuple(float(2**n) for n in range(4, 18))
-# What TEI has no route for, or does not count.
-_NOT_TIMED = ("/metrics", "/health", "/ui")
 # Methods that are counted by their name; a client may invent others.
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST"}
 _FAILURES = {408: "timeout", 413: "validation", 422: "validation", 424: "model_type", 429: "overloaded", 503: "timeout"}
@@ -61,6 +59,7 @@ class Metrics:
         self._failures: Counter[str] = Counter()
         self._by_size: Counter[tuple[str, bool]] = Counter()
         self._seconds: dict[str, Histogram] = {}
+        self._post_seconds = Histogram(_SECONDS)
         self._lock = threading.Lock()
         self._batch_seconds, self._batch_rows = Histogram(_SECONDS), Histogram(_SIZES)
         self._batch_tokens = Histogram(_TOKENS)
@@ -77,6 +76,7 @@ class Metrics:
         seconds.add(exchange.seconds)
         if method != "POST":
             return
+        self._post_seconds.add(exchange.seconds)
         size = "batch" if work.batch else "single"
         self._by_size[size, status < 400] += 1
         if status >= 400:
@@ -131,10 +131,9 @@ class Metrics:
             total = sum(count for model, count in self._texts.items() if kinds.get(model) is embeds)
             yield _untyped(f"{name}_count", {(): total})
             yield _untyped(f"{name}_success", {(): total})
-        all_seconds = _merged([one for path, one in self._seconds.items() if not path.startswith(_NOT_TIMED)])
         with self._lock:
             shown = {
-                "te_request_duration": all_seconds,
+                "te_request_duration": self._post_seconds.shown(),
                 "te_request_inference_duration": self._batch_seconds.shown(),
                 "te_batch_next_size": self._batch_rows.shown(),
                 "te_batch_next_tokens": self._batch_tokens.shown(),
@@ -168,9 +167,3 @@ def _untyped(name: str, samples: dict[tuple[tuple[str, str], ...], int]) -> Any:
     for labels, value in samples.items():
         family.add_sample(name, dict(labels), value)
     return family
-
-
-def _merged(histograms: list[Histogram]) -> tuple[list[tuple[str, float]], float]:
-    shown = [one.shown() for one in histograms] or [Histogram(_SECONDS).shown()]
-    buckets = [(bound, sum(one[0][at][1] for one in shown)) for at, (bound, _) in enumerate(shown[0][0])]
-    return buckets, sum(total for _, total in shown)

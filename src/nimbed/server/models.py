@@ -203,9 +203,8 @@ class Scorer(Served):
 
     kind = "reranker"
 
-    async def score(self, query: str, texts: Sequence[str]) -> AsyncGenerator[Computed, None]:
-        """Scores in the order of the texts, ``[n, 1]``, slice after slice. Raises as :meth:`Embedder.embed`."""
-        pairs = [Pair(query, text) for text in texts]
+    async def score(self, pairs: Sequence[Pair]) -> AsyncGenerator[Computed, None]:
+        """Scores in the order of the pairs, ``[n, 1]``, slice after slice. Raises as :meth:`Embedder.embed`."""
         few = len(pairs) <= _FEW_TEXTS and sum(map(len, pairs)) <= _FEW_CHARACTERS
         async for part in self._slices(pairs, "query" if few else "document", "document"):
             yield part

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1024}")
 _CHALLENGE = [(b"www-authenticate", b"Bearer")]
 
 
@@ -63,21 +64,25 @@ class Guard:
             _check_content(headers)
 
     def cors(self, headers: Given) -> Headers:
-        """What a web page of an allowed origin needs to see an answer."""
+        """What a web page of an allowed origin needs to see an answer, and its headers."""
         origin = headers.get(b"origin")
         if origin is None or origin not in self._origins:
             return []
-        return [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+        shown = (b"access-control-expose-headers", b"*")
+        return [(b"access-control-allow-origin", origin), shown, (b"vary", b"origin")]
 
     def preflight(self, headers: Given) -> Headers:
-        """What a browser asks before it lets a page of an allowed origin post."""
-        allowed = [
+        """What a browser asks, beside :meth:`cors`, before it lets a page of an allowed origin post."""
+        if headers.get(b"origin") not in self._origins:
+            return []
+        names = headers.get(b"access-control-request-headers", b"")  # OpenAI's package sends a dozen of its own
+        if not _HEADER_NAMES.fullmatch(names):
+            names = b"authorization, content-type"
+        return [
             (b"access-control-allow-methods", b"GET, POST"),
-            (b"access-control-allow-headers", b"authorization, content-type, x-request-id"),
+            (b"access-control-allow-headers", names),
             (b"access-control-max-age", b"600"),
         ]
-        found = self.cors(headers)
-        return [*found, *allowed] if found else []
 
     def _check_host(self, host: bytes) -> None:
         if self._hosts is None or host in self._known_hosts:

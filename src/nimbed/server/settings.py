@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -17,6 +18,9 @@ TokenIds = Literal["refuse", "own"]
 # Of a key, at least: what is shorter can be guessed.
 _KEY_CHARACTERS = 16
 _ROLES = get_args(Role)
+# A name or an address, without a port; an origin as browsers send it, which is compared as it is.
+_HOST = re.compile(r"[^\s:/@\[\]]+|(?:[0-9A-Fa-f]*:){2,}[0-9A-Fa-f.]*")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +108,12 @@ class Access:
         for name in ("keys", "hosts", "origins"):
             if isinstance(given := getattr(self, name), str) or not all(isinstance(one, str) for one in given):
                 raise InputError(f"access: {name} must be a list of strings")
+        for host in self.hosts:
+            if not _HOST.fullmatch(host):
+                raise InputError(f"access: hosts: {host!r} is no name without a port, as embed.example.org is")
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise InputError(f"access: origins: {origin!r} is not as browsers write one: https://app.example.org")
         for key in self.keys:
             if len(key) < _KEY_CHARACTERS or not key.isascii() or not key.isprintable() or " " in key:
                 raise InputError(

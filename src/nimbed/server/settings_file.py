@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+API_KEY = "NIMBED_API_KEY"
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "str": str, "int": int, "float": (int, float), "bool": bool, "Sequence[str]": list, "int | str": (int, str),
     "int | None": int, "str | None": str,
@@ -60,6 +62,11 @@ def read_keys(path: Path, where: str) -> list[str]:
     if not (keys := [line for line in lines if line and not line.startswith("#")]):
         raise InputError(f"{where}: {path} holds no key")
     return keys
+
+
+def keys_of_environment() -> list[str]:
+    """Those in ``NIMBED_API_KEY``, one a line."""
+    return os.environ.get(API_KEY, "").split()
 
 
 def record(kind: type[T], given: Mapping[str, Any], where: str) -> T:

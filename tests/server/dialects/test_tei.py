@@ -69,6 +69,15 @@ async def test_similarity_is_the_cosine(client):
     np.testing.assert_allclose(found, [source @ other for other in others], atol=1e-6)
 
 
+async def test_similarity_tells_of_texts_that_were_cut_and_names_the_one_that_may_not_be(client):
+    body = {"inputs": {"source_sentence": "x" * 600, "sentences": ["a"] * 300 + ["y" * 600]}}
+    assert (await client.post("/similarity", json=body)).headers["x-truncated-texts"] == "2"
+    whole = {"inputs": {**body["inputs"], "source_sentence": "x"}, "parameters": {"truncate": False}}
+    refused = await client.post("/similarity", json=whole)
+    assert refused.status_code == 413
+    assert "item 301 has 602 tokens" in refused.json()["error"]
+
+
 async def test_predict_scores_pairs(client):
     body = {"query": QUERY, "texts": DOCUMENTS[:2], "model": "judge"}
     ranks = {one["index"]: one["score"] for one in (await client.post("/rerank", json=body)).json()}
@@ -78,6 +87,19 @@ async def test_predict_scores_pairs(client):
     single = (await client.post("/predict", json={"inputs": pairs[0], "model": "judge"})).json()
     assert single == [{"score": pytest.approx(ranks[0]), "label": "LABEL_0"}]
     assert (await client.post("/predict", json={"inputs": ["a", "b", "c"]})).status_code == 422
+
+
+async def test_predict_of_several_queries_counts_all_of_them_and_names_the_pair_that_is_too_long(client):
+    pairs = [[QUERY, DOCUMENTS[0]], ["another question", DOCUMENTS[1]]]
+    answer = await client.post("/predict", json={"inputs": pairs, "model": "judge"})
+    assert answer.headers["x-compute-characters"] == str(sum(len(text) for pair in pairs for text in pair))
+    for pair, (found,) in zip(pairs, answer.json(), strict=True):
+        one = await client.post("/predict", json={"inputs": pair, "model": "judge"})
+        assert one.json() == [found]
+    body = {"inputs": [*pairs, [QUERY, "a long word " * 400]], "model": "judge", "truncate": False}
+    refused = await client.post("/predict", json=body)
+    assert refused.status_code == 413
+    assert "item 2 has" in refused.json()["error"]
 
 
 async def test_tokens_there_and_back(client):
@@ -122,3 +144,8 @@ async def test_errors(client, body, status, kind):
     answer = await client.post("/embed", json=body)
     assert answer.status_code == status
     assert answer.json()["error_type"] == kind
+
+
+async def test_what_is_no_json_is_not_called_empty(client):
+    answer = await client.post("/embed", content=b"{", headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "Validation")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nimbed._types import Pair
 from nimbed.server.embedding import score
 from nimbed.server.errors import STATUS, ApiError
 from nimbed.server.fields import is_texts
@@ -34,7 +35,7 @@ async def cohere_results(request: Request, fields: Fields) -> Answer:
     texts = _texts(fields, documents)
     request.work.batch = True
     top, shown = fields.whole("top_n"), fields.flag("return_documents", default=False)
-    named, scores = await score(request, fields, query, texts)
+    named, scores = await score(request, fields, [Pair(query, text) for text in texts])
     results: list[dict[str, Any]] = [{"index": at, "relevance_score": float(scores[at])} for at in ranked(scores)[:top]]
     for one in results if shown else []:
         one["document"] = {"text": texts[one["index"]]}
@@ -47,7 +48,7 @@ async def tei_ranks(request: Request, fields: Fields) -> Answer:
     query, texts = fields.text("query"), fields.texts("texts")
     request.work.batch = True
     raw, shown = fields.flag("raw_scores", default=False), fields.flag("return_text", default=False)
-    _, scores = await score(request, fields, query, texts, raw=raw)
+    _, scores = await score(request, fields, [Pair(query, text) for text in texts], raw=raw)
     found = [
         {"index": at, **({"text": texts[at]} if shown else {}), "score": float(scores[at])} for at in ranked(scores)
     ]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nimbed import __version__
+from nimbed._types import Pair
 from nimbed._vectors import row_cosines
-from nimbed.server.bodies import check_cut, plain
+from nimbed.server.bodies import plain
 from nimbed.server.dialects.rerank import cohere_results, tei_ranks
-from nimbed.server.embedding import embed, may_cut, note, role_and_prompt, score, texts_or_ids
+from nimbed.server.embedding import embed, gathered, may_cut, note, role_and_prompt, score, texts_or_ids
 from nimbed.server.errors import STATUS, ApiError
 from nimbed.server.fields import is_ids
 from nimbed.server.models import Asked, Embedder, Scorer
@@ -25,14 +25,19 @@ if TYPE_CHECKING:
     from nimbed.server.request import Request
 
 _STATUS: dict[Kind, int] = {"invalid": 422, "wrong_kind_of_model": 424}
-_TYPES = {400: "Empty", 413: "Validation", 422: "Tokenizer", 424: "Backend", 429: "Overloaded", 503: "Unhealthy"}
+_TYPES: dict[Kind, str] = {
+    "empty": "Empty",
+    "wrong_kind_of_model": "Backend",
+    "overloaded": "Overloaded",
+    "unavailable": "Unhealthy",
+    "internal": "Backend",
+}
 
 
 def error(found: ApiError) -> Answer:
     """``{error, error_type}``."""
-    status = _STATUS.get(found.kind, STATUS[found.kind])
-    kind = "Validation" if found.kind == "invalid" else _TYPES.get(status, "Validation")
-    return Answer.json({"error": found.message, "error_type": kind}, status=status)
+    said = {"error": found.message, "error_type": _TYPES.get(found.kind, "Validation")}
+    return Answer.json(said, status=_STATUS.get(found.kind, STATUS[found.kind]))
 
 
 async def embeds(request: Request) -> Answer:
@@ -63,13 +68,7 @@ async def predict(request: Request) -> Answer:
     pairs, single = _pairs(fields)
     request.work.batch = not single
     raw = fields.flag("raw_scores", default=False)
-    by_query: dict[str, list[int]] = {}
-    for at, (query, _) in enumerate(pairs):
-        by_query.setdefault(query, []).append(at)
-    scores = np.empty(len(pairs), np.float32)
-    for query, places in by_query.items():
-        _, scores[places] = await score(request, fields, query, [pairs[at][1] for at in places], raw=raw)
-    request.work.texts = len(pairs)
+    _, scores = await score(request, fields, pairs, raw=raw)
     found = [[{"score": float(one), "label": "LABEL_0"}] for one in scores]
     return _with_times(request, Answer.json(found[0] if single else found))
 
@@ -86,14 +85,9 @@ async def _similarity(request: Request, fields: Fields) -> Answer:
     role, prompt = role_and_prompt(parameters, named, model)
     truncate = may_cut(parameters, model)
     request.work.batch = True
-    note(request, named, [source, *texts])
-    rows = []
-    async with aclosing(model.embed(Asked(texts=[source, *texts], role=role, prompt=prompt))) as parts:
-        async for part in parts:
-            check_cut(part, 0, truncate=truncate)
-            rows.append(part.rows)
-            request.work.tokens += sum(part.tokens)
-    vectors = np.concatenate(rows)
+    note(request, named, asked := [source, *texts])
+    parts = model.embed(Asked(texts=asked, role=role, prompt=prompt))
+    vectors = await gathered(request, parts, truncate=truncate)
     cosines = row_cosines(np.broadcast_to(vectors[:1], vectors[1:].shape), vectors[1:])
     return _with_times(request, Answer.json([float(one) for one in cosines]))
 
@@ -104,7 +98,6 @@ async def tokenize(request: Request) -> Answer:
     value = fields.any("inputs")
     texts = [fields.text("inputs")] if isinstance(value, str) else fields.texts("inputs")
     special, named = fields.flag("add_special_tokens", default=True), request.app.catalog.first()
-    note(request, named, texts)
     return Answer.json(await asyncio.to_thread(tokens_of, named.model, texts, special=special))
 
 
@@ -160,8 +153,8 @@ async def rerank(request: Request) -> Answer:
     return _with_times(request, await tei_ranks(request, fields))
 
 
-def _pairs(fields: Fields) -> tuple[list[tuple[str, str]], bool]:
-    """Pairs of query and text: ``[query, text]``, or a list of such."""
+def _pairs(fields: Fields) -> tuple[list[Pair], bool]:
+    """``[query, text]``, or a list of such."""
     value = fields.any("inputs")
     single = isinstance(value, list) and len(value) == 2 and all(isinstance(one, str) for one in value)
     items = [value] if single else value
@@ -170,7 +163,7 @@ def _pairs(fields: Fields) -> tuple[list[tuple[str, str]], bool]:
         if not isinstance(item, list) or len(item) != 2 or not all(isinstance(one, str) for one in item):
             raise ApiError("invalid", "inputs must be pairs of texts: [query, text], or a list of such", param="inputs")
         fields.check_length(item, "inputs")
-        pairs.append((item[0], item[1]))
+        pairs.append(Pair(*item))
     if not pairs:
         raise ApiError("empty", "inputs cannot be empty", param="inputs")
     return pairs, single
