@@ -94,7 +94,7 @@ def passages(data: Path, count: int) -> list[str]:
 
 
 def questions() -> list[str]:
-    """The examples' questions: 1 to 30 words."""
+    """The examples' questions: 1 to 28 words."""
     return [record["question"] for record in read_jsonl(EXAMPLES / "questions.jsonl")]
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from nimbed.evaluate import StsSet
 
+ENGINE = "native"
 MAX_LENGTH = 256
 MAX_DIFFERENCE = 0.003
 MIN_COSINE = 0.99999
@@ -65,14 +66,14 @@ def main() -> int:
     retrieval = fewer(retrieval, QUICK_DOCS) if options.quick else retrieval
     pairs = load_sts(options.data / "stsb_en_dev" / "pairs.tsv.gz")
     conditions = _common.conditions(scifact_docs=len(retrieval.docs), stsb_pairs=len(pairs.gold), max_length=MAX_LENGTH)
-    engines = [("int8", "openvino"), ("fp32", "openvino"), *([("fp32", "torch")] if options.torch else [])]
+    engines = [("int8", ENGINE), ("fp32", ENGINE), *([("fp32", "torch")] if options.torch else [])]
     scores = {f"{b} {p}": measure(options.model, p, b, retrieval, pairs) for p, b in engines}
     sample = real_texts(options.data, pairs, QUICK_AGAINST_TORCH if options.quick else AGAINST_TORCH)
     worst, mean = against_torch(options.model, sample)
     report(scores)
-    difference, error = paired(scores["openvino int8"].by_query, scores["openvino fp32"].by_query)
+    difference, error = paired(scores[f"{ENGINE} int8"].by_query, scores[f"{ENGINE} fp32"].by_query)
     print(f"\nSciFact, int8 less fp32: {difference:+.4f}, standard error {error:.4f} (paired, by query)")
-    print(f"OpenVINO fp32 against torch, {len(sample)} texts: worst cosine {worst:.7f}, mean {mean:.7f}")
+    print(f"{ENGINE} fp32 against torch, {len(sample)} texts: worst cosine {worst:.7f}, mean {mean:.7f}")
     record = {
         "conditions": conditions,
         "scores": {name: score.record() for name, score in scores.items()},
@@ -123,9 +124,9 @@ def real_texts(data: Path, pairs: StsSet, count: int) -> list[str]:
 
 
 def against_torch(model: str, texts: list[str]) -> tuple[float, float]:
-    """Worst and mean cosine, OpenVINO fp32 to torch."""
+    """Worst and mean cosine, the engine's fp32 to torch."""
     vectors = []
-    for backend in ("openvino", "torch"):
+    for backend in (ENGINE, "torch"):
         with Encoder(model, backend=backend, precision="fp32", truncate="silent") as encoder:
             vectors.append(embed(encoder, texts))
     return _common.worst_and_mean_cosine(*vectors)
@@ -133,7 +134,7 @@ def against_torch(model: str, texts: list[str]) -> tuple[float, float]:
 
 def judge(scores: Mapping[str, Scores], worst: float) -> dict[str, bool]:
     """The gates, by name."""
-    int8, fp32 = scores["openvino int8"], scores["openvino fp32"]
+    int8, fp32 = scores[f"{ENGINE} int8"], scores[f"{ENGINE} fp32"]
     return {
         f"SciFact nDCG@10: fp32 within {MAX_DIFFERENCE} of the published {PUBLISHED_NDCG}": (
             abs(fp32.ndcg_10 - PUBLISHED_NDCG) <= MAX_DIFFERENCE

@@ -73,6 +73,17 @@ def test_gates_of_the_peers(script):
     assert peers.judge(made({}, {})) == {}
 
 
+@pytest.mark.parametrize(
+    ("documents", "times", "holds"), [(7.0, (1.4, 2.4), True), (3.0, (1.6, 2.4), False), (7.0, (1.4,), True)]
+)
+def test_gates_of_a_decoder(script, documents, times, holds):
+    peers = script("peers")
+    report = made({peers.NATIVE: documents, "sentence-transformers fp32": 1.5}, {})
+    gates = peers.judge_decoder(report, {"times": dict(zip((peers.NATIVE, peers.ONE_THREAD), times, strict=False))})
+    assert list(gates.values()) == [holds] * (1 + len(times))
+    assert peers.judge_decoder(made({}, {}), {"times": {}}) == {}
+
+
 def test_gates_of_a_query_after_a_pause(script):
     judged = script("query_after_pause")
     names = (judged.DEFAULT, judged.ONE, judged.OTHER_DEFAULT, judged.OTHER_ONE)

@@ -64,8 +64,8 @@ MODEL_RULES: dict[str, Rule] = {
     "truncate_dim": Rule(becomes="dim"),
     "trust_remote_code": Rule(
         harmless=(False,),
-        remedy="nimbed never runs a repository's own code; remove it: NomicBERT, GTE and Jina's networks need none "
-        "here, and others can be read from an OpenVINO or ONNX file",
+        remedy="nimbed never runs a repository's own code; remove it: NomicBERT, GTE, EuroBERT and Jina's networks "
+        "need none here, and others can be read from an OpenVINO or ONNX file",
     ),
     "use_auth_token": _NO_TOKEN,
 }

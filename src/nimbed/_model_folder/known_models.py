@@ -104,12 +104,8 @@ NETWORKS = {
         such_as="jina-embeddings-v3",
         oracle=f"{_TRANSFORMERS}; its adapters: a module written from its paper",
     ),
-    "eurobert": NetworkFacts(
-        title="EuroBERT", such_as="EuroBERT-210m, 610m and what is trained from them", oracle=_SMALL
-    ),
-    "qwen3": NetworkFacts(
-        title="Qwen3", such_as="Qwen3-Embedding, harrier-0.6b; Qwen3-Reranker", oracle=_SMALL, scores=True
-    ),
+    "eurobert": NetworkFacts(title="EuroBERT", such_as="EuroBERT-210m, 610m and what is trained from them"),
+    "qwen3": NetworkFacts(title="Qwen3", such_as="Qwen3-Embedding, harrier-0.6b; Qwen3-Reranker", scores=True),
     "jina-v5-nano": NetworkFacts(
         title="jina-v5 nano",
         such_as="jina-embeddings-v5-text-nano: EuroBERT with adapters",
@@ -120,7 +116,7 @@ NETWORKS = {
         such_as="jina-embeddings-v5-text-small: Qwen3 with adapters",
         oracle=_SMALL,
     ),
-    "gemma3": NetworkFacts(title="Gemma 3, text", such_as="EmbeddingGemma, harrier-270m", oracle=_SMALL),
+    "gemma3": NetworkFacts(title="Gemma 3, text", such_as="EmbeddingGemma, harrier-270m"),
 }
 
 _MINILM = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"

@@ -36,11 +36,11 @@ class Scheduler:
     """Owns the sessions and their threads; what waits and what runs is in its :class:`SchedulerState`.
 
     There is no fixed wait: a session that is free takes what is there. Queries have a session with all of the engine's
-    threads; while documents run beside them, the operating system divides the cores, so neither waits for the other
-    and neither starves. A single batch of documents takes the queries' session if nothing else runs; several are
-    divided among the sessions for bulk. While more waits, another thread delivers vectors to their callers, so that
-    the engine does not stop for it. A caller that would only wait may run the queries' session on its own thread where
-    nothing else waits: a query then costs no change of threads.
+    threads; while documents run beside them, the operating system divides the cores, so that neither starves (in the
+    native engine documents pause for a query, for some milliseconds at most). A single batch of documents takes the
+    queries' session if nothing else runs; several are divided among the sessions for bulk. While more waits, another
+    thread delivers vectors to their callers, so that the engine does not stop for it. A caller that would only wait may
+    run the queries' session on its own thread where nothing else waits: a query then costs no change of threads.
 
     Args:
         session: for queries.

@@ -1,7 +1,7 @@
 """PyTorch in eager mode on the CPU: the oracle that every other engine is held against.
 
-Reads the model folder itself (safetensors), never an artefact. The number of threads is PyTorch's own setting, which
-is one for the whole process.
+Reads the model folder itself (safetensors or ``pytorch_model.bin``), never an artefact. The number of threads is
+PyTorch's own setting, which is one for the whole process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def open_backend(request: OpenRequest) -> TorchBackend:
-    """Load a model folder's safetensors."""
+    """Load a model folder's weights."""
     return TorchBackend(request)
 
 

@@ -36,7 +36,7 @@ Contender: TypeAlias = Opens[Embeds]
 
 
 def own_contenders(settings: Sequence[str | Setting | Contender]) -> list[Contender]:
-    """Settings as they are; a lone model without options stands for every engine and precision that can run it here.
+    """Settings as they are; a lone model without options stands for the engines and precisions that run it well here.
 
     The last is the reference: fp32, through PyTorch where that is installed.
 

@@ -1,4 +1,4 @@
-"""How much arithmetic a text is: counted in the network's graph."""
+"""How much arithmetic a text is: counted in the network's graph, or from the native engine's settings."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def bench(
 
     Args:
         settings: as for :func:`nimbed.evaluate.evaluate`, or contenders of your own; a lone model without options
-            stands for every engine that can run it here. The last is the reference.
+            stands for the engines that run it well here. The last is the reference.
         parts: keys of :data:`PARTS`.
         texts: what is embedded; None takes what nimbed ships.
         max_length: tokens that a text keeps; the latency of fixed lengths goes on to 512, where the network does.

@@ -40,8 +40,8 @@ class Calibration:
 
     Attributes:
         texts: your own texts, or a file of them: ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet`` (extra "parquet") or
-            ``.txt``, also ``.gz``. None takes those that nimbed ships, in English and Chinese. Texts like those that
-            you will embed are best.
+            ``.txt``, also ``.gz`` and ``.zst``. None takes those that nimbed ships, in English and Chinese. Texts like
+            those that you will embed are best.
         text_field: the key or column of the file that holds the text.
         count: how many texts are used, chosen by length; each whole and as a short excerpt.
         seed: the seed of that choice.
