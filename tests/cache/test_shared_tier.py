@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import threading
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -209,6 +210,10 @@ def test_never_reachable(tmp_path):
         assert one.stats().cache.tier.state == "down"
 
 
+class ResponseError(Exception):
+    """As redis-py calls a server's refusal."""
+
+
 class Broken:
     """A store that fails as often as it is told to."""
 
@@ -249,6 +254,24 @@ def test_a_short_failure_is_retried():
     assert tier.get([b"k"]) == [entry()]
     assert (store.calls, tier.stats().failures) == (3, 0)
     tier.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ResponseError("DENIED Redis is running in protected mode"), "(ResponseError: DENIED)"),
+        (ResponseError("unknown command 'SECRET'"), "(ResponseError)"),
+        (OSError("DENIED by the system"), "(OSError)"),
+    ],
+)
+def test_a_failure_says_how_redis_refused_and_nothing_that_was_sent(error, said, caplog, monkeypatch):
+    store = Broken(0)
+    monkeypatch.setattr(store, "get", Mock(side_effect=error))
+    tier = guarded(store)
+    assert tier.get([b"k"]) == [None]
+    tier.close()
+    (warned,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    assert warned.getMessage().startswith(f"test failed {said}; embeddings go on without it")
 
 
 def test_the_breaker_opens_and_tries_again_later():

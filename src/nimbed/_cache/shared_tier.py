@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import deque
 from contextlib import suppress
@@ -23,6 +24,7 @@ logger = logging.getLogger("nimbed")
 
 # Counts that wait before they are summed up.
 _MAX_COUNTS = 100
+_REFUSAL = re.compile(r"[A-Z]{3,16}\b")
 
 
 class GuardedTier:
@@ -78,9 +80,10 @@ class GuardedTier:
 
     def _failed(self, error: BaseException) -> None:
         self._count(failures=1)
-        # Only the class: a message may quote what was sent.
-        kind = type(error).__name__
-        self._log("failed", "%s failed (%s); embeddings go on without it, and it is tried again later", kind)
+        # Only the class, and Redis's own word for a refusal (DENIED, MISCONF): a message may quote what was sent.
+        kind, said = type(error).__name__, _REFUSAL.match(str(error))
+        what = f"{kind}: {said[0]}" if said and kind == "ResponseError" else kind
+        self._log("failed", "%s failed (%s); embeddings go on without it, and it is tried again later", what)
 
     def _wrote(self, values: int, done: bool) -> None:
         self._count(**{"written" if done else "dropped": values})
