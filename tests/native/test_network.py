@@ -94,7 +94,7 @@ def test_all_kernels_agree(kernels, model):
 
 
 @settings(max_examples=25, deadline=None)
-@given(lengths=st.lists(st.integers(2, 300), min_size=1, max_size=12), threads=st.integers(1, 3), bulk=st.booleans())
+@given(lengths=st.lists(st.integers(2, 160), min_size=1, max_size=9), threads=st.integers(1, 3), bulk=st.booleans())
 def test_a_vector_is_the_same_bits_in_any_company(lengths, threads, bulk, model):
     rng = np.random.default_rng(sum(lengths))
     texts = [sequence(rng, n) for n in lengths]
@@ -172,7 +172,7 @@ def test_queries_and_bulk_at_once_give_the_same_bits(engine):
     wrong: list[int] = []
 
     def work(session):
-        for _ in range(15):
+        for _ in range(6):
             for text, vector in zip(texts, expected, strict=True):
                 wrong.append(int((session.run(text) != vector).sum()))
 
@@ -181,7 +181,7 @@ def test_queries_and_bulk_at_once_give_the_same_bits(engine):
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == [0] * 60 * len(sessions)
+    assert wrong == [0] * 6 * len(texts) * len(sessions)
 
 
 def test_a_child_of_fork_lets_go_of_it(engine):

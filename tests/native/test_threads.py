@@ -111,7 +111,7 @@ def test_a_model_keeps_its_arrays_and_not_their_dictionary(parts):
 
 def test_two_threads_in_one_session_are_refused(model):
     session = _native.Session(model, 1, bulk=False)
-    long = TokenBatch.from_sequences([np.full(500, 2000, np.int32)] * 20)
+    long = TokenBatch.from_sequences([np.full(500, 2000, np.int32)] * 6)
     alone = session.run(long.ids, long.offsets, None)
     found: list[np.ndarray] = []
     first = threading.Thread(target=lambda: found.append(session.run(long.ids, long.offsets, None)))

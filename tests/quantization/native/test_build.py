@@ -34,6 +34,10 @@ through_openvino = pytest.mark.skipif(
     "NIMBED_NATIVE_LIBRARY" in os.environ, reason="OpenVINO ends the process under another allocator, a sanitizer's too"
 )
 
+unsanitized = pytest.mark.skipif(
+    "NIMBED_NATIVE_LIBRARY" in os.environ, reason="what is chosen here is Python's; a sanitizer takes minutes for it"
+)
+
 
 @pytest.fixture(scope="module", params=[False, True], ids=["sensitive", "planted outliers"])
 def spoiled(request, tiny_folder, tmp_path_factory):
@@ -71,6 +75,7 @@ def test_sabotage_passes_the_gate_or_is_refused(texts, spoiled, tmp_path):
     assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.99
 
 
+@unsanitized
 def test_a_missed_gate_brings_second_passes_for_the_texts_that_fare_worst(tmp_path):
     folder = write_folder("bert", tmp_path / "model", variant="planted")
     texts, found = read_texts(None), {}
@@ -91,6 +96,7 @@ def test_a_missed_gate_brings_second_passes_for_the_texts_that_fare_worst(tmp_pa
     assert after.quality["min_cosine"] > before.quality["min_cosine"]
 
 
+@unsanitized
 def test_a_missed_gate_brings_a_rotation_of_the_residual_where_that_is_nearer(tmp_path):
     folder = write_folder("qwen3", tmp_path / "model", variant="planted")
     texts, found = read_texts(None), {}
@@ -105,6 +111,7 @@ def test_a_missed_gate_brings_a_rotation_of_the_residual_where_that_is_nearer(tm
     assert again.manifest.digest == found["rotated"].digest
 
 
+@unsanitized
 def test_a_rotation_that_is_not_nearer_is_left(tmp_path, monkeypatch):
     folder = write_folder("qwen3", tmp_path / "model", variant="planted")
     monkeypatch.setattr(
@@ -114,6 +121,7 @@ def test_a_rotation_that_is_not_nearer_is_left(tmp_path, monkeypatch):
     assert not build_here(folder, tmp_path / "made", force=True, **options).manifest.rotated
 
 
+@unsanitized
 def test_of_a_large_network_fewer_texts_are_looked_at_for_those_that_fare_worst(tmp_path, monkeypatch):
     folder, looked_at = write_folder("bert", tmp_path / "model", variant="planted"), []
     near = native_build.closeness
