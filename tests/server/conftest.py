@@ -39,6 +39,12 @@ def prompted_folder(torch: None, tmp_path_factory: pytest.TempPathFactory, peps:
     return write_model(tmp_path_factory.mktemp("embedders") / "e5", kind, peps)
 
 
+@pytest.fixture(scope="session")
+def plain_folder(torch: None, tmp_path_factory: pytest.TempPathFactory, peps: list[str]) -> Path:
+    """A tiny embedder whose vectors have any norm."""
+    return write_model(tmp_path_factory.mktemp("embedders") / "plain", replace(MODELS["bert"], normalize=False), peps)
+
+
 @pytest.fixture(scope="module")
 def app(native: None, reranker_folder: Path) -> Iterator[App]:
     aliases = [Alias(name="text-embedding-3-small", model="m"), Alias(name="asks", model="m", role="query")]

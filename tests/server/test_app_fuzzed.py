@@ -39,7 +39,7 @@ ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30)
 
 
 def test_every_route_is_fuzzed(app):
-    assert set(PATHS) - {"/none"} == set(app.routes)
+    assert set(PATHS) - {"/none"} == {path for path in app.routes if not path.startswith("/v1/models/")}
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ async def parts(*cuts):
 
 @pytest.mark.parametrize("write", [plain, openai_floats, openai_base64])
 async def test_every_number_arrives(write):
-    found = await written(parts(), write, truncate=True)
+    found = await written(parts(), write, truncate=True, most=10**9)
     items = json.loads(found.json)
     if write is not plain:
         assert [item["index"] for item in items] == list(range(300))
@@ -36,6 +36,12 @@ async def test_every_number_arrives(write):
 
 
 async def test_truncation_is_counted_or_refused():
-    assert (await written(parts(3, 5), plain, truncate=True)).truncated == 4
+    assert (await written(parts(3, 5), plain, truncate=True, most=10**9)).truncated == 4
     with pytest.raises(ApiError, match="item 3 has 700 tokens"):
-        await written(parts(3, 5), plain, truncate=False)
+        await written(parts(3, 5), plain, truncate=False, most=10**9)
+
+
+async def test_an_answer_is_bounded():
+    whole = len((await written(parts(), plain, truncate=True, most=10**9)).json)
+    with pytest.raises(ApiError, match="ask for fewer texts at once"):
+        await written(parts(), plain, truncate=True, most=whole // 2)

@@ -52,6 +52,17 @@ def test_one_model_twice_needs_two_names():
     catalog.close()
 
 
+def test_a_name_is_of_one_model_for_requests_and_for_aliases():
+    twice = [ModelSettings(model="a", backend="fake"), ModelSettings(model="a", name="cut", dim=64, backend="fake")]
+    catalog = Catalog(twice, [Alias(name="q", model="a", role="query")])
+    assert catalog.embedder("q")[1] is catalog.embedder("a")[1]
+    catalog.close()
+    crossed = [ModelSettings(model="a", name="b", backend="fake"), ModelSettings(model="b", name="a", backend="fake")]
+    catalog = Catalog(crossed, [Alias(name="q", model="b")])
+    assert catalog.embedder("q")[1] is catalog.embedder("b")[1]
+    catalog.close()
+
+
 async def test_no_model_is_opened_because_a_request_named_it(tmp_path):
     app = fake_app()
     async with client_of(app) as client:

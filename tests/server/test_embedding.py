@@ -9,7 +9,7 @@ import pytest
 from tests.support.servers import client_of
 
 from nimbed.server import ModelSettings, ServerSettings, create_app
-from nimbed.server.embedding import role_and_prompt, scaled
+from nimbed.server.embedding import may_cut, role_and_prompt, scaled
 from nimbed.server.errors import ApiError
 from nimbed.server.fields import Fields
 
@@ -25,6 +25,9 @@ MODEL = SimpleNamespace(spec=SimpleNamespace(prompts=PROMPTS))
         ({"input_type": "search_query"}, "query", None),
         ({"input_type": "search_document"}, "document", None),
         ({"input_type": "passage"}, "document", None),
+        ({"task": "retrieval.query"}, "query", None),
+        ({"task": "retrieval.passage", "input_type": "query"}, "query", None),
+        ({"task": "text-matching"}, "document", None),
         ({"prompt_name": "query"}, "query", "query: "),
         ({"prompt_name": "passage"}, "document", None),
         ({"prompt_name": "sts"}, "document", "same: "),
@@ -33,6 +36,16 @@ MODEL = SimpleNamespace(spec=SimpleNamespace(prompts=PROMPTS))
 def test_roles_and_prompts(given, role, prompt):
     named = SimpleNamespace(role="document")
     assert role_and_prompt(Fields(given, 100), named, MODEL) == (role, prompt)
+
+
+@pytest.mark.parametrize(
+    ("given", "may"),
+    [({}, True), ({"truncate": False}, False), ({"truncate": "NONE"}, False), ({"truncate": "END"}, True),
+     ({"truncate": "START"}, False)],
+)  # fmt: skip
+def test_truncation_in_the_words_of_clients(given, may):
+    model = SimpleNamespace(spec=SimpleNamespace(truncation_side="right"))
+    assert may_cut(Fields(given, 100), model) is may
 
 
 def test_the_aliases_role_is_that_of_plain_requests():

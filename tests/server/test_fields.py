@@ -9,20 +9,17 @@ from nimbed.server.fields import Fields, is_ids, is_texts, parse
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"a": NaN}', b'{"a": "\\ud800"}', b"\xff\xfe", b"[" * 2000])
-async def test_what_is_not_json(body):
+def test_what_is_not_json(body):
     with pytest.raises(ApiError) as caught:
-        await parse(body, 100)
+        parse(body, 100)
     assert caught.value.kind == "syntax"
+    assert ("half of a surrogate pair" in caught.value.message) == (b"ud800" in body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b"null", b'"text"'])
-async def test_what_is_no_object(body):
+def test_what_is_no_object(body):
     with pytest.raises(ApiError, match="JSON object"):
-        await parse(body, 100)
-
-
-async def test_a_large_body_is_parsed_too():
-    assert (await parse(b'{"a": "' + b"x" * 100_000 + b'"}', 10**6)).text("a") == "x" * 100_000
+        parse(body, 100)
 
 
 def test_null_is_as_good_as_absent():

@@ -63,14 +63,10 @@ async def test_requests_that_come_together_have_their_own_vectors_and_tokens(pro
 
 def test_lanes_go_by_length(prompted):
     model, _ = prompted
-    assert model._lane(Asked(texts=["short"], role="query")) == (["short"], "query")
-    (item,), lane = model._lane(Asked(texts=["short"], role="document"))
-    assert lane == "query"
-    assert item == PromptedText(prompt=model.spec.prompt("document"), text="short")
-    items, lane = model._lane(Asked(texts=MANY, role="query"))
-    assert lane == "document"
-    assert items[0].prompt == model.spec.prompt("query")
-    assert model._lane(Asked(texts=["x" * 9000], role="document"))[1] == "document"
+    assert model._lane(Asked(texts=["short"], role="query")) == ("query", None)
+    assert model._lane(Asked(texts=["short"], role="document")) == ("query", model.spec.prompt("document"))
+    assert model._lane(Asked(texts=MANY, role="query")) == ("document", model.spec.prompt("query"))
+    assert model._lane(Asked(texts=["x" * 9000], role="document")) == ("document", None)
 
 
 async def test_a_prompt_takes_the_place_of_the_roles(prompted):
@@ -96,14 +92,23 @@ async def test_scores_are_the_rerankers(reranker_folder, native):
     few = await rows_of(model.score(pairs))
     many = await rows_of(model.score(pairs * 60))
     np.testing.assert_array_equal(np.tile(few, (60, 1)), many)
+    np.testing.assert_array_equal(few, await rows_of(model.score(DOCUMENTS, QUERY)))
     model.close()
 
 
 def test_slices_are_bounded_and_in_order():
-    found = slices(MANY)
+    found = list(slices(MANY))
     assert [len(part) for part in found] == [256, 256, 188]
     assert [text for part in found for text in part] == MANY
     assert [len(part) for part in slices(["x" * 300_000] * 3)] == [1, 1, 1]
+    assert [len(part) for part in slices(["x"] * 5, added=125_000)] == [2, 2, 1]
+
+
+def test_what_is_computed_is_made_when_its_turn_comes():
+    made = []
+    parts = slices(MANY, lambda text: made.append(text) or PromptedText(prompt="p", text=text))
+    assert next(parts)[255] == PromptedText(prompt="p", text=MANY[255])
+    assert made == MANY[:256]
     assert [len(part) for part in slices(["x"])] == [1]
 
 

@@ -45,6 +45,67 @@ def test_a_connection_that_falls_silent_is_closed(server):
         assert everything(connection).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("path", ["/livez", "/none"])
+@pytest.mark.parametrize("rest", [b"\r\n", b"x"])
+def test_what_dribbles_in_after_an_answer_does_not_hold_the_connection(server, path, rest):
+    """An empty line, or a body that nobody reads."""
+    length = 1_000_000_000 if rest == b"x" else 0
+    with server.connect() as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n".encode())
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 ")
+        connection.sendall(rest)
+        assert everything(connection) == b""
+
+
+INNER = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
+UPGRADE = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAEAAEAA")
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_an_offer_to_upgrade_is_passed_over_and_the_body_is_read(server, pieces):
+    """As Java's own client asks."""
+    whole = request_bytes(BODY, *UPGRADE)
+    at = len(whole) if pieces == 1 else len(whole) - len(BODY)
+    with server.connect() as connection:
+        connection.sendall(whole[:at])
+        time.sleep(0.05 * (pieces - 1))
+        connection.sendall(whole[at:] + request_bytes(BODY, "connection: close"))
+        assert everything(connection).count(b"HTTP/1.1 200") == 2
+
+
+def test_a_body_behind_an_offer_to_upgrade_is_no_request(server):
+    with server.connect() as connection:
+        whole = request_bytes(INNER, *UPGRADE)
+        connection.sendall(whole[: -len(INNER)])
+        time.sleep(0.05)
+        connection.sendall(INNER)
+        found = everything(connection)
+    assert found.count(b"HTTP/1.1") == 1
+    assert b"is not JSON" in found
+
+
+def test_connect_is_refused(server):
+    with server.connect() as connection:
+        connection.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org\r\n\r\n")
+        assert everything(connection).startswith(b"HTTP/1.1 400")
+
+
+def test_a_request_behind_a_large_body_is_not_counted_with_it(server):
+    large = request_bytes(json.dumps({"input": "x" * 3000}).encode())
+    following = request_bytes(BODY, "connection: close")
+    with server.connect() as connection:
+        connection.sendall(large + following[:20])
+        time.sleep(0.05)
+        connection.sendall(following[20:])
+        assert everything(connection).count(b"HTTP/1.1 200") == 2
+
+
+def test_a_long_address_is_refused_however_it_comes(server):
+    with server.connect() as connection:
+        connection.sendall(b"GET /livez?" + b"x" * 3000 + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        assert everything(connection).startswith(b"HTTP/1.1 431")
+
+
 @pytest.mark.parametrize("start", [b"POST /embed HTTP/1.1\r\nx-long: ", b"POST /"])
 def test_headers_without_end_are_refused(server, start):
     with server.connect() as connection:

@@ -1,8 +1,13 @@
-"""Answers."""
+"""Requests that are read beside the event loop, and answers."""
 
 from __future__ import annotations
 
-from nimbed.server.request import Answer
+import asyncio
+import threading
+
+import pytest
+
+from nimbed.server.request import Answer, Request
 
 
 def test_headers_are_not_shared_between_answers():
@@ -10,3 +15,31 @@ def test_headers_are_not_shared_between_answers():
     first.headers.append((b"x-one", b"1"))
     assert first.body == b'{"a":1}'
     assert (second.status, second.headers) == (404, [(b"content-type", b"application/json")])
+
+
+@pytest.mark.parametrize(("size", "apart"), [(10, False), (64 * 1024, False), (64 * 1024 + 1, True)])
+async def test_what_is_large_is_read_beside_the_event_loop(size, apart):
+    here = threading.get_ident()
+    found = await Request(None, {}, b"x" * size).apart(threading.get_ident)
+    assert (found != here) == apart
+
+
+async def test_a_list_is_worked_through_in_parts_and_left_where_its_request_ends():
+    parts, begun = [], threading.Event()
+
+    def work(some):
+        parts.append(len(some))
+        begun.set()
+        return [2 * one for one in some]
+
+    request = Request(None, {}, b"")
+    assert await request.in_turn(work, list(range(600))) == list(range(0, 1200, 2))
+    assert parts == [256, 256, 88]
+    parts.clear()
+    begun.clear()
+    task = asyncio.ensure_future(request.in_turn(work, list(range(10**6))))
+    await asyncio.to_thread(begun.wait, 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(parts) < 3000

@@ -65,6 +65,13 @@ async def test_the_names_of_loopback_are_this_server(app, name):
     assert (await post(app, name)).status_code == 200
 
 
+async def test_the_address_of_loopback_that_it_listens_on_is_this_server():
+    app = fake_app(host="127.0.0.2")
+    assert (await post(app, "http://127.0.0.2:8080")).status_code == 200
+    assert (await post(app, "http://127.0.0.3:8080")).status_code == 403
+    app.close()
+
+
 @pytest.mark.parametrize("name", ["http://evil.example", "http://127.0.0.1.evil.example:8080", "http://10.0.0.1"])
 async def test_another_name_is_refused(app, name):
     """A page may give its own name the address 127.0.0.1 (DNS rebinding)."""

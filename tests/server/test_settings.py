@@ -31,7 +31,10 @@ def test_keys_that_cannot_be_used_are_refused_and_not_shown(key):
     assert key not in str(caught.value)
 
 
-@pytest.mark.parametrize("host", ["embed.example.org:8443", "http://embed.example.org", "a b", "", "[::1]", "::1]"])
+@pytest.mark.parametrize(
+    "host",
+    ["embed.example.org:8443", "http://embed.example.org", "a b", "", "[::1]", "::1]", "*", "*.example.org", "a."],
+)
 def test_a_host_that_no_request_could_name_is_refused(host):
     with pytest.raises(InputError, match=r"hosts: .* is no name without a port"):
         Access(hosts=[host])
@@ -98,6 +101,12 @@ def test_roles():
 )
 def test_aliases_of_the_command_line(text, alias):
     assert Alias.parse(text) == alias
+
+
+@pytest.mark.parametrize("text", ["", "@query", "a=", "=m"])
+def test_aliases_that_are_none(text):
+    with pytest.raises(InputError, match="is no name, or is one of no model"):
+        Alias.parse(text)
 
 
 @pytest.mark.parametrize("text", ["", "=m", "a\nb"])

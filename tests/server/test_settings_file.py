@@ -86,6 +86,15 @@ def test_a_file_without_keys_is_refused(tmp_path):
         read_keys(tmp_path / "keys", "--api-key-file")
 
 
+@pytest.mark.parametrize(
+    "access", ['keys = 5\nkey_file = "k"', 'keys = "abc"\nkey_file = "k"', 'key_file = "a\\u0000b"']
+)
+def test_keys_of_a_wrong_kind_are_refused(access, tmp_path):
+    (tmp_path / "s.toml").write_text(f'[[models]]\nmodel = "m"\n[access]\n{access}\n')
+    with pytest.raises(InputError, match=r"access: keys must be|cannot be read as keys"):
+        read_settings_file(tmp_path / "s.toml")
+
+
 def test_the_factory_reads_the_file_that_the_environment_names(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="NIMBED_SERVE_CONFIG"):
         from_environment()

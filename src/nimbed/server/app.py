@@ -58,7 +58,8 @@ class App:
         self.metrics, self.recent = Metrics(self.catalog), Recent(self.catalog, self.load)
         self.started = time.monotonic()
         self.routes: dict[str, Route] = {
-            **openai.ROUTES, **tei.ROUTES, **rerank.ROUTES, **ollama.ROUTES, **probes.ROUTES, **page.routes()
+            **openai.ROUTES, **openai.by_name(self.catalog), **tei.ROUTES, **rerank.ROUTES, **ollama.ROUTES,
+            **probes.ROUTES, **page.routes(),
         }  # fmt: skip
 
     def next_id(self) -> bytes:

@@ -41,23 +41,28 @@ class Written(NamedTuple):
     truncated: int
 
 
-async def written(parts: AsyncGenerator[Computed, None], write: Write, *, truncate: bool) -> Written:
+async def written(parts: AsyncGenerator[Computed, None], write: Write, *, truncate: bool, most: int) -> Written:
     """Write vectors as they come.
 
     Args:
         parts: of one request.
         write: its dialect's form of them.
         truncate: whether a text may lose tokens.
+        most: bytes that an answer may have.
 
     Raises:
-        ApiError: one did and may not.
+        ApiError: a text lost tokens and may not, or the answer is too large.
     """
     pieces: list[bytes] = []
+    size = 0
     texts = tokens = truncated = 0
     async with aclosing(parts):
         async for part in parts:
             check_cut(part, texts, truncate=truncate)
-            pieces += await _pieces(texts, part.rows, write)
+            pieces += (more := await _pieces(texts, part.rows, write))
+            size += sum(map(len, more))
+            if size > most:
+                raise ApiError("too_long", f"the answer has more than {most} bytes: ask for fewer texts at once")
             texts, tokens = texts + len(part.rows), tokens + sum(part.tokens)
             truncated += part.truncated
     return Written(b"[" + b",".join(pieces) + b"]", texts, tokens, truncated)

@@ -50,7 +50,7 @@ class Catalog:
                 named = Named(name, name, opened, chosen.role)
                 self.models.append(named)
                 self._add(named)
-                by_setting[chosen.model] = named
+                by_setting.setdefault(chosen.model, named)
             for alias in aliases:
                 self._add(self._aliased(alias, by_setting))
         except BaseException:
@@ -107,7 +107,7 @@ class Catalog:
     def _aliased(self, alias: Alias, by_setting: dict[str, Named]) -> Named:
         if alias.model is None and len(self.models) > 1:
             raise InputError(f"alias {alias.name!r}: several models are served; say which: --alias {alias.name}=MODEL")
-        target = self.models[0] if alias.model is None else by_setting.get(alias.model) or self.names.get(alias.model)
+        target = self.models[0] if alias.model is None else self.names.get(alias.model) or by_setting.get(alias.model)
         if target is None:
             raise InputError(f"alias {alias.name!r}: {alias.model!r} is not among the models that are served")
         return target._replace(name=alias.name, role=alias.role or target.role)

@@ -34,6 +34,9 @@ _INPUT_TYPES: dict[str, Role] = {
     "search_document": "document",
     "retrieval.passage": "document",
 }
+_JINA_TASKS = ("retrieval.query", "retrieval.passage")  # the field is Jina's own, which has tasks of other kinds too
+# Cohere's and NVIDIA's words for what is cut off, and the side that this is.
+_KEPT = {"NONE": None, "END": "right", "START": "left"}
 _REFUSED_IDS = (
     "{name} holds token ids, and these may be another tokenizer's: langchain-openai sends those of cl100k_base unless "
     "OpenAIEmbeddings(check_embedding_ctx_length=False) is said. Send texts; or start the server with --token-ids own "
@@ -59,20 +62,22 @@ async def embed(
     role, prompt = role_and_prompt(fields, named, model)
     asked = Asked(texts=texts, role=role, prompt=prompt, dim=fields.whole("dimensions"), normalize=normalize)
     truncate = may_cut(fields, model)
-    note(request, named, texts)
-    found = await written(model.embed(asked), write, truncate=truncate)
+    await request.apart(note, request, named, texts)
+    most = request.settings.limits.held_bytes
+    found = await written(model.embed(asked), write, truncate=truncate, most=most)
     request.work.tokens, request.work.truncated = found.tokens, found.truncated
     return named, found
 
 
 async def score(
-    request: Request, fields: Fields, pairs: Sequence[Pair], *, raw: bool = False
+    request: Request, fields: Fields, texts: Sequence[str | Pair], query: str | None = None, *, raw: bool = False
 ) -> tuple[Named, Float32Array]:
-    """Scores of pairs, float32 ``[n]``: between 0 and 1, or logits. Raises as :func:`embed`."""
+    """Scores of pairs, or of texts with a query, float32 ``[n]``: from 0 to 1, or logits. Raises as :func:`embed`."""
     named, model = request.app.catalog.reranker(fields.name("model"))
     truncate = may_cut(fields, model)
-    note(request, named, pairs)
-    rows = await gathered(request, model.score(pairs), truncate=truncate)
+    await request.apart(note, request, named, texts)
+    request.work.characters += len(query or "") * len(texts)
+    rows = await gathered(request, model.score(texts, query), truncate=truncate)
     return named, scaled(rows.reshape(-1), model, raw=raw)
 
 
@@ -114,8 +119,13 @@ def note(request: Request, named: Named, texts: Sequence[str | Pair]) -> None:
 
 
 def may_cut(fields: Fields, model: Embedder | Scorer) -> bool:
-    """Whether texts may lose tokens: unless ``truncate`` says no, or ``truncation_direction`` means the other end."""
+    """Whether texts may lose tokens: unless ``truncate`` says no, or ``truncation_direction`` means the other end.
+
+    ``truncate`` may also be a word, as Cohere's and NVIDIA's clients have it.
+    """
     side = model.spec.truncation_side
+    if isinstance(fields.any("truncate"), str):
+        return _KEPT[fields.choice("truncate", tuple(_KEPT), "END")] == side
     asked = fields.choice("truncation_direction", ("left", "right", "Left", "Right"), side)
     return fields.flag("truncate", default=True) and asked.lower() == side
 
@@ -123,6 +133,8 @@ def may_cut(fields: Fields, model: Embedder | Scorer) -> bool:
 def role_and_prompt(fields: Fields, named: Named, model: Embedder) -> tuple[Role, str | None]:
     """The role, and the prompt that takes its prompt's place."""
     prompts, kind = model.spec.prompts, fields.name("input_type")
+    if kind is None and fields.any("task") in _JINA_TASKS:
+        kind = fields.name("task")
     if kind is not None and kind not in _INPUT_TYPES:
         raise ApiError("invalid", f"input_type must be one of {', '.join(_INPUT_TYPES)}", param="input_type")
     role = named.role if kind is None else _INPUT_TYPES[kind]
@@ -140,7 +152,7 @@ def role_and_prompt(fields: Fields, named: Named, model: Embedder) -> tuple[Role
     return role, prompts[name]
 
 
-def texts_or_ids(request: Request, fields: Fields, name: str) -> tuple[list[str], bool]:
+async def texts_or_ids(request: Request, fields: Fields, name: str) -> tuple[list[str], bool]:
     """The texts of a field, and whether it is one text alone; token ids stand for the text that they decode to.
 
     Raises:
@@ -151,12 +163,16 @@ def texts_or_ids(request: Request, fields: Fields, name: str) -> tuple[list[str]
     items = [value] if single else value
     if isinstance(items, list) and not items:
         raise ApiError("empty", f"{name} cannot be empty", param=name)
-    if isinstance(items, list) and all(map(is_ids, items)):
+    if isinstance(items, list) and is_ids(items[0]) and await request.apart(lambda: all(map(is_ids, items))):
         if request.settings.token_ids == "refuse":  # noqa: S105
             raise ApiError("invalid", _REFUSED_IDS.format(name=name), param=name)
         _, model = request.app.catalog.embedder(fields.name("model"))
-        items = [text_of_ids(model, ids, name) for ids in items]
+        items = await request.in_turn(lambda some: [text_of_ids(model, ids, name) for ids in some], items)
+    return await request.apart(_checked, fields, items, name), single
+
+
+def _checked(fields: Fields, items: object, name: str) -> list[str]:
     if not is_texts(items):
         raise ApiError("invalid", f"{name} must be a string, or a list of strings", param=name)
     fields.check_length(items, name)
-    return items, single
+    return items

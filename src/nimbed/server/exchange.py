@@ -28,6 +28,7 @@ logger = logging.getLogger("nimbed")
 # How long a request runs before somebody looks whether its client is still there: most are answered by then, and a
 # task that looks costs as much as all else that is done for a short one.
 _WATCH_AFTER_S = 0.25
+_PIECE = 256 * 1024  # bytes of an answer that are sent at once
 GONE = 499  # as nginx has it: the client went before there was an answer
 _WITHOUT_BODY = (204, 304)  # nor a length, which would be that of the body that was left out
 _UNKNOWN = Route({}, tei.error)
@@ -73,6 +74,7 @@ class Exchange:
             answer = await self._answer(timers)
             self.status = GONE if answer is None else answer.status
             if answer is not None:
+                self._keep(len(answer.body))
                 await self._respond(answer)
         except BaseException:
             self.status = self.status or GONE
@@ -82,6 +84,7 @@ class Exchange:
                 timer.cancel()
             if self._watcher is not None:
                 self._watcher.cancel()
+            self._app.load.free(self._held)
             self.seconds = time.perf_counter() - started
             self._app.done(self, span)
 
@@ -94,11 +97,11 @@ class Exchange:
         except NimbedError as err:
             error = of_the_core(err)
         except asyncio.CancelledError:
-            if not self._ended:
-                raise
             if self._ended == "gone":
                 return None
-            error = self._too_late()
+            if not self._ended and not self._app.load.draining:
+                raise
+            error = self._too_late() if self._ended else retry_later("unavailable", "the server is stopping")
         except Exception as err:  # noqa: BLE001 (whatever it is, the client gets an answer and the log gets no text)
             where = "".join(traceback.format_tb(err.__traceback__))
             logger.error("request %s met %s\n%s", self.id.decode(), type(err).__name__, where)  # noqa: TRY400
@@ -109,7 +112,8 @@ class Exchange:
 
     async def _handled(self, timers: list[asyncio.TimerHandle]) -> Answer:
         app, headers = self._app, self.headers
-        size = sum(len(name) + len(value) for name, value in self._scope["headers"])
+        size = len(self._scope.get("raw_path") or b"") + len(self._scope.get("query_string", b""))
+        size += sum(len(name) + len(value) for name, value in self._scope["headers"])
         if self.method == "OPTIONS" and b"access-control-request-method" in headers:
             return Answer(status=204, headers=app.guard.preflight(headers))
         app.guard.check(self.method, self._route, headers, size)
@@ -125,7 +129,7 @@ class Exchange:
             timers.append(asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._watch))
             return await handler(Request(app, headers, body, self.work))
         finally:
-            app.load.leave(self._held)
+            app.load.leave()
 
     async def _body(self) -> bytes:
         self.reading = True
@@ -159,7 +163,18 @@ class Exchange:
         if self.headers.get(b"origin") is not None:
             headers += self._app.guard.cors(self.headers)
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else answer.body})
+        body = b"" if self.method == "HEAD" else answer.body
+        for start in range(0, len(body), _PIECE):  # the next when the client has read enough of those before
+            more = {"more_body": True} if start + _PIECE < len(body) else {}
+            await self._send({"type": "http.response.body", "body": body[start : start + _PIECE], **more})
+        if not body:
+            await self._send({"type": "http.response.body", "body": b""})
+
+    def _keep(self, size: int) -> None:
+        """Hold the answer's bytes in place of the body's, until they are sent."""
+        self._app.load.free(self._held)
+        self._app.load.keep(size)
+        self._held = size
 
     def _watch(self) -> None:
         self._watcher = asyncio.get_running_loop().create_task(self._wait_for_the_end())
@@ -182,8 +197,7 @@ class Exchange:
         return retry_later("unavailable", f"this took longer than {seconds:g} seconds; send less at once, or later")
 
     def _too_large(self, limit: int) -> ApiError:
-        close = [(b"connection", b"close")]  # what follows is not read
-        return ApiError("body_too_large", f"the body has more than {limit} bytes (--max-body)", headers=close)
+        return ApiError("body_too_large", f"the body has more than {limit} bytes (--max-body)")
 
     def _no_handler(self) -> ApiError:
         if not self._route.handler:

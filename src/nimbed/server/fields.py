@@ -11,25 +11,18 @@ from nimbed.server.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Beyond this many bytes a body is parsed on a thread of its own.
-_INLINE_BYTES = 64 * 1024
 
-
-async def parse(body: bytes, max_characters: int) -> Fields:
+def parse(body: bytes, max_characters: int) -> Fields:
     """The fields of a body.
 
     Raises:
         ApiError: it is no JSON object.
     """
     try:
-        if len(body) > _INLINE_BYTES:
-            import asyncio
-
-            parsed = await asyncio.to_thread(orjson.loads, body)
-        else:
-            parsed = orjson.loads(body)
+        parsed = orjson.loads(body)
     except orjson.JSONDecodeError as err:
-        raise ApiError("syntax", f"the body is not JSON (at character {err.pos})") from None
+        what = "half of a surrogate pair" if "surrogate in string" in err.msg else "the body is not JSON"
+        raise ApiError("syntax", f"{what} (at character {err.pos})") from None
     if not isinstance(parsed, dict):
         raise ApiError("invalid", "the body must be a JSON object")
     return Fields(parsed, max_characters)

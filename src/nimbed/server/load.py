@@ -9,12 +9,9 @@ from nimbed.server.errors import retry_later
 if TYPE_CHECKING:
     from nimbed.server.settings import Limits
 
-# Bodies that may be held at once, in units of the largest.
-_BODIES = 8
-
 
 class Load:
-    """Counts requests and the bytes of their bodies; used on the event loop alone.
+    """Counts requests, and the bytes of their bodies and answers; used on the event loop alone.
 
     Attributes:
         requests: that are answered or wait.
@@ -45,11 +42,18 @@ class Load:
         Raises:
             ApiError: there are too many of others.
         """
-        if self._bytes and self._bytes + size > _BODIES * self._limits.body_bytes:
-            raise retry_later("overloaded", "the bodies of other requests leave no room for this one")
+        if self._bytes and self._bytes + size > self._limits.held_bytes:
+            raise retry_later("overloaded", "other requests' bodies and answers leave no room for this one")
         self._bytes += size
 
-    def leave(self, held: int) -> None:
-        """A request is done, whose body had ``held`` bytes."""
+    def keep(self, size: int) -> None:
+        """Take the bytes of an answer, which is there already and is not refused."""
+        self._bytes += size
+
+    def free(self, size: int) -> None:
+        """Give bytes back."""
+        self._bytes -= size
+
+    def leave(self) -> None:
+        """A request is done."""
         self.requests -= 1
-        self._bytes -= held

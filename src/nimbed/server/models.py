@@ -7,7 +7,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -26,12 +27,14 @@ from nimbed.server.gathering import Computed, Gathering
 from nimbed.spec import SpecOverrides
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from nimbed._loading.candidate import Candidate
     from nimbed._text.tokenizer import Tokenizer
     from nimbed._types import Float32Array, ModelSpec, Role
     from nimbed.server.settings import ModelSettings
+
+    Item: TypeAlias = str | PromptedText | Pair
 
 # What is this short goes the queries' way, whatever prompt it has: it does not wait behind what others sent in bulk.
 _FEW_TEXTS, _FEW_CHARACTERS = 16, 8_000
@@ -131,16 +134,15 @@ class Served(OpenModel):
         tokens = call.tokens() if short or call.all_tokenized else await asyncio.to_thread(call.tokens)
         return Computed(rows, cut, tokens)
 
-    async def _slices(
-        self, items: Sequence[str | PromptedText | Pair], lane: Role, role: Role
-    ) -> AsyncGenerator[Computed, None]:
+    async def _in_turn(self, parts: Iterator[Sequence[Item]], lane: Role, role: Role) -> AsyncGenerator[Computed, None]:
         """The slices' outcomes in order; whatever ends the caller early takes out what has not started."""
-        if len(items) <= _SLICE_TEXTS and sum(map(len, items)) <= _SLICE_CHARACTERS:
-            yield await self._run(items, lane, role)
+        first, second = next(parts), next(parts, None)
+        if second is None:
+            yield await self._run(first, lane, role)
             return
         running: deque[asyncio.Task[Computed]] = deque()
         try:
-            for part in slices(items):
+            for part in chain((first, second), parts):
                 running.append(asyncio.create_task(self._run(part, lane, role)))
                 if len(running) == 2:
                     yield await running.popleft()
@@ -169,25 +171,27 @@ class Embedder(Served, Encoder):
             NimbedError: they could not be computed.
         """
         self._check(asked)
-        items, lane = self._lane(asked)
-        async for part in self._slices(items, lane, asked.role):
+        lane, prompt = self._lane(asked)
+        if prompt is None:
+            parts = slices(asked.texts)
+        else:
+            parts = slices(asked.texts, lambda text: PromptedText(prompt=prompt, text=text), added=len(prompt))
+        async for part in self._in_turn(parts, lane, asked.role):
             yield part._replace(rows=self._finished(part.rows, asked))
 
     def _check(self, asked: Asked) -> None:
         if asked.dim is not None and not 1 <= asked.dim <= self.dim:
             raise ApiError("invalid", f"dimensions must be from 1 to {self.dim}", param="dimensions")
 
-    def _lane(self, asked: Asked) -> tuple[Sequence[str | PromptedText], Role]:
-        """The texts with their prompts, and the queue that they go to."""
+    def _lane(self, asked: Asked) -> tuple[Role, str | None]:
+        """The queue that the texts go to, and the prompt that they get in its prompt's place."""
         spec, texts = self.spec, asked.texts
         few = len(texts) <= _FEW_TEXTS and sum(map(len, texts)) <= _FEW_CHARACTERS
         lane: Role = "query" if few else "document"
         if spec.adapter("query") != spec.adapter("document"):
             lane = asked.role
         prompt = spec.prompt(asked.role) if asked.prompt is None else asked.prompt
-        if prompt == spec.prompt(lane):
-            return texts, lane
-        return [PromptedText(prompt=prompt, text=text) for text in texts], lane
+        return lane, None if prompt == spec.prompt(lane) else prompt
 
     def _finished(self, rows: Float32Array, asked: Asked) -> Float32Array:
         if asked.dim is not None and asked.dim != rows.shape[1]:
@@ -203,22 +207,36 @@ class Scorer(Served):
 
     kind = "reranker"
 
-    async def score(self, pairs: Sequence[Pair]) -> AsyncGenerator[Computed, None]:
-        """Scores in the order of the pairs, ``[n, 1]``, slice after slice. Raises as :meth:`Embedder.embed`."""
-        few = len(pairs) <= _FEW_TEXTS and sum(map(len, pairs)) <= _FEW_CHARACTERS
-        async for part in self._slices(pairs, "query" if few else "document", "document"):
+    async def score(self, texts: Sequence[str | Pair], query: str | None = None) -> AsyncGenerator[Computed, None]:
+        """Scores ``[n, 1]`` of pairs, or of texts with a query, in order and slice after slice.
+
+        Raises:
+            NimbedError: they could not be computed.
+        """
+        added = len(query or "")
+        few = len(texts) <= _FEW_TEXTS and sum(len(text) + added for text in texts) <= _FEW_CHARACTERS
+        parts = slices(texts) if query is None else slices(texts, lambda text: Pair(query, str(text)), added=added)
+        async for part in self._in_turn(parts, "query" if few else "document", "document"):
             yield part
 
 
-def slices(items: Sequence[str | PromptedText | Pair]) -> list[Sequence[str | PromptedText | Pair]]:
-    """The items in pieces of bounded size, in their order."""
-    found, start, characters = [], 0, 0
-    for index, item in enumerate(items):
-        characters += len(item)
-        if index + 1 - start == _SLICE_TEXTS or characters >= _SLICE_CHARACTERS:
-            found.append(items[start : index + 1])
-            start, characters = index + 1, 0
-    return [*found, items[start:]] if start < len(items) else found
+def slices(
+    texts: Sequence[Any], make: Callable[[Any], Item] | None = None, *, added: int = 0
+) -> Iterator[Sequence[Item]]:
+    """Texts in pieces of bounded size, in their order; each becomes what is computed when its turn has come.
+
+    Args:
+        texts: of one request.
+        make: of a text what is computed; None leaves it as it is.
+        added: characters that this adds to each.
+    """
+    start, characters = 0, 0
+    for end, text in enumerate(texts, 1):
+        characters += len(text) + added
+        if end - start == _SLICE_TEXTS or characters >= _SLICE_CHARACTERS or end == len(texts):
+            part = texts[start:end]
+            yield part if make is None else [make(one) for one in part]
+            start, characters = end, 0
 
 
 def open_model(chosen: ModelSettings) -> Embedder | Scorer:

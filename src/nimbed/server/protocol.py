@@ -1,9 +1,10 @@
-"""uvicorn's HTTP protocol with bounds on what comes before a request is known: size and time of its headers."""
+"""uvicorn's HTTP protocol with bounds on what comes before a request is known, and after it has been answered."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close
 class BoundedProtocol(HttpToolsProtocol):
     """A connection must begin a request, and end its headers, within ``idle_s``, and read its answer.
 
-    Headers are of bounded size.
+    What it sends after an answer must be a request within that time as well. Headers are of bounded size. An offer to
+    upgrade to another protocol is passed over (RFC 9110, section 7.8).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (uvicorn's own)
@@ -26,6 +28,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._max_header_bytes, self._idle_s = limits.header_bytes, limits.idle_s
         self._header_bytes = 0
         self._in_headers = True
+        self._in_midst = (
+            False  # of what came last; where others' headers or a body are before them, it is not all theirs
+        )
         self._deadline: asyncio.TimerHandle | None = None
         self._read_by: asyncio.TimerHandle | None = None
         self._timeout_s = limits.timeout_s
@@ -43,12 +48,37 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and stop where headers do not end."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._in_midst = not self._in_headers
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
         if self._in_headers:
-            self._header_bytes += len(data)
+            self._header_bytes += self._known_bytes() if self._in_midst else len(data)
             if self._header_bytes > self._max_header_bytes and not self.transport.is_closing():
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
+
+    def _known_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; one that has stopped at an offer to upgrade begins anew with a head without it."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if (method := self.parser.get_method()) == b"CONNECT":
+                    raise httptools.HttpParserError from None
+                head = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
+                head += [b"%s: %s" % (name, value) for name, value in self.headers if name != b"upgrade"]
+                data = b"\r\n".join(head) + b"\r\n\r\n" + data[offer.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+                continue
+            return
 
     def pause_writing(self) -> None:
         """The client does not read its answer; it shall not keep it here for ever."""
@@ -68,7 +98,20 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request is known, and goes to the application."""
         self._got_headers()
-        super().on_headers_complete()
+        self._in_midst = True
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Its body is there."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """It is answered; what comes next, be it the rest of a body that nobody reads, has its time too."""
+        super().on_response_complete()
+        if not self.pipeline and self._deadline is None and not self.transport.is_closing():
+            self._deadline = self.loop.call_later(self._idle_s, self.transport.close)
 
     def _reads(self) -> None:
         if self._read_by is not None:
@@ -78,7 +121,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _expect_headers(self) -> None:
         self._got_headers()
         self._in_headers, self._header_bytes = True, 0
-        self._deadline = self.loop.call_later(self._idle_s, self.transport.close)
+        if self.cycle is None or self.cycle.response_complete:  # else when the one before is answered
+            self._deadline = self.loop.call_later(self._idle_s, self.transport.close)
 
     def _got_headers(self) -> None:
         self._in_headers = False

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec, TypeVar
 
 import orjson
 
 from nimbed.server.fields import Fields, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from nimbed.server.app import App
     from nimbed.server.errors import ApiError
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     # How clients of one kind are told what is wrong.
     Dialect = Callable[[ApiError], "Answer"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+
 _JSON = (b"content-type", b"application/json")
+# Beyond this many bytes a body is read on a thread of its own.
+_INLINE_BYTES = 64 * 1024
+_TOGETHER = 256
 
 
 @dataclass(slots=True)
@@ -59,7 +68,20 @@ class Request:
 
     async def fields(self) -> Fields:
         """The body's fields. Raises as :func:`nimbed.server.fields.parse`."""
-        return await parse(self.body, self.app.settings.limits.text_characters)
+        return await self.apart(parse, self.body, self.app.settings.limits.text_characters)
+
+    async def apart(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        """What the function gives: computed at once, or where the body is large on a thread, beside the event loop."""
+        if len(self.body) <= _INLINE_BYTES:
+            return function(*args, **more)
+        return await asyncio.to_thread(function, *args, **more)
+
+    async def in_turn(self, function: Callable[[Sequence[A]], list[B]], items: Sequence[A]) -> list[B]:
+        """What the function gives for all items: a part after another on a thread, so that others get their turn."""
+        found: list[B] = []
+        for start in range(0, len(items), _TOGETHER):
+            found += await asyncio.to_thread(function, items[start : start + _TOGETHER])
+        return found
 
 
 @dataclass(slots=True)

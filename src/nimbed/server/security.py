@@ -36,8 +36,9 @@ class Guard:
         self._protect_health = access.protect_health
         self._origins = {origin.encode() for origin in access.origins}
         named = {host.lower() for host in access.hosts}
+        own = {settings.host.lower()} if settings.on_loopback else set()
         # Beyond loopback the names that lead here are known to those alone who run it.
-        self._hosts = {*_LOOPBACK, *named} if named or settings.on_loopback else None
+        self._hosts = {*_LOOPBACK, *own, *named} if named or settings.on_loopback else None
         self._max_header_bytes = settings.limits.header_bytes
         self._known_hosts: set[bytes] = set()
 

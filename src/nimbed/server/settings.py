@@ -19,7 +19,7 @@ TokenIds = Literal["refuse", "own"]
 _KEY_CHARACTERS = 16
 _ROLES = get_args(Role)
 # A name or an address, without a port; an origin as browsers send it, which is compared as it is.
-_HOST = re.compile(r"[^\s:/@\[\]]+|(?:[0-9A-Fa-f]*:){2,}[0-9A-Fa-f.]*")
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|(?:[0-9A-Fa-f]*:){2,}[0-9A-Fa-f.]*")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")
 
 
@@ -70,8 +70,10 @@ class Alias:
     role: Role | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or not self.name.isprintable():
-            raise InputError(f"alias {self.name!r} is no name")
+        if not self.name or not self.name.isprintable() or self.name.startswith("@") or self.model == "":
+            raise InputError(
+                f"alias {self.name!r} is no name, or is one of no model: NAME, NAME=MODEL or NAME=MODEL@ROLE"
+            )
         if self.role is not None:
             _check_role(self.role)
 
@@ -81,7 +83,7 @@ class Alias:
         name, _, model = text.partition("=")
         rest, _, role = (model or name).rpartition("@")
         if role not in _ROLES or not rest:
-            return cls(name=name, model=model or None)
+            return cls(name=name, model=model if "=" in text else None)
         return cls(name=name if model else rest, model=rest if model else None, role=role)  # type: ignore[arg-type]
 
 
@@ -128,7 +130,7 @@ class Limits:
 
     Attributes:
         queue: requests that are answered or wait; further ones get 429.
-        body_bytes: of one request; all bodies at once may have eight times as many.
+        body_bytes: of one request; all bodies and answers at once may have eight times as many, and so may one answer.
         header_bytes: of one request.
         text_characters: of one text, before it is tokenized.
         connections: open at once.
@@ -145,6 +147,11 @@ class Limits:
     timeout_s: float = 60.0
     idle_s: float = 30.0
     drain_s: float = 30.0
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all bodies and answers at once, and of one answer."""
+        return 8 * self.body_bytes
 
     def __post_init__(self) -> None:
         for name in ("queue", "body_bytes", "header_bytes", "text_characters", "connections"):

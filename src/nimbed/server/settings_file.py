@@ -57,7 +57,7 @@ def read_keys(path: Path, where: str) -> list[str]:
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
-    except (OSError, UnicodeDecodeError) as err:
+    except (OSError, ValueError) as err:  # of a name with a zero in it, or of bytes that are no ASCII
         raise InputError(f"{where}: {path} cannot be read as keys, one a line ({type(err).__name__})") from None
     if not (keys := [line for line in lines if line and not line.startswith("#")]):
         raise InputError(f"{where}: {path} holds no key")
@@ -106,6 +106,8 @@ def _with_key_file(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     from pathlib import Path
 
     said = dict(table)
+    if "keys" in said:
+        _check(Access, "keys", said["keys"], where)
     if (name := said.pop("key_file", None)) is not None:
         if not isinstance(name, str):
             raise InputError(f"{where}: key_file must be a path")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from tests.support.servers import client_of
 
 from nimbed import Encoder
+from nimbed.server import ModelSettings, ServerSettings, create_app
 
 
 async def test_embed(client):
@@ -17,6 +20,17 @@ async def test_embed(client):
     assert answer["total_duration"] > 0
     one = (await client.post("/api/embed", json={"model": "m", "input": "a cat"})).json()
     np.testing.assert_array_equal(np.float32(one["embeddings"][0]), vectors[0])
+
+
+async def test_vectors_have_norm_1_also_where_the_models_have_not(plain_folder, native):
+    app = create_app(ServerSettings(models=[ModelSettings(model=str(plain_folder), precision="fp32")]))
+    async with client_of(app) as client:
+        for body in ({"input": "a cat"}, {"input": "a cat", "dimensions": 16}):
+            (vector,) = (await client.post("/api/embed", json=body)).json()["embeddings"]
+            assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+        older = (await client.post("/api/embeddings", json={"prompt": "a cat"})).json()["embedding"]
+        assert np.linalg.norm(older) > 1.1
+    app.close()
 
 
 async def test_the_older_call_has_one_text(client):

@@ -102,3 +102,10 @@ async def test_models_lists_every_name(client):
     assert [one["id"] for one in found] == ["m", "judge", "text-embedding-3-small", "asks"]
     answer = (await client.post("/v1/embeddings", json={"input": "a", "model": "text-embedding-3-small"})).json()
     assert answer["model"] == "text-embedding-3-small"
+
+
+async def test_a_model_by_its_name(client):
+    for name in ("m", "text-embedding-3-small"):
+        found = await client.get(f"/v1/models/{name}")
+        assert found.json() == {"id": name, "object": "model", "created": 0, "owned_by": "nimbed"}
+    assert (await client.get("/v1/models/another")).status_code == 404

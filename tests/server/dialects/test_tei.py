@@ -112,6 +112,15 @@ async def test_tokens_there_and_back(client):
     assert (await client.post("/decode", json={"ids": []})).status_code == 422
 
 
+async def test_tokens_with_a_prompt(native, prompted_folder):
+    app = create_app(ServerSettings(models=[ModelSettings(model=str(prompted_folder), precision="fp32")]))
+    async with client_of(app) as client:
+        whole = (await client.post("/tokenize", json={"inputs": "query: a cat"})).json()
+        assert (await client.post("/tokenize", json={"inputs": "a cat", "prompt_name": "query"})).json() == whole
+        assert (await client.post("/tokenize", json={"inputs": "a cat", "prompt_name": "none"})).status_code == 422
+    app.close()
+
+
 async def test_a_model_of_norm_1_says_so_where_others_are_asked_for(client):
     """Haystack asks for vectors that are not normalized unless its user says otherwise."""
     asked = {"inputs": TEXTS[0], "normalize": False}

@@ -28,9 +28,9 @@ async def embeds(request: Request) -> Answer:
     """Vectors of one text or several; a model's name may end in ``:latest``, as Ollama's do."""
     started, fields = time.perf_counter_ns(), await request.fields()
     value = fields.any("input")
-    texts = [fields.text("input")] if isinstance(value, str) else fields.texts("input")
+    texts = [fields.text("input")] if isinstance(value, str) else await request.apart(fields.texts, "input")
     request.work.batch = not isinstance(value, str)
-    named, found = await embed(request, fields, texts, plain)
+    named, found = await embed(request, fields, texts, plain, normalize=True)  # as Ollama does, here alone
     rest = {
         "model": fields.name("model") or named.name,
         "total_duration": time.perf_counter_ns() - started,

@@ -12,7 +12,7 @@ from nimbed.server.errors import STATUS
 from nimbed.server.request import Answer, Route
 
 if TYPE_CHECKING:
-    from nimbed.server.catalog import Named
+    from nimbed.server.catalog import Catalog, Named
     from nimbed.server.errors import ApiError
     from nimbed.server.request import Request
 
@@ -36,7 +36,7 @@ def error(found: ApiError) -> Answer:
 async def embeddings(request: Request) -> Answer:
     """Vectors; ``usage`` also says how many texts were truncated."""
     fields = await request.fields()
-    texts, single = texts_or_ids(request, fields, "input")
+    texts, single = await texts_or_ids(request, fields, "input")
     request.work.batch = not single
     form = fields.choice("encoding_format", ("float", "base64"), "float")
     named, found = await embed(request, fields, texts, openai_base64 if form == "base64" else openai_floats)
@@ -48,6 +48,18 @@ async def embeddings(request: Request) -> Answer:
 async def models(request: Request) -> Answer:
     """All names, aliases too."""
     return Answer.json({"object": "list", "data": [_shown(named) for named in request.app.catalog]})
+
+
+def by_name(catalog: Catalog) -> dict[str, Route]:
+    """A route for each name, as ``models.retrieve`` of OpenAI's package asks."""
+
+    def route(named: Named) -> Route:
+        async def model(_request: Request) -> Answer:
+            return Answer.json(_shown(named))
+
+        return Route({"GET": model}, error)
+
+    return {f"/v1/models/{named.name}": route(named) for named in catalog}
 
 
 def _shown(named: Named) -> dict[str, object]:

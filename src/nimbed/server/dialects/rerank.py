@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbed._types import Pair
 from nimbed.server.embedding import score
 from nimbed.server.errors import STATUS, ApiError
 from nimbed.server.fields import is_texts
@@ -32,27 +31,35 @@ async def rerank(request: Request) -> Answer:
 async def cohere_results(request: Request, fields: Fields) -> Answer:
     """Of documents that are strings, or objects with a ``text``."""
     query, documents = fields.text("query"), fields.any("documents")
-    texts = _texts(fields, documents)
+    texts = await request.apart(_texts, fields, documents)
     request.work.batch = True
     top, shown = fields.whole("top_n"), fields.flag("return_documents", default=False)
-    named, scores = await score(request, fields, [Pair(query, text) for text in texts])
-    results: list[dict[str, Any]] = [{"index": at, "relevance_score": float(scores[at])} for at in ranked(scores)[:top]]
-    for one in results if shown else []:
-        one["document"] = {"text": texts[one["index"]]}
-    usage = {"prompt_tokens": request.work.tokens, "total_tokens": request.work.tokens}
-    return Answer.json({"model": named.name, "results": results, "usage": usage, "meta": {"billed_units": {}}})
+    named, scores = await score(request, fields, texts, query)
+
+    def answer() -> Answer:
+        results: list[dict[str, Any]] = []
+        for at in ranked(scores)[:top]:
+            document = {"document": {"text": texts[at]}} if shown else {}
+            results.append({"index": at, "relevance_score": float(scores[at]), **document})
+        usage = {"prompt_tokens": request.work.tokens, "total_tokens": request.work.tokens}
+        return Answer.json({"model": named.name, "results": results, "usage": usage, "meta": {"billed_units": {}}})
+
+    return await request.apart(answer)
 
 
 async def tei_ranks(request: Request, fields: Fields) -> Answer:
     """``[{index, score}]``, best first, with ``text`` where ``return_text`` asks for it."""
-    query, texts = fields.text("query"), fields.texts("texts")
+    query, texts = fields.text("query"), await request.apart(fields.texts, "texts")
     request.work.batch = True
     raw, shown = fields.flag("raw_scores", default=False), fields.flag("return_text", default=False)
-    _, scores = await score(request, fields, [Pair(query, text) for text in texts], raw=raw)
-    found = [
-        {"index": at, **({"text": texts[at]} if shown else {}), "score": float(scores[at])} for at in ranked(scores)
-    ]
-    return Answer.json(found)
+    _, scores = await score(request, fields, texts, query, raw=raw)
+
+    def answer() -> Answer:
+        places = ranked(scores)
+        found = [{"index": at, **({"text": texts[at]} if shown else {}), "score": float(scores[at])} for at in places]
+        return Answer.json(found)
+
+    return await request.apart(answer)
 
 
 def ranked(scores: Float32Array) -> list[int]:

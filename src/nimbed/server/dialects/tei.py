@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +19,8 @@ from nimbed.server.request import Answer, Route
 from nimbed.server.tokens import text_of_ids, tokens_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nimbed.server.errors import Kind
     from nimbed.server.fields import Fields
     from nimbed.server.request import Request
@@ -46,7 +47,7 @@ async def embeds(request: Request) -> Answer:
 
 
 async def _embeds(request: Request, fields: Fields) -> Answer:
-    texts, single = texts_or_ids(request, fields, "inputs")
+    texts, single = await texts_or_ids(request, fields, "inputs")
     request.work.batch = not single
     normalize = fields.flag("normalize", default=True)
     named, found = await embed(request, fields, texts, plain, normalize=normalize)
@@ -65,12 +66,17 @@ async def unsupported(request: Request) -> Answer:
 async def predict(request: Request) -> Answer:
     """Scores of texts in pairs, each under the model's one label."""
     fields = await request.fields()
-    pairs, single = _pairs(fields)
+    pairs, single = await request.apart(_pairs, fields)
     request.work.batch = not single
     raw = fields.flag("raw_scores", default=False)
     _, scores = await score(request, fields, pairs, raw=raw)
-    found = [[{"score": float(one), "label": "LABEL_0"}] for one in scores]
-    return _with_times(request, Answer.json(found[0] if single else found))
+    if single:
+        return _with_times(request, Answer.json([_labelled(scores[0])]))
+    return _with_times(request, await request.apart(lambda: Answer.json([[_labelled(one)] for one in scores])))
+
+
+def _labelled(score: float) -> dict[str, float | str]:
+    return {"score": float(score), "label": "LABEL_0"}
 
 
 async def similarity(request: Request) -> Answer:
@@ -80,12 +86,12 @@ async def similarity(request: Request) -> Answer:
 
 async def _similarity(request: Request, fields: Fields) -> Answer:
     inputs, parameters = fields.inner("inputs", required=True), fields.inner("parameters")
-    source, texts = inputs.text("source_sentence"), inputs.texts("sentences")
+    source, texts = inputs.text("source_sentence"), await request.apart(inputs.texts, "sentences")
     named, model = request.app.catalog.embedder(fields.name("model"))
     role, prompt = role_and_prompt(parameters, named, model)
     truncate = may_cut(parameters, model)
     request.work.batch = True
-    note(request, named, asked := [source, *texts])
+    await request.apart(note, request, named, asked := [source, *texts])
     parts = model.embed(Asked(texts=asked, role=role, prompt=prompt))
     vectors = await gathered(request, parts, truncate=truncate)
     cosines = row_cosines(np.broadcast_to(vectors[:1], vectors[1:].shape), vectors[1:])
@@ -96,9 +102,19 @@ async def tokenize(request: Request) -> Answer:
     """Each text's tokens."""
     fields = await request.fields()
     value = fields.any("inputs")
-    texts = [fields.text("inputs")] if isinstance(value, str) else fields.texts("inputs")
+    texts = [fields.text("inputs")] if isinstance(value, str) else await request.apart(fields.texts, "inputs")
     special, named = fields.flag("add_special_tokens", default=True), request.app.catalog.first()
-    return Answer.json(await asyncio.to_thread(tokens_of, named.model, texts, special=special))
+    prompt, model = "", named.model
+    if "prompt_name" in fields:
+        named, model = request.app.catalog.embedder(named.name)
+        role, said = role_and_prompt(fields, named, model)
+        prompt = model.spec.prompt(role) if said is None else said
+
+    def tokens(some: Sequence[str]) -> list[Any]:
+        return tokens_of(model, [prompt + text for text in some], special=special)
+
+    found = await request.in_turn(tokens, texts)
+    return await request.apart(Answer.json, found)
 
 
 async def decode(request: Request) -> Answer:
@@ -106,10 +122,14 @@ async def decode(request: Request) -> Answer:
     fields = await request.fields()
     ids, skip = fields.any("ids"), fields.flag("skip_special_tokens", default=True)
     lists = [ids] if is_ids(ids) else ids
-    if not isinstance(lists, list) or not lists or not all(map(is_ids, lists)):
+    if not isinstance(lists, list) or not lists or not await request.apart(lambda: all(map(is_ids, lists))):
         raise ApiError("invalid", "ids must be token ids, or a list of lists of them", param="ids")
     model = request.app.catalog.first().model
-    return Answer.json([text_of_ids(model, one, "ids", skip_special=skip) for one in lists])
+
+    def texts(some: Sequence[list[int]]) -> list[str]:
+        return [text_of_ids(model, one, "ids", skip_special=skip) for one in some]
+
+    return Answer.json(await request.in_turn(texts, lists))
 
 
 async def info(request: Request) -> Answer:
