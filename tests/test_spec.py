@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from dataclasses import asdict
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from nimbed._model_folder.modules import POOLINGS
 from nimbed._types import DenseSpec, ModelSpec
+from nimbed.errors import SpecError
 from nimbed.spec import SpecOverrides, read_spec, spec_from_dict
 from tests.support.model_folders import BERT, DENSE, NEW, OLD, refused, write
 
@@ -166,3 +168,10 @@ def test_round_trip_through_json(spec):
     again = spec_from_dict(json.loads(json.dumps(asdict(spec))))
     assert again == spec
     assert again.origins == spec.origins
+
+
+def test_a_folder_that_asks_for_cut_vectors_is_refused(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "cut")
+    (folder / "config_sentence_transformers.json").write_text('{"truncate_dim": 16}')
+    with pytest.raises(SpecError, match=r"config_sentence_transformers\.json: truncate_dim: 16: .* with dim="):
+        read_spec(folder)

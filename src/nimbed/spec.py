@@ -123,6 +123,7 @@ def read_spec(folder: Path, *, name: str | None = None, overrides: SpecOverrides
         **prompt_origins,
         **({"task": "the model's adapters" if overrides.task is None else "set by the user"} if adapters else {}),
     }
+    _refuse_cut(folder)
     spec = ModelSpec(
         architecture=config.text("model_type", default="unknown"),
         hidden_size=reader.hidden_size,
@@ -251,6 +252,15 @@ def _choose_normalize(
     if family is not None:
         return family.normalize, f"family table: {family.name}"
     return False, "plain transformers folder: none"
+
+
+def _refuse_cut(folder: Path) -> None:
+    said = _sentence_config(folder)
+    if (dim := said.get("truncate_dim")) is not None:
+        raise SpecError(
+            f"{said.where}: truncate_dim: {shown(dim)}: vectors are cut where you say so: remove it, and open "
+            "the folder with dim="
+        )
 
 
 def _sentence_config(folder: Path) -> Fields:

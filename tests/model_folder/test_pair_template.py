@@ -25,6 +25,13 @@ TEMPLATES = {
     "single quotes": PLAIN.replace('"', "'"),
     "comments": f"{{# one #}}\n  {{#- two -#}}  \n{PLAIN}{{# three #}}\nend",
     "space is taken": "start  \n{%- set a = " + CONTENT["query"] + " %}\n\n {{- a -}} \n " + DOCUMENT + "\n",
+    "on one line": "{% set a = " + CONTENT["query"] + " %} {% set b = " + CONTENT["document"] + " %} {{ a }} {{ b }} x",
+    "a line that a tag began": "{% set a = "
+    + CONTENT["query"]
+    + " -%}\n  {% set b = "
+    + CONTENT["document"]
+    + " %}{{a}}{{b}}",
+    "returns": f"Q: {QUERY}\r\n\r\nD: {DOCUMENT}\r\n {{# c #}}\r\nend\r",
     "indented": "x\n   {% set a = " + CONTENT["query"] + " -%}\n\n  {{ a }} {{ " + CONTENT["document"] + " -}}  \n y",
 }
 

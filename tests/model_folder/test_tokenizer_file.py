@@ -66,6 +66,13 @@ def test_a_token_that_the_network_has_no_row_for(tmp_path):
         laid(tmp_path, added={"<new>": len(VOCABULARY)}, network={"vocab_size": len(VOCABULARY)})
 
 
+def test_gemmas_token_for_pictures_needs_no_row(tmp_path):
+    """The published folders of EmbeddingGemma and of Gemma 3 have it, and a table without it."""
+    made = laid(tmp_path, added={"<image_soft_token>": len(VOCABULARY)}, network={"vocab_size": len(VOCABULARY)})
+    assert max(made.encode("cat <image_soft_token> sat").ids) < len(VOCABULARY)
+    assert made.encode("cat sat").ids == laid(tmp_path).encode("cat sat").ids
+
+
 def test_the_tokens_around_a_text_are_those_of_the_class(tmp_path):
     with pytest.raises(SpecError, match=r"cls_token: .*puts '\[CLS\]' there, not '\[MASK\]'"):
         laid(tmp_path, cls_token="[MASK]")
@@ -75,6 +82,37 @@ def test_a_text_may_have_no_special_tokens(tmp_path):
     made = laid(tmp_path, split_special_tokens=True)
     assert made.encode("[SEP]", add_special_tokens=False).tokens != ["[SEP]"]
     assert laid(tmp_path).encode("[SEP]", add_special_tokens=False).tokens == ["[SEP]"]
+
+
+def test_tokens_that_are_text_leave_the_numbers_of_others_alone(tmp_path):
+    """As <think> is behind Qwen's special tokens, which its vocabulary has not."""
+    tokenizer = word_pieces()
+    tokenizer.add_special_tokens(["<|special|>"])
+    tokenizer.add_tokens(["<think>"])
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "vocab_size": 100}')
+    (tmp_path / "tokenizer_config.json").write_text('{"split_special_tokens": true}')
+    with pytest.raises(SpecError, match="'<think>' would be the token 10, not 11"):
+        lay_over(tokenizer, tmp_path)
+
+
+BERTS = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+TEMPLATE = processors.TemplateProcessing(
+    single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+)
+
+
+@pytest.mark.parametrize("frame", [BERTS, TEMPLATE, processors.Sequence([TEMPLATE])], ids=["BERT", "own", "several"])
+@pytest.mark.parametrize(("inputs", "segments"), [
+    (["input_ids", "attention_mask"], {0}), (["input_ids", "token_type_ids"], {0, 1}), (None, {0, 1}),
+])  # fmt: skip
+def test_a_pair_is_of_one_segment_where_the_network_is_given_none(frame, inputs, segments, tmp_path):
+    tokenizer = word_pieces()
+    tokenizer.post_processor = frame
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_input_names": inputs}))
+    found = lay_over(tokenizer, tmp_path).encode("cat", "sat")
+    assert set(found.type_ids) == segments
+    assert found.ids == [2, 5, 3, 9, 3]
 
 
 def test_texts_are_cut_on_the_side_that_is_stated(tmp_path):
@@ -90,8 +128,11 @@ def test_texts_are_cut_on_the_side_that_is_stated(tmp_path):
 def test_the_frame_is_read_off_a_text():
     made = word_pieces()
     assert frame_of(made) == ([2], [3])
-    made.enable_padding(length=12)
+    made.enable_padding(length=1 << 31)  # more than there is memory for
+    padding = made.padding
     assert frame_of(made) == ([2], [3])
+    assert made.padding == padding
+    made.no_padding()
     made.post_processor = processors.TemplateProcessing(single="$A [SEP] [SEP]", special_tokens=[("[SEP]", 3)])
     assert frame_of(made) == ([], [3, 3])
 

@@ -122,6 +122,24 @@ def decoder(*changed: dict[str, Any], without: str = "") -> Callable[[dict[str, 
     return change
 
 
+def unsaid(content: dict[str, Any]) -> None:
+    """What the class has, it has."""
+    for word in ("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space"):
+        content.pop(word, None)
+
+
+def another_normalizer(content: dict[str, Any]) -> None:
+    content["normalizer"] |= {"lowercase": False, "strip_accents": False, "handle_chinese_chars": False}
+
+
+def another_space(content: dict[str, Any]) -> None:
+    steps = content["pre_tokenizer"]
+    for step in steps.get("pretokenizers", [steps]):
+        step.update(
+            {"ByteLevel": {"add_prefix_space": True}, "Metaspace": {"prepend_scheme": "never"}}.get(step["type"], {})
+        )
+
+
 # kind, what is changed
 SAME = {
     "published-bert": ("bert", {}),
@@ -132,6 +150,11 @@ SAME = {
     "published-plain": ("plain", {}),
     "no lowering": ("bert", {CONFIG: {"do_lower_case": False}}),
     "no lowering, mpnet": ("mpnet", {CONFIG: {"do_lower_case": False}}),
+    "the class's normalizer": ("bert", {CONFIG: unsaid, WHOLE: another_normalizer}),
+    "the class's normalizer, mpnet": ("mpnet", {CONFIG: unsaid, WHOLE: another_normalizer}),
+    "the class's space, bytes": ("roberta", {CONFIG: unsaid, WHOLE: another_space}),
+    "the class's space, split bytes": ("qwen", {CONFIG: unsaid, WHOLE: another_space}),
+    "the class's space": ("xlm", {CONFIG: unsaid, WHOLE: another_space}),
     "accents": ("bert", {CONFIG: {"strip_accents": False}}),
     "accents as lowering": ("bert", {CONFIG: {"strip_accents": None, "do_lower_case": False}}),
     "chinese": ("bert", {CONFIG: {"tokenize_chinese_chars": False}}),

@@ -135,16 +135,20 @@ def _pieces(source: str) -> Iterator[tuple[str, str]]:
 
     As transformers sets Jinja: a block takes the line break behind it and the indentation before it.
     """
+    source = source.replace("\r\n", "\n").replace("\r", "\n")
     parts = [*_TAG.split(source.removesuffix("\n")), ""]
-    behind = ""
-    for text, tag in zip(parts[::2], parts[1::2], strict=True):
+    behind, gone = "", "\n"  # the tag before, and what it took away
+    for whole, tag in zip(parts[::2], parts[1::2], strict=True):
+        text = whole
         if behind.endswith(("-%}", "-}}", "-#}")):
-            text = text.lstrip()  # noqa: PLW2901 (what is left of it)
+            text = whole.lstrip()
         elif behind.endswith(("%}", "#}")):
-            text = text.removeprefix("\n")  # noqa: PLW2901
+            text = whole.removeprefix("\n")
+        gone = whole[: len(whole) - len(text)] if behind else gone
         if tag.startswith(("{%-", "{{-", "{#-")):
-            text = text.rstrip()  # noqa: PLW2901
-        elif tag.startswith(("{%", "{#")):
-            text = re.sub(r"(\A|\n)[ \t]*\Z", r"\1", text)  # noqa: PLW2901
+            text = text.rstrip()
+        elif tag.startswith(("{%", "{#")):  # on a line of its own, of which the beginning may be gone
+            start = r"(\A|\n)" if gone.endswith("\n") else r"(\n)"
+            text = re.sub(rf"{start}[ \t]*\Z", r"\1", text)
         yield text, tag
         behind = tag

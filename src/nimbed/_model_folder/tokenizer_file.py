@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from nimbed._files.json import read_json
@@ -11,7 +10,7 @@ from nimbed._model_folder.tokenizer_settings import FILES, TOKEN_FLAGS, Tokenize
 from nimbed.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from nimbed._model_folder.tokenizer_settings import TokenizerClass
@@ -25,6 +24,9 @@ _NORMALIZER = {
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
 
+# Gemma's tokenizers have it for pictures; the networks that read text alone have no row for it.
+_OF_PICTURES = ("<image_soft_token>",)
+
 
 def lay_over(tokenizer: Any, folder: Path) -> Any:  # noqa: ANN401 (tokenizers has no types)
     """The tokenizer as all files of a model folder describe it together.
@@ -36,14 +38,17 @@ def lay_over(tokenizer: Any, folder: Path) -> Any:  # noqa: ANN401 (tokenizers h
     kind = words.kind(type(tokenizer.model).__name__)
     if not words.plain:
         _lay_normalizer(tokenizer, words, kind)
-    if kind is not None and kind.space is not None and "add_prefix_space" in words.config:
+    if kind is not None and kind.space is not None:
         _lay_space(tokenizer, words.config.flag("add_prefix_space", default=kind.space))
     _lay_tokens(tokenizer, words, kind)
     _check_frame(tokenizer, words, kind)
     if (tokenizer.truncation or {}).get("direction") == "left" and words.config.get("truncation_side") is None:
         raise words.refusal("truncation_side", "cuts texts on the left")
-    _check_rows(tokenizer, folder)
-    return _without_special(tokenizer) if words.config.flag("split_special_tokens", default=False) else tokenizer
+    tokenizer = _with_rows(tokenizer, folder)
+    if words.config.flag("split_special_tokens", default=False):  # a special token that a text holds is text
+        tokenizer = _without(tokenizer, folder, lambda token: bool(token["special"]), "split_special_tokens: true")
+    inputs = words.config.get("model_input_names")
+    return _of_one_segment(tokenizer) if isinstance(inputs, list) and "token_type_ids" not in inputs else tokenizer
 
 
 def _lay_normalizer(tokenizer: Any, words: TokenizerWords, kind: TokenizerClass | None) -> None:  # noqa: ANN401
@@ -51,9 +56,10 @@ def _lay_normalizer(tokenizer: Any, words: TokenizerWords, kind: TokenizerClass 
     heeded = tuple(_NORMALIZER) if kind is not None and kind.bert else ("do_lower_case",) if kind is None else ()
     given = {word: words.config.flag(word, default=None) for word in heeded if word in words.config}
     if kind is not None and type(tokenizer.normalizer).__name__ == "BertNormalizer":
-        for word, value in given.items():
-            unsaid = None if word == "strip_accents" else False
-            setattr(tokenizer.normalizer, _NORMALIZER[word], unsaid if value is None else value)
+        for word in heeded:  # what is not said is as the class has it
+            null = None if word == "strip_accents" else word not in words.config
+            value = given.get(word)
+            setattr(tokenizer.normalizer, _NORMALIZER[word], null if value is None else value)
         return
     lower, accent, chinese = (_normalized(tokenizer, text) for text in ("A", "é", "中"))
     does = {"do_lower_case": lower == "a", "strip_accents": accent == "e", "tokenize_chinese_chars": chinese == " 中 "}
@@ -144,23 +150,72 @@ def _shown(tokenizer: Any, ids: Sequence[int]) -> str:  # noqa: ANN401
     return " ".join(repr(tokenizer.id_to_token(one)) for one in ids) or "nothing"
 
 
-def _check_rows(tokenizer: Any, folder: Path) -> None:  # noqa: ANN401
+def _with_rows(tokenizer: Any, folder: Path) -> Any:  # noqa: ANN401
     """Every token has a row in the network's table: engines differ in what they do where one has none."""
     config = read_json(folder / "config.json")
     rows = config.whole("vocab_size", default=None)
-    token, number = max(tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1], default=("", -1))
-    if rows is not None and number >= rows:
+    found = tokenizer.get_vocab(with_added_tokens=True).items()
+    beyond = [] if rows is None else sorted((number, token) for token, number in found if number >= rows)
+    if beyond and all(token in _OF_PICTURES for _, token in beyond):
+        return _without(tokenizer, folder, lambda token: token["content"] in _OF_PICTURES, f"vocab_size: {rows}")
+    if beyond:
+        number, token = beyond[-1]
         raise SpecError(
             f"{folder / FILES[0]}: {token!r} is the token {number}, but {folder / 'config.json'}: vocab_size: {rows}: "
             "the network has no such row; add it with transformers (model.resize_token_embeddings), or remove the token"
         )
+    return tokenizer
 
 
-def _without_special(tokenizer: Any) -> Any:  # noqa: ANN401
-    """``split_special_tokens``: a special token that a text holds is text."""
+def _without(tokenizer: Any, folder: Path, drops: Callable[[Flags], bool], word: str) -> Any:  # noqa: ANN401
+    """The tokenizer without some of the added tokens, which are text then.
+
+    Raises:
+        SpecError: others would have other numbers without them; ``word`` is what asks for it.
+    """
     content = json.loads(tokenizer.to_str())
-    content["added_tokens"] = [token for token in content["added_tokens"] if not token["special"]]
-    return type(tokenizer).from_str(json.dumps(content))
+    kept = [token for token in content["added_tokens"] if not drops(token)]
+    content["added_tokens"] = kept
+    left = type(tokenizer).from_str(json.dumps(content))
+    for token in kept:
+        if (number := left.token_to_id(token["content"])) != token["id"]:
+            raise SpecError(
+                f"{folder / FILES[0]}: without the tokens that {word} leaves no place for, {token['content']!r} would "
+                f"be the token {number}, not {token['id']}; write those tokens last, or leave that word out"
+            )
+    return left
+
+
+def _of_one_segment(tokenizer: Any) -> Any:  # noqa: ANN401
+    """``model_input_names`` without ``token_type_ids``: a pair's texts are of one segment."""
+    if tokenizer.post_processor is None:
+        return tokenizer
+    state = json.loads(tokenizer.post_processor.__getstate__())
+    frames = state["processors"] if state["type"] == "Sequence" else [state]
+    pieces = [kind for one in frames for piece in one.get("pair", ()) for kind in piece.values()]
+    if any(kind["type_id"] for kind in pieces) or any(one["type"] == "BertProcessing" for one in frames):
+        content = json.loads(tokenizer.to_str())
+        whole = content["post_processor"]
+        found = [_with_one_segment(one) for one in frames]
+        content["post_processor"] = {**whole, "processors": found} if whole["type"] == "Sequence" else found[0]
+        return type(tokenizer).from_str(json.dumps(content))
+    return tokenizer
+
+
+def _with_one_segment(frame: dict[str, Any]) -> dict[str, Any]:
+    """The tokens around a text and a pair, all of segment 0; BERT's own frame has no place for that."""
+    if frame["type"] == "BertProcessing":
+        tokens = {
+            name: {"id": name, "ids": [number], "tokens": [name]} for name, number in (frame["cls"], frame["sep"])
+        }
+        cls, sep = ({"SpecialToken": {"id": frame[one][0], "type_id": 0}} for one in ("cls", "sep"))
+        first, second = ({"Sequence": {"id": one, "type_id": 0}} for one in "AB")
+        return {"type": "TemplateProcessing", "single": [cls, first, sep], "pair": [cls, first, sep, second, sep],
+                "special_tokens": tokens}  # fmt: skip
+    if "pair" not in frame:
+        return frame
+    pair = [{name: {**kind, "type_id": 0} for name, kind in piece.items()} for piece in frame["pair"]]
+    return {**frame, "pair": pair}
 
 
 def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:  # noqa: ANN401
@@ -171,10 +226,15 @@ def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:  # noqa: ANN401
     """
     if not tokenizer.num_special_tokens_to_add(False):
         return [], []
-    for probe in ("a", *(tokenizer.id_to_token(number) or "" for number in range(tokenizer.get_vocab_size()))):
-        found = tokenizer.encode(probe)
-        # Padding, which the file may ask for, is neither.
-        ids, owners = (list(compress(values, found.attention_mask)) for values in (found.ids, found.sequence_ids))
-        if 0 in owners:
-            return ids[: owners.index(0)], ids[len(owners) - owners[::-1].index(0) :]
+    padding = tokenizer.padding  # which the file may ask for, and which may be more than there is memory for
+    tokenizer.no_padding()
+    try:
+        for probe in ("a", *(tokenizer.id_to_token(number) or "" for number in range(tokenizer.get_vocab_size()))):
+            found = tokenizer.encode(probe)
+            ids, owners = found.ids, found.sequence_ids
+            if 0 in owners:
+                return ids[: owners.index(0)], ids[len(owners) - owners[::-1].index(0) :]
+    finally:
+        if padding is not None:
+            tokenizer.enable_padding(**padding)
     raise SpecError(f"{FILES[0]}: no text has a token beside the special ones; fetch the file again")

@@ -25,6 +25,14 @@ def test_biases_are_refused(key, folder):
         described(change(folder, **{key: True}))
 
 
+PLACES = {"AutoConfig": "configuration_eurobert.EuroBertConfig", "AutoModel": "modeling_eurobert.EuroBertModel"}
+
+
 def test_a_folder_with_the_authors_code_is_the_same_network(folder):
-    places = {"AutoConfig": "configuration_eurobert.EuroBertConfig", "AutoModel": "modeling_eurobert.EuroBertModel"}
-    assert described(folder) == described(change(folder, auto_map=places))
+    assert described(folder) == described(change(folder, auto_map=PLACES))
+
+
+@pytest.mark.parametrize(("more", "base"), [({}, 10_000.0), ({"auto_map": PLACES}, 250_000.0)])
+def test_where_no_base_is_said_it_is_that_of_the_code(more, base, folder):
+    (kind,) = described(change(folder, "rope_theta", "rope_parameters", **more)).attention
+    assert kind.rotary == frequencies(base, 16)

@@ -22,6 +22,13 @@ def test_a_window_ends_at_the_token_or_lies_around_it(folder):
     assert reaches(described(change(folder, use_bidirectional_attention=True))) == [(8, 8), (None, None), (8, 8)]
 
 
+@pytest.mark.parametrize("value", [False, None, 0])
+def test_masks_that_is_causal_opens_are_refused(value, folder):
+    with pytest.raises(SpecError, match=r"config\.json: is_causal: .* is not honoured"):
+        described(change(folder, is_causal=value))
+    assert described(change(folder, is_causal=True)) == described(written("gemma3", folder.parent / "plain"))
+
+
 def test_branches_have_norms_of_their_own(folder):
     network = described(folder)
     step = NormStep(epsilon=1e-6, keeps=True, rms=True, after=1e-6)

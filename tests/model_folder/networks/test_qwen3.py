@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from tests.support.described import change, described, tensors_of, weights_of, written
 
+from nimbed._model_folder.networks.rotary import frequencies
 from nimbed.errors import SpecError
 
 
@@ -32,6 +33,7 @@ def test_queries_and_keys_are_normed(folder):
     [
         ("attention_bias", True),
         ("is_causal", False),
+        ("is_causal", None),
         ("layer_types", ["sliding_attention"] * 3),
         ("use_sliding_window", True),
     ],
@@ -39,6 +41,14 @@ def test_queries_and_keys_are_normed(folder):
 def test_another_network_is_refused(key, value, folder):
     with pytest.raises(SpecError, match=rf"config\.json: {key}: .* is not honoured"):
         described(change(folder, **{key: value}))
+
+
+def test_the_base_of_rotary_positions_is_the_classs_where_none_is_said(folder):
+    for gone in ({}, {"rope_parameters": {"rope_type": "default"}}, {"rope_scaling": {"rope_type": "default"}}):
+        (kind,) = described(change(folder, "rope_theta", "rope_parameters", "rope_scaling")).attention
+        assert kind.rotary == frequencies(10_000.0, 32)
+        (kind,) = described(change(folder, **gone)).attention
+        assert kind.rotary == frequencies(10_000.0, 32)
 
 
 def test_what_transformers_writes_of_full_attention_is_honoured(folder):

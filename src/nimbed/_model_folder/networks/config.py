@@ -90,6 +90,17 @@ def expect(config: Fields, key: str, *known: object) -> None:
         raise SpecError(f"{config.where}: {key}: {shown(value)} is not honoured by the native engine; {only} is")
 
 
+def expect_causal(config: Fields) -> None:
+    """Refuse ``is_causal`` false or null, by which transformers opens the masks of a causal network.
+
+    Raises:
+        SpecError: it is said, and not true.
+    """
+    if "is_causal" in config and config["is_causal"] is not True:
+        said = f"{config.where}: is_causal: {shown(config['is_causal'])}"
+        raise SpecError(f"{said} is not honoured by the native engine; true or leaving it out is")
+
+
 def function_of(config: Fields, key: str, default: str = "gelu") -> Function:
     """The activation that a key names.
 

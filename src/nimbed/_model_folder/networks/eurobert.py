@@ -21,7 +21,8 @@ _LONGEST = ("max_position_embeddings", 8192)
 def _describe(config: Fields, spec: ModelSpec) -> Network:
     for key in ("attention_bias", "mlp_bias"):
         expect(config, key, False)
-    kind = AttentionKind(rotary=rotary_of(config, head_dim(config), 250_000.0))
+    theta = 250_000.0 if "auto_map" in config else 10_000.0  # the first is that of the code that such a folder brings
+    kind = AttentionKind(rotary=rotary_of(config, head_dim(config), theta))
     epsilon = config.number("rms_norm_eps", default=1e-5, minimum=0)
     return Network(
         **pre_norm(config, spec, epsilon, {GLOBAL: kind}, [GLOBAL] * count_of(config, "num_hidden_layers")),

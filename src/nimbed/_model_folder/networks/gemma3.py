@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nimbed._model_folder.networks.config import count_of, expect, function_of, tokens_of, width_of
+from nimbed._model_folder.networks.config import count_of, expect, expect_causal, function_of, tokens_of, width_of
 from nimbed._model_folder.networks.description import AttentionKind, Network
 from nimbed._model_folder.networks.family import Family, norm
 from nimbed._model_folder.networks.layer_types import GLOBAL, LOCAL, layer_types, turns_of
@@ -30,6 +30,7 @@ _LONGEST = ("max_position_embeddings", 131_072)
 
 def _describe(config: Fields, spec: ModelSpec) -> Network:
     expect(config, "attention_bias", False)
+    expect_causal(config)
     for key in ("attn_logit_softcapping", "final_logit_softcapping"):
         expect(config, key)
     kinds = layer_types(config, _pattern(config))
@@ -89,7 +90,7 @@ def _folded(source: Source, added: float, factor: float) -> Source:
 GEMMA3 = Family(
     name="gemma3",
     types=("gemma3_text",),
-    honours=frozenset({*KEYS, "layer_types", "sliding_window"}),
+    honours=frozenset({*KEYS, "is_causal", "layer_types", "sliding_window"}),
     longest=lambda _: _LONGEST,
     describe=_describe,
     locate=_locate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nimbed._model_folder.networks.config import count_of, expect, function_of, labels_of, tokens_of
+from nimbed._model_folder.networks.config import count_of, expect, expect_causal, function_of, labels_of, tokens_of
 from nimbed._model_folder.networks.description import AttentionKind, Head, Network
 from nimbed._model_folder.networks.family import Family, linear
 from nimbed._model_folder.networks.layer_types import GLOBAL
@@ -26,8 +26,8 @@ def _describe(config: Fields, spec: ModelSpec) -> Network:
     expect(config, "attention_bias", False)
     expect(config, "use_sliding_window", False)
     expect(config, "layer_types", [GLOBAL] * layers)
-    expect(config, "is_causal", True)
-    kind = AttentionKind(ahead=0, rotary=rotary_of(config, head_dim(config), 1_000_000.0))
+    expect_causal(config)
+    kind = AttentionKind(ahead=0, rotary=rotary_of(config, head_dim(config), 10_000.0))
     epsilon = config.number("rms_norm_eps", default=1e-6, minimum=0)
     return Network(
         **pre_norm(config, spec, epsilon, {GLOBAL: kind}, [GLOBAL] * layers),
