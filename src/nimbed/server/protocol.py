@@ -28,9 +28,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._max_header_bytes, self._idle_s = limits.header_bytes, limits.idle_s
         self._header_bytes = 0
         self._in_headers = True
-        self._in_midst = (
-            False  # of what came last; where others' headers or a body are before them, it is not all theirs
-        )
+        # Whether what came last began with another request's headers or body: then it is not all of these headers.
+        self._in_midst = False
         self._deadline: asyncio.TimerHandle | None = None
         self._read_by: asyncio.TimerHandle | None = None
         self._timeout_s = limits.timeout_s
