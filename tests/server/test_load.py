@@ -21,22 +21,14 @@ def test_requests():
     assert load.requests == 2
 
 
-def test_bytes_of_all_bodies():
+@pytest.mark.parametrize(("take", "size"), [(Load.hold, 800), (Load.keep, 10_000)], ids=["a body", "an answer"])
+def test_bytes_of_all_bodies_and_answers(take, size):
     load = Load(Limits(body_bytes=100))
-    load.hold(800)
-    with pytest.raises(ApiError, match="no room"):
-        load.hold(1)
-    load.free(800)
-    load.hold(900)  # one alone is bounded elsewhere
-
-
-def test_an_answer_that_is_not_read_leaves_no_room_for_other_bodies():
-    load = Load(Limits(body_bytes=100))
-    load.keep(10_000)
+    take(load, size)
     with pytest.raises(ApiError, match="bodies and answers leave no room"):
         load.hold(1)
-    load.free(10_000)
-    load.hold(1)
+    load.free(size)
+    load.hold(900)  # one alone is bounded elsewhere
 
 
 def test_what_was_read_before_the_end_is_taken():

@@ -191,15 +191,13 @@ def _of_one_segment(tokenizer: Any) -> Any:  # noqa: ANN401
     if tokenizer.post_processor is None:
         return tokenizer
     state = json.loads(tokenizer.post_processor.__getstate__())
-    frames = state["processors"] if state["type"] == "Sequence" else [state]
-    pieces = [kind for one in frames for piece in one.get("pair", ()) for kind in piece.values()]
-    if any(kind["type_id"] for kind in pieces) or any(one["type"] == "BertProcessing" for one in frames):
-        content = json.loads(tokenizer.to_str())
-        whole = content["post_processor"]
-        found = [_with_one_segment(one) for one in frames]
-        content["post_processor"] = {**whole, "processors": found} if whole["type"] == "Sequence" else found[0]
-        return type(tokenizer).from_str(json.dumps(content))
-    return tokenizer
+    if state["type"] == "Sequence":
+        wanted = {**state, "processors": [_with_one_segment(one) for one in state["processors"]]}
+    else:
+        wanted = _with_one_segment(state)
+    if wanted == state:
+        return tokenizer
+    return type(tokenizer).from_str(json.dumps({**json.loads(tokenizer.to_str()), "post_processor": wanted}))
 
 
 def _with_one_segment(frame: dict[str, Any]) -> dict[str, Any]:

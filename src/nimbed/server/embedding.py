@@ -88,10 +88,12 @@ async def gathered(request: Request, parts: AsyncGenerator[Computed, None], *, t
         ApiError: one did and may not.
     """
     rows: list[Float32Array] = []
+    first = 0
     async with aclosing(parts):
         async for part in parts:
-            check_cut(part, sum(map(len, rows)), truncate=truncate)
+            check_cut(part, first, truncate=truncate)
             rows.append(part.rows)
+            first += len(part.rows)
             request.work.tokens += sum(part.tokens)
             request.work.truncated += part.truncated
     return np.concatenate(rows)

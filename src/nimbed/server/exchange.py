@@ -164,11 +164,9 @@ class Exchange:
             headers += self._app.guard.cors(self.headers)
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = b"" if self.method == "HEAD" else answer.body
-        for start in range(0, len(body), _PIECE):  # the next when the client has read enough of those before
+        for start in range(0, len(body) or 1, _PIECE):  # the next when the client has read enough of those before
             more = {"more_body": True} if start + _PIECE < len(body) else {}
             await self._send({"type": "http.response.body", "body": body[start : start + _PIECE], **more})
-        if not body:
-            await self._send({"type": "http.response.body", "body": b""})
 
     def _keep(self, size: int) -> None:
         """Hold the answer's bytes in place of the body's, until they are sent."""

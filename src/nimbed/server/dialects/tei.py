@@ -94,8 +94,12 @@ async def _similarity(request: Request, fields: Fields) -> Answer:
     await request.apart(note, request, named, asked := [source, *texts])
     parts = model.embed(Asked(texts=asked, role=role, prompt=prompt))
     vectors = await gathered(request, parts, truncate=truncate)
-    cosines = row_cosines(np.broadcast_to(vectors[:1], vectors[1:].shape), vectors[1:])
-    return _with_times(request, Answer.json([float(one) for one in cosines]))
+
+    def answer() -> Answer:
+        cosines = row_cosines(np.broadcast_to(vectors[:1], vectors[1:].shape), vectors[1:])
+        return Answer.json([float(one) for one in cosines])
+
+    return _with_times(request, await request.apart(answer))
 
 
 async def tokenize(request: Request) -> Answer:
@@ -129,7 +133,8 @@ async def decode(request: Request) -> Answer:
     def texts(some: Sequence[list[int]]) -> list[str]:
         return [text_of_ids(model, one, "ids", skip_special=skip) for one in some]
 
-    return Answer.json(await request.in_turn(texts, lists))
+    found = await request.in_turn(texts, lists)
+    return await request.apart(Answer.json, found)
 
 
 async def info(request: Request) -> Answer:
