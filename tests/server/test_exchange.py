@@ -210,8 +210,14 @@ async def test_what_the_drain_leaves_no_time_for_is_told_to_come_again(small):
 
 
 async def test_a_long_answer_is_sent_in_pieces_and_held_until_it_is():
-    app = fake_app()
-    call = Call(app, many(300))
+    app, held = fake_app(), []
+
+    class Watched(Call):
+        async def send(self, message):
+            held.append(app.load._bytes)
+            await super().send(message)
+
+    call = Watched(app, many(300))
     await call.task
     sizes = [len(message["body"]) for message in call.sent[1:]]
     assert len(sizes) > 1
@@ -219,6 +225,7 @@ async def test_a_long_answer_is_sent_in_pieces_and_held_until_it_is():
     assert [message.get("more_body", False) for message in call.sent[1:]] == [True] * (len(sizes) - 1) + [False]
     assert len(json.loads(b"".join(message["body"] for message in call.sent[1:]))["data"]) == 300
     assert int(call.headers[b"content-length"]) == sum(sizes)
+    assert held == [sum(sizes)] * len(call.sent)
     assert app.load._bytes == 0
     app.close()
 
