@@ -30,7 +30,7 @@ LEAN_TESTS := python -m pytest tests/without_torch -c tests/without_torch/pytest
 SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sanitize test-gte test-browser test-clients test-oldest test-newest install-check wheel wheels models-page check bench peers peers-env infinity-env cluster-env test-ray bench-ray quality ipex-env test-ipex format clean
+.PHONY: help demo test test-sanitize test-avx512 test-gte test-browser test-clients test-oldest test-newest install-check wheel wheels models-page check bench peers peers-env infinity-env cluster-env test-ray bench-ray quality ipex-env test-ipex format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -121,6 +121,14 @@ test-sanitize: $(VENV)/.native  ## the native engine's tests under AddressSaniti
 	$(BIN)/cmake --build build/sanitize
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc NIMBED_NATIVE_LIBRARY=build/sanitize \
 		$(BIN)/python -m pytest tests/native tests/quantization/native -n $(JOBS) --dist loadfile
+
+test-avx512: $(VENV)/.native  ## the kernels of AVX-512 on a CPU without them, emulated by SIMDe (apt-get install libsimde-dev)
+	$(BIN)/cmake -S . -B build/avx512 -G Ninja -DCMAKE_CXX_COMPILER=g++ -DNIMBED_EMULATE_AVX512=ON \
+		-DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python
+	$(BIN)/cmake --build build/avx512
+	NIMBED_NATIVE_LIBRARY=build/avx512 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/native/test_module.py \
+		tests/native/test_kernels.py tests/native/test_attention.py tests/quantization/native/test_rounding.py \
+		tests/native/test_forward.py::test_all_bits_are_the_same_in_any_company_and_by_any_kernels
 
 test-gte: $(VENV)/.native  ## GTE beside transformers' own class, which needs a newer transformers than the other tests
 	$(BIN)/python $(PIP) install --upgrade --no-deps --target build/gte -r constraints-gte.txt

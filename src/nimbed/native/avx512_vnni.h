@@ -64,8 +64,7 @@ struct Avx512Vnni {
     _mm512_storeu_si512(p, _mm512_mask_blend_epi16(0xaaaaaaaa, first, _mm512_slli_epi32(second, 16)));
   }
   static I add_products(I sum, uint32_t x, I column) {
-    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(_mm512_set1_epi32(int(x))), "v"(column));
-    return sum;
+    return add_products_in_twos(sum, _mm512_set1_epi32(int(x)), column);
   }
   static float sqrt(float x) { return std::sqrt(x); }
 
@@ -112,6 +111,7 @@ struct Avx512Vnni {
     }
   }
 
+#if defined(__AVX512VNNI__)
   // Else the compiler, short of its favourite registers, would load the weights again for each row.
   template <class Vector>
   static Vector in_register(Vector x) {
@@ -119,11 +119,23 @@ struct Avx512Vnni {
     return x;
   }
 
-  // The intrinsic gives the sum a register of its own, and a move to it.
-  static __m512i add_products_in_fours(__m512i sum, __m512i x, __m512i w) {
+  // The intrinsics give the sum a register of its own, and a move to it.
+  static I add_products_in_twos(I sum, I x, I w) {
+    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+    return sum;
+  }
+  static I add_products_in_fours(I sum, I x, I w) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
     return sum;
   }
+#else  // NIMBED_EMULATE_AVX512
+  template <class Vector>
+  static Vector in_register(Vector x) {
+    return x;
+  }
+  static I add_products_in_twos(I sum, I x, I w) { return _mm512_dpwssd_epi32(sum, x, w); }
+  static I add_products_in_fours(I sum, I x, I w) { return _mm512_dpbusd_epi32(sum, x, w); }
+#endif
 
   // to[16, 16] = the transposed from[16, 16], of which `rows` are there; the others are zero.
   static void transpose(const float* from, ptrdiff_t stride, int rows, float* to, int padded) {

@@ -29,11 +29,16 @@ bool saves(unsigned registers) {
 
 bool cpu_has_avx2() { return saves(kYmm) && (leaf(1).ecx & bit_FMA) && (leaf(7).ebx & bit_AVX2); }
 
+#if defined(NIMBED_EMULATE_AVX512)
+bool cpu_has_avx512() { return cpu_has_avx2(); }
+bool cpu_has_avx512_vnni() { return cpu_has_avx2(); }
+#else
 bool cpu_has_avx512() { return saves(kZmm) && (leaf(7).ebx & bit_AVX512F); }
 
 bool cpu_has_avx512_vnni() {
   constexpr unsigned kWanted = bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
   return cpu_has_avx512() && (leaf(7).ebx & kWanted) == kWanted && (leaf(7).ecx & bit_AVX512VNNI);
 }
+#endif
 
 }  // namespace nimbed
