@@ -50,7 +50,7 @@ def main() -> int:
             agree(encoder, server, texts[:64])
             record["connections"] = connections(encoder, server, texts, seconds, pairs)
             record["one"] = one(encoder, server, texts, seconds, pairs)
-    with Served(artefact, "--cache", "0", "--timeout", "600") as server:
+    with Served(artefact, "--cache", "0") as server:
         record["bulk"] = bulk(server, passages, texts, pairs)
     record["stops"] = [stopped(artefact, passages) for _ in range(stops)]
     record["ready_s"] = restarted(artefact)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
+from functools import partial
 
 import pytest
 from tests.support.servers import WAIT_S, Held, client_of, fake_app, messages
@@ -95,6 +97,25 @@ async def test_an_answer_that_takes_too_long_is_503(small):
     assert b"retry-after" in call.headers
     assert "0.2 seconds" in call.error
     held.go_on.set()
+
+
+async def test_a_long_list_may_take_as_long_as_it_goes_on():
+    app = fake_app(limits=Limits(timeout_s=1))
+    model = app.catalog.first().model
+    model._pace = lambda _: None  # a slice for each of the texts, two at a time
+
+    def slowly(run, batch):
+        time.sleep(0.3)
+        return run(batch)
+
+    for session in model._opened().scheduler.sessions:
+        session.run = partial(slowly, session.run)
+    began = time.monotonic()
+    call = Call(app, json.dumps({"input": [f"{number}" * 8_000 for number in range(10)]}).encode())
+    await asyncio.wait_for(call.task, WAIT_S)
+    assert call.status == 200
+    assert time.monotonic() - began > 1
+    app.close()
 
 
 async def test_a_body_that_does_not_come_is_408(small):

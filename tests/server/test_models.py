@@ -97,19 +97,46 @@ async def test_scores_are_the_rerankers(reranker_folder, native):
 
 
 def test_slices_are_bounded_and_in_order():
-    found = list(slices(MANY))
+    found = list(slices(MANY, most=lambda: 250_000))
     assert [len(part) for part in found] == [256, 256, 188]
     assert [text for part in found for text in part] == MANY
-    assert [len(part) for part in slices(["x" * 300_000] * 3)] == [1, 1, 1]
-    assert [len(part) for part in slices(["x"] * 5, added=125_000)] == [2, 2, 1]
+    assert [len(part) for part in slices(["x" * 300_000] * 3, most=lambda: 250_000)] == [1, 1, 1]
+    assert [len(part) for part in slices(["x"] * 5, added=125_000, most=lambda: 250_000)] == [2, 2, 1]
 
 
 def test_what_is_computed_is_made_when_its_turn_comes():
     made = []
-    parts = slices(MANY, lambda text: made.append(text) or PromptedText(prompt="p", text=text))
+    parts = slices(MANY, lambda text: made.append(text) or PromptedText(prompt="p", text=text), most=lambda: 250_000)
     assert next(parts)[255] == PromptedText(prompt="p", text=MANY[255])
     assert made == MANY[:256]
-    assert [len(part) for part in slices(["x"])] == [1]
+    assert [len(part) for part in slices(["x"], most=lambda: 1)] == [1]
+
+
+async def test_slices_take_a_few_seconds_whatever_the_model(monkeypatch):
+    calls = []
+    monkeypatch.setattr(models, "Call", lambda *args: calls.append(len(args[1])) or Call(*args))
+    with open_model(ModelSettings(model="m", backend="fake", cache=0)) as model:
+        await rows_of(model.embed(Asked(texts=["x" * 100] * 700, role="document")))
+        assert calls[:2] == [80, 80]  # 8,000 characters, until it is known how fast it is
+        assert max(calls) <= 256
+        for fast in (16_000, 32_000, 64_000, 128_000, 250_000, 250_000):
+            if fast == 16_000:
+                model._slice_characters = 8_000
+            model._pace(10**6)
+            assert model._slice_characters == fast
+        model._pace(6_000)
+        assert model._slice_characters == 30_000
+        model._pace(10)
+        assert model._slice_characters == 8_000
+
+
+async def test_what_a_cache_had_says_nothing_of_the_models_speed():
+    texts = ["x" * 100 + str(number) for number in range(70)]
+    with open_model(ModelSettings(model="m", backend="fake")) as model:
+        await rows_of(model.embed(Asked(texts=texts, role="document")))
+        known = model._slice_characters
+        await rows_of(model.embed(Asked(texts=texts, role="document")))
+        assert model._slice_characters == known == 16_000
 
 
 async def test_a_short_text_overtakes_a_long_list():

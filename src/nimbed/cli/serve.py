@@ -73,7 +73,7 @@ def _limit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-header", type=int, metavar="BYTES", help="of all headers (default: 16 KiB)")
     parser.add_argument("--max-text", type=int, metavar="CHARACTERS", help="of one text (default: 400000)")
     parser.add_argument("--max-connections", type=int, metavar="N", help="open at once (default: 1024)")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for one answer (default: 60)")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="without a text that is done (default: 60)")
     parser.add_argument("--idle", type=float, metavar="SECONDS", help="of silence on a connection (default: 30)")
     parser.add_argument("--drain", type=float, metavar="SECONDS", help="to finish when told to stop (default: 30)")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 from contextlib import aclosing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from nimbed._types import Float32Array
     from nimbed.server.gathering import Computed
+    from nimbed.server.request import Work
 
     # Vectors and the number of the first to items of a JSON list, with commas between them and nothing around.
     Write = Callable[[int, Float32Array], bytes]
@@ -25,28 +26,15 @@ if TYPE_CHECKING:
 _INLINE_NUMBERS = 25_000
 
 
-class Written(NamedTuple):
-    """An answer's vectors.
-
-    Attributes:
-        json: a list.
-        texts: how many.
-        tokens: computed, or looked up.
-        truncated: texts that lost tokens.
-    """
-
-    json: bytes
-    texts: int
-    tokens: int
-    truncated: int
-
-
-async def written(parts: AsyncGenerator[Computed, None], write: Write, *, truncate: bool, most: int) -> Written:
-    """Write vectors as they come.
+async def written(
+    parts: AsyncGenerator[Computed, None], write: Write, work: Work, *, truncate: bool, most: int
+) -> bytes:
+    """Vectors as a JSON list, written as they come.
 
     Args:
         parts: of one request.
         write: its dialect's form of them.
+        work: the request's record, which counts them.
         truncate: whether a text may lose tokens.
         most: bytes that an answer may have.
 
@@ -54,25 +42,25 @@ async def written(parts: AsyncGenerator[Computed, None], write: Write, *, trunca
         ApiError: a text lost tokens and may not, or the answer is too large.
     """
     pieces: list[bytes] = []
-    size = 0
-    texts = tokens = truncated = 0
+    texts = size = 0
     async with aclosing(parts):
         async for part in parts:
-            check_cut(part, texts, truncate=truncate)
+            count(part, texts, work, truncate=truncate)
             pieces += (more := await _pieces(texts, part.rows, write))
             size += sum(map(len, more))
             if size > most:
                 raise ApiError("too_long", f"the answer has more than {most} bytes: ask for fewer texts at once")
-            texts, tokens = texts + len(part.rows), tokens + sum(part.tokens)
-            truncated += part.truncated
-    return Written(b"[" + b",".join(pieces) + b"]", texts, tokens, truncated)
+            texts += len(part.rows)
+    return b"[" + b",".join(pieces) + b"]"
 
 
-def check_cut(part: Computed, first: int, *, truncate: bool) -> None:
-    """Raise where a text lost tokens and may not."""
+def count(part: Computed, first: int, work: Work, *, truncate: bool) -> None:
+    """Say in the request's record what a part took; raise where a text lost tokens and may not."""
     if not truncate and part.cut.any():
         at = int(np.flatnonzero(part.cut)[0])
         raise ApiError("too_long", f"item {first + at} has {part.cut[at]} tokens, more than the model reads")
+    work.tokens += sum(part.tokens)
+    work.truncated += part.truncated
 
 
 async def _pieces(first: int, rows: Float32Array, write: Write) -> list[bytes]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nimbed.server.bodies import check_cut, written
+from nimbed.server.bodies import count, written
 from nimbed.server.errors import ApiError
 from nimbed.server.fields import is_ids, is_texts
 from nimbed.server.models import Asked
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from nimbed._types import Float32Array, Pair, Role
-    from nimbed.server.bodies import Write, Written
+    from nimbed.server.bodies import Write
     from nimbed.server.catalog import Named
     from nimbed.server.fields import Fields
     from nimbed.server.gathering import Computed
@@ -51,7 +51,7 @@ async def embed(
     write: Write,
     *,
     normalize: bool | None = None,
-) -> tuple[Named, Written]:
+) -> tuple[Named, bytes]:
     """Vectors of texts, written, by the request's ``model``, ``input_type``, ``prompt_name`` and ``dimensions``.
 
     Raises:
@@ -64,9 +64,7 @@ async def embed(
     truncate = may_cut(fields, model)
     await request.apart(note, request, named, texts)
     most = request.settings.limits.held_bytes
-    found = await written(model.embed(asked), write, truncate=truncate, most=most)
-    request.work.tokens, request.work.truncated = found.tokens, found.truncated
-    return named, found
+    return named, await written(model.embed(asked), write, request.work, truncate=truncate, most=most)
 
 
 async def score(
@@ -91,11 +89,9 @@ async def gathered(request: Request, parts: AsyncGenerator[Computed, None], *, t
     first = 0
     async with aclosing(parts):
         async for part in parts:
-            check_cut(part, first, truncate=truncate)
+            count(part, first, request.work, truncate=truncate)
             rows.append(part.rows)
             first += len(part.rows)
-            request.work.tokens += sum(part.tokens)
-            request.work.truncated += part.truncated
     return np.concatenate(rows)
 
 

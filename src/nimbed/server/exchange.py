@@ -43,7 +43,7 @@ class Exchange:
         scope, receive, send: as ASGI has them.
     """
 
-    __slots__ = ("_app", "_ended", "_held", "_receive", "_route", "_scope", "_send", "_task", "_watcher",
+    __slots__ = ("_app", "_ended", "_held", "_receive", "_route", "_scope", "_send", "_task", "_timers", "_watcher",
                  "headers", "id", "method", "path", "reading", "seconds", "status", "work")  # fmt: skip
 
     def __init__(self, app: App, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -59,6 +59,7 @@ class Exchange:
             self._route = self._route.browsers
         self._ended: Literal["", "gone", "late"] = ""
         self._held = self.status = 0
+        self._timers: list[asyncio.TimerHandle] = []
         self._watcher: asyncio.Task[None] | None = None
         self._task: asyncio.Task[Any] | None = None
         self.work = Work()
@@ -69,9 +70,9 @@ class Exchange:
         """All of it."""
         started, span = time.perf_counter(), self._app.tracing.start(self)
         self._task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        timers = [loop.call_later(self._app.settings.limits.timeout_s, self._end, "late")]
+        self._timers.append(loop.call_later(self._app.settings.limits.timeout_s, self._late, 0))
         try:
-            answer = await self._answer(timers)
+            answer = await self._answer()
             self.status = GONE if answer is None else answer.status
             if answer is not None:
                 self._keep(len(answer.body))
@@ -80,7 +81,7 @@ class Exchange:
             self.status = self.status or GONE
             raise
         finally:
-            for timer in timers:
+            for timer in self._timers:
                 timer.cancel()
             if self._watcher is not None:
                 self._watcher.cancel()
@@ -88,10 +89,10 @@ class Exchange:
             self.seconds = time.perf_counter() - started
             self._app.done(self, span)
 
-    async def _answer(self, timers: list[asyncio.TimerHandle]) -> Answer | None:
+    async def _answer(self) -> Answer | None:
         """The answer, or the error in its dialect's words; None where the client has gone."""
         try:
-            return await self._handled(timers)
+            return await self._handled()
         except ApiError as err:
             error = err
         except NimbedError as err:
@@ -110,7 +111,7 @@ class Exchange:
         answer.headers = [*answer.headers, *error.headers]
         return answer
 
-    async def _handled(self, timers: list[asyncio.TimerHandle]) -> Answer:
+    async def _handled(self) -> Answer:
         app, headers = self._app, self.headers
         size = len(self._scope.get("raw_path") or b"") + len(self._scope.get("query_string", b""))
         size += sum(len(name) + len(value) for name, value in self._scope["headers"])
@@ -126,7 +127,7 @@ class Exchange:
         app.recent.wake()
         try:
             body = await self._body()
-            timers.append(asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._watch))
+            self._timers.append(asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._watch))
             return await handler(Request(app, headers, body, self.work))
         finally:
             app.load.leave()
@@ -158,7 +159,7 @@ class Exchange:
         headers = [*answer.headers, (b"x-request-id", self.id)]
         if answer.status not in _WITHOUT_BODY:
             headers.append((b"content-length", str(len(answer.body)).encode()))
-        if self.work.truncated:
+        if self.work.truncated and answer.status == 200:
             headers.append((b"x-truncated-texts", str(self.work.truncated).encode()))
         if self.headers.get(b"origin") is not None:
             headers += self._app.guard.cors(self.headers)
@@ -182,6 +183,14 @@ class Exchange:
             pass
         self._end("gone")
 
+    def _late(self, tokens: int) -> None:
+        """End what no further text has been done of since the last look."""
+        if self.work.tokens == tokens:
+            self._end("late")
+            return
+        seconds, loop = self._app.settings.limits.timeout_s, asyncio.get_running_loop()
+        self._timers.append(loop.call_later(seconds, self._late, self.work.tokens))
+
     def _end(self, why: Literal["gone", "late"]) -> None:
         """Cancel what is computed, and with it all that it holds."""
         if not self._ended and not self.status and self._task is not None:
@@ -192,7 +201,7 @@ class Exchange:
         if self.reading:
             return ApiError("body_too_slow", "the body did not come in time", headers=[(b"connection", b"close")])
         seconds = self._app.settings.limits.timeout_s
-        return retry_later("unavailable", f"this took longer than {seconds:g} seconds; send less at once, or later")
+        return retry_later("unavailable", f"no text was done for {seconds:g} seconds; send less at once, or later")
 
     def _too_large(self, limit: int) -> ApiError:
         return ApiError("body_too_large", f"the body has more than {limit} bytes (--max-body)")

@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from nimbed.server.settings import ModelSettings
 
     Item: TypeAlias = str | PromptedText | Pair
+    Slices: TypeAlias = Iterator[Sequence[Item]]
 
 # What is this short goes the queries' way, whatever prompt it has: it does not wait behind what others sent in bulk.
 _FEW_TEXTS, _FEW_CHARACTERS = 16, 8_000
 # Longer lists go in slices of these, two at a time: the others get their turn, and vectors are written as they come.
-_SLICE_TEXTS, _SLICE_CHARACTERS = 256, 250_000
+# A slice takes a few seconds, also where the model is slow: so it shows that the request goes on.
+_SLICE_TEXTS, _SLICE_CHARACTERS, _SLICE_S = 256, 250_000, 5.0
 # Up to this many characters are tokenized, or looked up in the cache, on the event loop itself.
 _INLINE_CHARACTERS = 2_000
 
@@ -85,6 +87,7 @@ class Served(OpenModel):
 
     def _reset(self) -> None:
         super()._reset()
+        self._slice_characters = _FEW_CHARACTERS
         self._gathering: dict[Role, Gathering] = {
             lane: Gathering(partial(self._computed, lane=lane), characters=_INLINE_CHARACTERS)
             for lane in ("query", "document")
@@ -129,12 +132,22 @@ class Served(OpenModel):
         return Computed(*vectors, runtime.tokenize(items, lane, range(len(items))).lengths)
 
     async def _computed(self, items: Sequence[str | PromptedText | Pair], lane: Role) -> Computed:
-        call, short = Call(self._opened(), items, lane), sum(map(len, items)) <= _INLINE_CHARACTERS
+        call, characters, started = Call(self._opened(), items, lane), sum(map(len, items)), time.perf_counter()
         rows, cut = await call.aresult()
-        tokens = call.tokens() if short or call.all_tokenized else await asyncio.to_thread(call.tokens)
-        return Computed(rows, cut, tokens)
+        short, computed = characters <= _INLINE_CHARACTERS, call.all_tokenized
+        if computed and not short:
+            self._pace(characters / (time.perf_counter() - started))
+        return Computed(rows, cut, call.tokens() if short or computed else await asyncio.to_thread(call.tokens))
 
-    async def _in_turn(self, parts: Iterator[Sequence[Item]], lane: Role, role: Role) -> AsyncGenerator[Computed, None]:
+    def _pace(self, characters: float) -> None:
+        """So many were computed in a second: slices of like duration from now on, each at most twice the last."""
+        most = min(_SLICE_CHARACTERS, 2 * self._slice_characters)
+        self._slice_characters = int(min(most, max(_FEW_CHARACTERS, _SLICE_S * characters)))
+
+    def _slices(self, texts: Sequence[Any], make: Callable[[Any], Item] | None = None, added: int = 0) -> Slices:
+        return slices(texts, make, added=added, most=lambda: self._slice_characters)
+
+    async def _in_turn(self, parts: Slices, lane: Role, role: Role) -> AsyncGenerator[Computed, None]:
         """The slices' outcomes in order; whatever ends the caller early takes out what has not started."""
         first, second = next(parts), next(parts, None)
         if second is None:
@@ -173,9 +186,9 @@ class Embedder(Served, Encoder):
         self._check(asked)
         lane, prompt = self._lane(asked)
         if prompt is None:
-            parts = slices(asked.texts)
+            parts = self._slices(asked.texts)
         else:
-            parts = slices(asked.texts, lambda text: PromptedText(prompt=prompt, text=text), added=len(prompt))
+            parts = self._slices(asked.texts, lambda text: PromptedText(prompt=prompt, text=text), len(prompt))
         async for part in self._in_turn(parts, lane, asked.role):
             yield part._replace(rows=self._finished(part.rows, asked))
 
@@ -215,28 +228,31 @@ class Scorer(Served):
         """
         added = len(query or "")
         few = len(texts) <= _FEW_TEXTS and sum(len(text) + added for text in texts) <= _FEW_CHARACTERS
-        parts = slices(texts) if query is None else slices(texts, lambda text: Pair(query, str(text)), added=added)
+        make = None if query is None else lambda text: Pair(query, str(text))
+        parts = self._slices(texts, make, added)
         async for part in self._in_turn(parts, "query" if few else "document", "document"):
             yield part
 
 
 def slices(
-    texts: Sequence[Any], make: Callable[[Any], Item] | None = None, *, added: int = 0
-) -> Iterator[Sequence[Item]]:
+    texts: Sequence[Any], make: Callable[[Any], Item] | None = None, *, added: int = 0, most: Callable[[], int]
+) -> Slices:
     """Texts in pieces of bounded size, in their order; each becomes what is computed when its turn has come.
 
     Args:
         texts: of one request.
         make: of a text what is computed; None leaves it as it is.
         added: characters that this adds to each.
+        most: characters from which on a piece is long enough, asked for each.
     """
     start, characters = 0, 0
+    limit = most()
     for end, text in enumerate(texts, 1):
         characters += len(text) + added
-        if end - start == _SLICE_TEXTS or characters >= _SLICE_CHARACTERS or end == len(texts):
+        if end - start == _SLICE_TEXTS or characters >= limit or end == len(texts):
             part = texts[start:end]
             yield part if make is None else [make(one) for one in part]
-            start, characters = end, 0
+            start, characters, limit = end, 0, most()
 
 
 def open_model(chosen: ModelSettings) -> Embedder | Scorer:

@@ -134,7 +134,7 @@ class Limits:
         header_bytes: of one request.
         text_characters: of one text, before it is tokenized.
         connections: open at once.
-        timeout_s: for one answer, reading its body included.
+        timeout_s: for a body to come, its first texts to be done included, and from then on until further ones are.
         idle_s: that a connection may be silent, or take for its headers.
         drain_s: that accepted requests may take when the server stops.
     """

@@ -30,21 +30,21 @@ async def embeds(request: Request) -> Answer:
     value = fields.any("input")
     texts = [fields.text("input")] if isinstance(value, str) else await request.apart(fields.texts, "input")
     request.work.batch = not isinstance(value, str)
-    named, found = await embed(request, fields, texts, plain, normalize=True)  # as Ollama does, here alone
+    named, vectors = await embed(request, fields, texts, plain, normalize=True)  # as Ollama does, here alone
     rest = {
         "model": fields.name("model") or named.name,
         "total_duration": time.perf_counter_ns() - started,
         "load_duration": 0,
-        "prompt_eval_count": found.tokens,
+        "prompt_eval_count": request.work.tokens,
     }
-    return Answer(b'{"embeddings":' + found.json + b"," + orjson.dumps(rest)[1:])
+    return Answer(b'{"embeddings":' + vectors + b"," + orjson.dumps(rest)[1:])
 
 
 async def embeds_one(request: Request) -> Answer:
     """The vector of one text, ``prompt``."""
     fields = await request.fields()
-    _, found = await embed(request, fields, [fields.text("prompt")], plain)
-    return Answer(b'{"embedding":' + found.json[1:-1] + b"}")
+    _, vectors = await embed(request, fields, [fields.text("prompt")], plain)
+    return Answer(b'{"embedding":' + vectors[1:-1] + b"}")
 
 
 async def tags(request: Request) -> Answer:

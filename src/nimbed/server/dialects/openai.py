@@ -39,10 +39,11 @@ async def embeddings(request: Request) -> Answer:
     texts, single = await texts_or_ids(request, fields, "input")
     request.work.batch = not single
     form = fields.choice("encoding_format", ("float", "base64"), "float")
-    named, found = await embed(request, fields, texts, openai_base64 if form == "base64" else openai_floats)
-    usage = {"prompt_tokens": found.tokens, "total_tokens": found.tokens, "truncated_texts": found.truncated}
+    named, data = await embed(request, fields, texts, openai_base64 if form == "base64" else openai_floats)
+    tokens, truncated = request.work.tokens, request.work.truncated
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens, "truncated_texts": truncated}
     rest = orjson.dumps({"model": named.name, "usage": usage})[1:]
-    return Answer(b'{"object":"list","data":' + found.json + b"," + rest)
+    return Answer(b'{"object":"list","data":' + data + b"," + rest)
 
 
 async def models(request: Request) -> Answer:

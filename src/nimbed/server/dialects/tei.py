@@ -50,8 +50,8 @@ async def _embeds(request: Request, fields: Fields) -> Answer:
     texts, single = await texts_or_ids(request, fields, "inputs")
     request.work.batch = not single
     normalize = fields.flag("normalize", default=True)
-    named, found = await embed(request, fields, texts, plain, normalize=normalize)
-    answer = _with_times(request, Answer(found.json))
+    named, vectors = await embed(request, fields, texts, plain, normalize=normalize)
+    answer = _with_times(request, Answer(vectors))
     if not normalize and named.model.info.normalize:
         answer.headers.append((b"x-normalized", b"true"))
     return answer
