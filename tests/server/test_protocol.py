@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from tests.support.servers import Listening, everything, fake_app, request_bytes
+from tests.support.servers import WAIT_S, Held, Listening, everything, fake_app, request_bytes
 
 from nimbed.server import Limits
 
@@ -137,3 +137,67 @@ def test_an_answer_that_nobody_reads_is_given_up(server):
             if not server.connections:
                 break
         assert server.connections == 0
+
+
+PAGE = b"GET /ui/page.css HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+def test_a_client_that_reads_nothing_is_gone_however_little_is_left_for_it(server):
+    """Less than from where on a transport says that it is much."""
+    with server.connect() as connection:
+        for _ in range(20_000):
+            connection.sendall(PAGE)
+            time.sleep(0.001)
+            (one,) = server.protocols
+            if one.transport.get_write_buffer_size():
+                break
+        for _ in range(200):
+            time.sleep(0.05)
+            if not server.connections:
+                break
+        assert server.connections == 0
+
+
+@pytest.fixture
+def held():
+    with Listening(fake_app(port=0, limits=Limits(idle_s=0.5))) as one:
+        yield one, Held(one.app)
+
+
+def test_a_request_behind_another_is_computed_as_long_as_it_takes(held):
+    server, engine = held
+    with server.connect() as connection:
+        connection.sendall(INNER + request_bytes(BODY, "connection: close"))
+        time.sleep(1)
+        engine.go_on.set()
+        assert everything(connection).count(b"HTTP/1.1 200") == 2
+
+
+def test_a_client_that_goes_takes_all_with_it_that_it_has_asked(held):
+    server, engine = held
+    long = request_bytes(json.dumps({"input": [f"text {number}" for number in range(5000)]}).encode())
+    with server.connect() as connection:
+        connection.sendall(long + INNER)
+        assert engine.reached.wait(WAIT_S)
+    for _ in range(200):
+        time.sleep(0.05)
+        if not server.app.load.requests:
+            break
+    assert server.app.load.requests == 0
+    engine.go_on.set()
+
+
+@pytest.mark.parametrize(
+    "bad", [b"\x16garbage\r\n\r\n", b"GET /livez?" + b"x" * 20_000, request_bytes(b"x")[:-3] + b"z"]
+)
+def test_what_is_no_request_becomes_no_part_of_an_answer_before_it(held, bad):
+    server, engine = held
+    with server.connect() as connection:
+        connection.sendall(request_bytes(BODY))
+        assert engine.reached.wait(WAIT_S)
+        connection.sendall(bad)
+        time.sleep(0.1)
+        engine.go_on.set()
+        found = everything(connection)
+    assert found.startswith(b"HTTP/1.1 200")
+    assert found.count(b"HTTP/1.1") == 1

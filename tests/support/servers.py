@@ -81,8 +81,12 @@ class Listening:
         self.app.close()
 
     @property
+    def protocols(self) -> list[Any]:
+        return list(self._server.server_state.connections)
+
+    @property
     def connections(self) -> int:
-        return len(self._server.server_state.connections)
+        return len(self.protocols)
 
     def stop(self) -> None:
         """As SIGTERM does."""
