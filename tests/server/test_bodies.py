@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from nimbed.server.bodies import openai_base64, openai_floats, plain, written
+from nimbed.server import Limits
+from nimbed.server.bodies import JsonList, openai_base64, openai_floats, plain, written
 from nimbed.server.errors import ApiError
 from nimbed.server.gathering import Computed
-from nimbed.server.request import Work
+from nimbed.server.load import Load
+from nimbed.server.request import Request, Work
 
 ROWS = np.random.default_rng(0).standard_normal((300, 384), np.float32)
 
@@ -23,28 +26,41 @@ async def parts(*cuts):
         yield Computed(part, cut, tokens=[2] * len(part))
 
 
+def asking(**bounds):
+    """A request, of which only what it holds and counts is looked at."""
+    limits = Limits(**bounds)
+    app = SimpleNamespace(settings=SimpleNamespace(limits=limits))
+    return Request(app, {}, b"", Work(), Load(limits).held())
+
+
 @pytest.mark.parametrize("write", [plain, openai_floats, openai_base64])
 async def test_every_number_arrives(write):
-    work = Work()
-    items = json.loads(await written(parts(), write, work, truncate=True, most=10**9))
+    request = asking()
+    pieces = await written(request, parts(), write, truncate=True)
+    items = json.loads(b"".join(pieces))
     if write is not plain:
         assert [item["index"] for item in items] == list(range(300))
         items = [item["embedding"] for item in items]
     if write is openai_base64:
         items = [np.frombuffer(base64.b64decode(item), "<f4") for item in items]
     np.testing.assert_array_equal(np.array(items, np.float32), ROWS)
-    assert (work.tokens, work.truncated) == (600, 0)
+    assert (request.work.tokens, request.work.truncated) == (600, 0)
+    assert 0 < sum(map(len, pieces)) - request.held.size < 10  # brackets and commas
 
 
 async def test_truncation_is_counted_or_refused():
-    work = Work()
-    await written(parts(3, 5), plain, work, truncate=True, most=10**9)
-    assert work.truncated == 4
+    request = asking()
+    await written(request, parts(3, 5), plain, truncate=True)
+    assert request.work.truncated == 4
     with pytest.raises(ApiError, match="item 3 has 700 tokens"):
-        await written(parts(3, 5), plain, Work(), truncate=False, most=10**9)
+        await written(asking(), parts(3, 5), plain, truncate=False)
 
 
 async def test_an_answer_is_bounded():
-    whole = len(await written(parts(), plain, Work(), truncate=True, most=10**9))
+    whole = sum(map(len, await written(asking(), parts(), plain, truncate=True)))
     with pytest.raises(ApiError, match="ask for fewer texts at once"):
-        await written(parts(), plain, Work(), truncate=True, most=whole // 2)
+        await written(asking(body_bytes=whole // 16), parts(), plain, truncate=True)
+
+
+def test_a_list_of_no_piece_is_empty():
+    assert JsonList(asking()).whole() == [b"[]"]

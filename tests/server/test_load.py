@@ -6,7 +6,7 @@ import pytest
 
 from nimbed.server import Limits
 from nimbed.server.errors import ApiError
-from nimbed.server.load import Load
+from nimbed.server.load import Held, Load
 
 
 def test_requests():
@@ -21,14 +21,22 @@ def test_requests():
     assert load.requests == 2
 
 
-@pytest.mark.parametrize(("take", "size"), [(Load.hold, 800), (Load.keep, 10_000)], ids=["a body", "an answer"])
+@pytest.mark.parametrize(("take", "size"), [(Held.take, 800_000), (Held.keep, 10_000_000)], ids=["a body", "an answer"])
 def test_bytes_of_all_bodies_and_answers(take, size):
-    load = Load(Limits(body_bytes=100))
-    take(load, size)
+    load = Load(Limits(body_bytes=100_000))
+    first, second, third = load.held(), load.held(), load.held()
+    take(first, size)
+    second.take(60_000)  # what is short always finds room
     with pytest.raises(ApiError, match="bodies and answers leave no room"):
-        load.hold(1)
-    load.free(size)
-    load.hold(900)  # one alone is bounded elsewhere
+        second.take(60_000)
+    first.keep(0)
+    third.keep(60_000)
+    second.take(60_000)
+    assert load.bytes == 180_000
+    for one in (second, third):
+        one.keep(0)
+    first.take(900_000)  # one alone is bounded elsewhere
+    assert (load.bytes, first.size) == (900_000, 900_000)
 
 
 def test_what_was_read_before_the_end_is_taken():

@@ -81,8 +81,10 @@ async def test_another_name_is_refused(app, name):
 
 
 async def test_further_names_may_be_allowed_and_beyond_loopback_any_is():
-    app = fake_app(access=Access(hosts=["Embed.Example"]))
+    app = fake_app(access=Access(hosts=["Embed.Example", "2001:db8:0:0::1"]))
     assert (await post(app, "http://embed.example")).status_code == 200
+    assert (await post(app, "http://[2001:db8::1]")).status_code == 200
+    assert (await post(app, "http://[2001:db8::2]")).status_code == 403
     assert (await post(app, "http://evil.example")).status_code == 403
     app.close()
     app = fake_app(host="0.0.0.0", access=Access(insecure=True))

@@ -33,7 +33,20 @@ def test_keys_that_cannot_be_used_are_refused_and_not_shown(key):
 
 @pytest.mark.parametrize(
     "host",
-    ["embed.example.org:8443", "http://embed.example.org", "a b", "", "[::1]", "::1]", "*", "*.example.org", "a."],
+    [
+        "embed.example.org:8443",
+        "http://embed.example.org",
+        "a b",
+        "",
+        "[::1]",
+        "::1]",
+        "*",
+        "*.example.org",
+        "a.",
+        "1:2",
+        ":::",
+        "fe80::1%eth0",
+    ],
 )
 def test_a_host_that_no_request_could_name_is_refused(host):
     with pytest.raises(InputError, match=r"hosts: .* is no name without a port"):
@@ -41,7 +54,20 @@ def test_a_host_that_no_request_could_name_is_refused(host):
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://a.example/", "https://a.example/x", "a.example", "null", "HTTPS://A.example"]
+    "origin",
+    [
+        "https://a.example/",
+        "https://a.example/x",
+        "a.example",
+        "null",
+        "HTTPS://A.example",
+        "https://a.example:443",
+        "http://a.example:80",
+        "https://*.example",
+        "https://ex\u00e4mple.org",
+        "https://a:b",
+        "https://",
+    ],
 )
 def test_an_origin_that_no_browser_sends_is_refused(origin):
     with pytest.raises(InputError, match=r"origins: .* is not as browsers write one"):
@@ -49,7 +75,10 @@ def test_an_origin_that_no_browser_sends_is_refused(origin):
 
 
 def test_hosts_and_origins_of_all_kinds():
-    hosts, origins = ["Embed.Example", "10.0.0.1", "fe80::1"], ["http://localhost:3000", "chrome-extension://abc"]
+    hosts, origins = (
+        ["Embed.Example", "10.0.0.1", "fe80::1"],
+        ["http://localhost:3000", "https://[::1]:8443", "http://a.example:443", "chrome-extension://abc"],
+    )
     assert (Access(hosts=hosts).hosts, Access(origins=origins).origins) == (hosts, origins)
 
 

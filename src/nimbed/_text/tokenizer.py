@@ -124,12 +124,14 @@ class Tokenizer:
     def encoding(self, text: str, *, special: bool) -> Any:  # noqa: ANN401
         """A text as the package tokenizers has it, whole and without a prompt."""
         with TOKENIZING:
-            return self._tokenizer.encode(text, add_special_tokens=special)
+            if len(text) <= FEW_CHARACTERS:
+                return self._tokenizer.encode(text, add_special_tokens=special)
+            return self._tokenizer.encode_batch([text], add_special_tokens=special)[0]  # gives up the GIL
 
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
         """The text that ids stand for."""
         with TOKENIZING:
-            return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
+            return str(self._tokenizer.decode_batch([list(ids)], skip_special_tokens=skip_special)[0])
 
     def _encodings(self, inputs: Sequence[Any], characters: int, *, special: bool = True) -> list[Any]:
         with TOKENIZING:

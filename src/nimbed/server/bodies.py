@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nimbed._types import Float32Array
     from nimbed.server.gathering import Computed
-    from nimbed.server.request import Work
+    from nimbed.server.request import Request, Work
 
     # Vectors and the number of the first to items of a JSON list, with commas between them and nothing around.
     Write = Callable[[int, Float32Array], bytes]
@@ -26,32 +26,57 @@ if TYPE_CHECKING:
 _INLINE_NUMBERS = 25_000
 
 
-async def written(
-    parts: AsyncGenerator[Computed, None], write: Write, work: Work, *, truncate: bool, most: int
-) -> bytes:
-    """Vectors as a JSON list, written as they come.
+class JsonList:
+    """A JSON list of an answer, written piece by piece; of bounded size, and held as the request's.
 
     Args:
-        parts: of one request.
+        request: whose answer has it.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._held, self._most = request.held, request.settings.limits.held_bytes
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, items: bytes) -> None:
+        """Further items, with commas between them.
+
+        Raises:
+            ApiError: the answer is too large, or others' leave no room for it.
+        """
+        self._size += len(items)
+        if self._size > self._most:
+            raise ApiError("too_long", f"the answer has more than {self._most} bytes: ask for fewer texts at once")
+        self._held.take(len(items))
+        self._pieces.append((b"," if self._pieces else b"[") + items)
+
+    def whole(self) -> list[bytes]:
+        """The list, in pieces."""
+        return [*self._pieces, b"]"] if self._pieces else [b"[]"]
+
+
+async def written(
+    request: Request, parts: AsyncGenerator[Computed, None], write: Write, *, truncate: bool
+) -> list[bytes]:
+    """Vectors as a JSON list, in pieces, written as they come.
+
+    Args:
+        request: that asks; its record counts them.
+        parts: of its vectors.
         write: its dialect's form of them.
-        work: the request's record, which counts them.
         truncate: whether a text may lose tokens.
-        most: bytes that an answer may have.
 
     Raises:
         ApiError: a text lost tokens and may not, or the answer is too large.
     """
-    pieces: list[bytes] = []
-    texts = size = 0
+    found, texts = JsonList(request), 0
     async with aclosing(parts):
         async for part in parts:
-            count(part, texts, work, truncate=truncate)
-            pieces += (more := await _pieces(texts, part.rows, write))
-            size += sum(map(len, more))
-            if size > most:
-                raise ApiError("too_long", f"the answer has more than {most} bytes: ask for fewer texts at once")
+            count(part, texts, request.work, truncate=truncate)
+            for piece in await _pieces(texts, part.rows, write):
+                found.add(piece)
             texts += len(part.rows)
-    return b"[" + b",".join(pieces) + b"]"
+    return found.whole()
 
 
 def count(part: Computed, first: int, work: Work, *, truncate: bool) -> None:
@@ -70,6 +95,11 @@ async def _pieces(first: int, rows: Float32Array, write: Write) -> list[bytes]:
     return [
         await asyncio.to_thread(write, first + start, rows[start : start + step]) for start in range(0, len(rows), step)
     ]
+
+
+def items_of(values: list[Any]) -> bytes:
+    """A list's items in JSON, with commas between them."""
+    return orjson.dumps(values)[1:-1]
 
 
 def plain(_first: int, rows: Float32Array) -> bytes:

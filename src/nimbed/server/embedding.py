@@ -51,7 +51,7 @@ async def embed(
     write: Write,
     *,
     normalize: bool | None = None,
-) -> tuple[Named, bytes]:
+) -> tuple[Named, list[bytes]]:
     """Vectors of texts, written, by the request's ``model``, ``input_type``, ``prompt_name`` and ``dimensions``.
 
     Raises:
@@ -63,8 +63,7 @@ async def embed(
     asked = Asked(texts=texts, role=role, prompt=prompt, dim=fields.whole("dimensions"), normalize=normalize)
     truncate = may_cut(fields, model)
     await request.apart(note, request, named, texts)
-    most = request.settings.limits.held_bytes
-    return named, await written(model.embed(asked), write, request.work, truncate=truncate, most=most)
+    return named, await written(request, model.embed(asked), write, truncate=truncate)
 
 
 async def score(
@@ -165,7 +164,9 @@ async def texts_or_ids(request: Request, fields: Fields, name: str) -> tuple[lis
         if request.settings.token_ids == "refuse":  # noqa: S105
             raise ApiError("invalid", _REFUSED_IDS.format(name=name), param=name)
         _, model = request.app.catalog.embedder(fields.name("model"))
-        items = await request.in_turn(lambda some: [text_of_ids(model, ids, name) for ids in some], items)
+        await request.apart(fields.check_length, items, name, "ids")
+        some = request.in_turn(lambda lists: [text_of_ids(model, ids, name) for ids in lists], items)
+        items = [text async for texts in some for text in texts]
     return await request.apart(_checked, fields, items, name), single
 
 

@@ -58,7 +58,8 @@ class Exchange:
         if self._route.browsers and self.method == "GET" and b"text/html" in self.headers.get(b"accept", b""):
             self._route = self._route.browsers
         self._ended: Literal["", "gone", "late"] = ""
-        self._held = self.status = 0
+        self._held = app.load.held()
+        self.status = 0
         self._timers: list[asyncio.TimerHandle] = []
         self._watcher: asyncio.Task[None] | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -75,7 +76,6 @@ class Exchange:
             answer = await self._answer()
             self.status = GONE if answer is None else answer.status
             if answer is not None:
-                self._keep(len(answer.body))
                 await self._respond(answer)
         except BaseException:
             self.status = self.status or GONE
@@ -85,7 +85,7 @@ class Exchange:
                 timer.cancel()
             if self._watcher is not None:
                 self._watcher.cancel()
-            self._app.load.free(self._held)
+            self._held.keep(0)
             self.seconds = time.perf_counter() - started
             self._app.done(self, span)
 
@@ -122,13 +122,13 @@ class Exchange:
         if handler is None:
             raise self._no_handler()
         if self.method != "POST":
-            return await handler(Request(app, headers, b"", self.work))
+            return await handler(Request(app, headers, b"", self.work, self._held))
         app.load.enter()
         app.recent.wake()
         try:
             body = await self._body()
             self._timers.append(asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._watch))
-            return await handler(Request(app, headers, body, self.work))
+            return await handler(Request(app, headers, body, self.work, self._held))
         finally:
             app.load.leave()
 
@@ -146,34 +146,38 @@ class Exchange:
                 self._end("gone")
                 await asyncio.sleep(0)  # where the cancellation arrives
             part: bytes = message.get("body", b"")
-            if self._held + len(part) > limit:
+            if self._held.size + len(part) > limit:
                 raise self._too_large(limit)
-            self._app.load.hold(len(part))
-            self._held += len(part)
+            self._held.take(len(part))
             parts.append(part)
             more = message.get("more_body", False)
         self.reading = False
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _respond(self, answer: Answer) -> None:
+        """Send it, and hold what is not sent yet in place of the body."""
+        self._held.keep(size := sum(map(len, answer.body)))
         headers = [*answer.headers, (b"x-request-id", self.id)]
         if answer.status not in _WITHOUT_BODY:
-            headers.append((b"content-length", str(len(answer.body)).encode()))
+            headers.append((b"content-length", str(size).encode()))
         if self.work.truncated and answer.status == 200:
             headers.append((b"x-truncated-texts", str(self.work.truncated).encode()))
         if self.headers.get(b"origin") is not None:
             headers += self._app.guard.cors(self.headers)
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        body = b"" if self.method == "HEAD" else answer.body
-        for start in range(0, len(body) or 1, _PIECE):  # the next when the client has read enough of those before
-            more = {"more_body": True} if start + _PIECE < len(body) else {}
-            await self._send({"type": "http.response.body", "body": body[start : start + _PIECE], **more})
+        pieces = [] if self.method == "HEAD" else answer.body
+        if size > _PIECE and pieces:
+            pieces.reverse()
+            while pieces:
+                await self._send_piece(pieces.pop())
+        await self._send({"type": "http.response.body", "body": b"".join(pieces)})
 
-    def _keep(self, size: int) -> None:
-        """Hold the answer's bytes in place of the body's, until they are sent."""
-        self._app.load.free(self._held)
-        self._app.load.keep(size)
-        self._held = size
+    async def _send_piece(self, piece: bytes) -> None:
+        """A part after another, the next when the client has read enough of those before."""
+        for start in range(0, len(piece), _PIECE):
+            part = piece[start : start + _PIECE]
+            await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            self._held.keep(self._held.size - len(part))
 
     def _watch(self) -> None:
         self._watcher = asyncio.get_running_loop().create_task(self._wait_for_the_end())

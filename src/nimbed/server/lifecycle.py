@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import signal
@@ -53,6 +54,7 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._app, self._ready = app, ready
+        self._drain_s = cast("int", config.timeout_graceful_shutdown)
 
     async def startup(self, sockets: Any = None) -> None:  # noqa: ANN401
         """Listen."""
@@ -60,6 +62,16 @@ class Server(uvicorn.Server):
         for server in self.servers:
             self._ready(server.sockets[0].getsockname()[1])
             break
+
+    async def shutdown(self, sockets: Any = None) -> None:  # noqa: ANN401
+        """As uvicorn's; before it cancels what is left, what is not read by then is given up."""
+        giving_up = asyncio.get_running_loop().call_later(self._drain_s, self._give_up)
+        await super().shutdown(sockets)
+        giving_up.cancel()
+
+    def _give_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            cast("BoundedProtocol", connection).give_up()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

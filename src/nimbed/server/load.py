@@ -10,17 +10,22 @@ if TYPE_CHECKING:
     from nimbed.server.settings import Limits
 
 
+# What needs no more than this always finds room: the queue bounds how many do.
+_LITTLE = 64 * 1024
+
+
 class Load:
     """Counts requests, and the bytes of their bodies and answers; used on the event loop alone.
 
     Attributes:
+        bytes: that requests hold.
         requests: that are answered or wait.
         draining: whether the server was told to stop.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._bytes = 0
+        self.bytes = 0
         self.requests = 0
         self.draining = False
 
@@ -36,24 +41,43 @@ class Load:
             raise retry_later("overloaded", f"the queue is full ({self._limits.queue} requests)")
         self.requests += 1
 
-    def hold(self, size: int) -> None:
-        """Take some bytes of a body.
-
-        Raises:
-            ApiError: there are too many of others.
-        """
-        if self._bytes and self._bytes + size > self._limits.held_bytes:
-            raise retry_later("overloaded", "other requests' bodies and answers leave no room for this one")
-        self._bytes += size
-
-    def keep(self, size: int) -> None:
-        """Take the bytes of an answer, which is there already and is not refused."""
-        self._bytes += size
-
-    def free(self, size: int) -> None:
-        """Give bytes back."""
-        self._bytes -= size
-
     def leave(self) -> None:
         """A request is done."""
         self.requests -= 1
+
+    def held(self) -> Held:
+        """For one request."""
+        return Held(self, self._limits.held_bytes)
+
+
+class Held:
+    """Bytes that one request holds: of its body first, and then of its answer until that is read.
+
+    Args:
+        load: of all.
+        most: that all may hold at once.
+
+    Attributes:
+        size: how many.
+    """
+
+    __slots__ = ("_load", "_most", "size")
+
+    def __init__(self, load: Load, most: int) -> None:
+        self._load, self._most, self.size = load, most, 0
+
+    def take(self, more: int) -> None:
+        """Hold so many more.
+
+        Raises:
+            ApiError: others leave no room.
+        """
+        others, size = self._load.bytes - self.size, self.size + more
+        if size > _LITTLE and others and others + size > self._most:
+            raise retry_later("overloaded", "other requests' bodies and answers leave no room for this one")
+        self.keep(size)
+
+    def keep(self, size: int) -> None:
+        """Hold so many, which are there already, in place of what it held."""
+        self._load.bytes += size - self.size
+        self.size = size

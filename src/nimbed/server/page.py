@@ -53,7 +53,7 @@ def _file(body: bytes, kind: bytes) -> Handler:
     async def answer(request: Request) -> Answer:
         given = request.headers.get(b"if-none-match", b"").split(b",")
         known = any(one.strip().removeprefix(b"W/") == tag for one in given)
-        return Answer(b"" if known else body, 304 if known else 200, headers[1:] if known else headers)
+        return Answer([] if known else [body], 304 if known else 200, headers[1:] if known else headers)
 
     return answer
 
@@ -62,7 +62,7 @@ def _to(place: bytes) -> Handler:
     headers: Headers = [(b"location", place), (b"cache-control", b"no-store"), (b"vary", b"accept")]
 
     async def answer(_: Request) -> Answer:
-        return Answer(b"", 303, headers)
+        return Answer([], 303, headers)
 
     return answer
 

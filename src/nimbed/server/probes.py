@@ -30,7 +30,7 @@ async def metrics(request: Request) -> Answer:
     shown = request.app.metrics.render(request.app.load.requests)
     if shown is None:
         raise ApiError("unknown_route", 'metrics need prometheus-client: pip install "nimbed[prometheus]"')
-    return Answer(shown, headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+    return Answer([shown], headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
 
 
 _READY = Route({"GET": ready, "HEAD": ready}, tei.error, key="protected")

@@ -123,6 +123,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._reads()
         super().resume_writing()
 
+    def give_up(self) -> None:
+        """The server stops: an answer that is being sent has no end."""
+        if any(cycle.response_started for cycle in self._unanswered):
+            self.transport.abort()
+
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()

@@ -11,10 +11,11 @@ import orjson
 from nimbed.server.fields import Fields, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence, Sized
 
     from nimbed.server.app import App
     from nimbed.server.errors import ApiError
+    from nimbed.server.load import Held
     from nimbed.server.settings import ServerSettings
 
     Headers = list[tuple[bytes, bytes]]
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-A = TypeVar("A")
+A = TypeVar("A", bound="Sized")
 B = TypeVar("B")
 
 _JSON = (b"content-type", b"application/json")
 # Beyond this many bytes a body is read on a thread of its own.
 _INLINE_BYTES = 64 * 1024
-_TOGETHER = 256
+# Texts or lists of ids that are prepared at a stretch, and their characters or ids.
+_TOGETHER, _TOGETHER_SIZE = 256, 50_000
 
 
 @dataclass(slots=True)
@@ -54,12 +56,14 @@ class Request:
         headers: by lowercase name; of several of one name the last.
         body: as it came.
         work: filled in by the handler.
+        held: of the body, and of what is written of the answer.
     """
 
     app: App
     headers: Mapping[bytes, bytes]
     body: bytes
-    work: Work = field(default_factory=Work)
+    work: Work
+    held: Held
 
     @property
     def settings(self) -> ServerSettings:
@@ -76,26 +80,28 @@ class Request:
             return function(*args, **more)
         return await asyncio.to_thread(function, *args, **more)
 
-    async def in_turn(self, function: Callable[[Sequence[A]], list[B]], items: Sequence[A]) -> list[B]:
-        """What the function gives for all items: a part after another on a thread, so that others get their turn."""
-        found: list[B] = []
-        for start in range(0, len(items), _TOGETHER):
-            found += await asyncio.to_thread(function, items[start : start + _TOGETHER])
-        return found
+    async def in_turn(self, function: Callable[[Sequence[A]], B], items: Sequence[A]) -> AsyncGenerator[B, None]:
+        """What the function gives for some items after others, on a thread, so that others get their turn."""
+        start = size = 0
+        for end, item in enumerate(items, 1):
+            size += len(item)
+            if end - start == _TOGETHER or size >= _TOGETHER_SIZE or end == len(items):
+                yield await asyncio.to_thread(function, items[start:end])
+                start, size = end, 0
 
 
 @dataclass(slots=True)
 class Answer:
-    """A response."""
+    """A response; its body in one piece or several, which are gone when they are sent."""
 
-    body: bytes = b""
+    body: list[bytes] = field(default_factory=list)
     status: int = 200
     headers: Headers = field(default_factory=lambda: [_JSON])
 
     @classmethod
     def json(cls, value: object, *, status: int = 200) -> Answer:
         """Of a value that JSON has."""
-        return cls(orjson.dumps(value), status)
+        return cls([orjson.dumps(value)], status)
 
 
 class Route(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -35,8 +36,8 @@ class Guard:
         self._keys = [key.encode() for key in access.keys]
         self._protect_health = access.protect_health
         self._origins = {origin.encode() for origin in access.origins}
-        named = {host.lower() for host in access.hosts}
-        own = {settings.host.lower()} if settings.on_loopback else set()
+        named = {plain_name(host) for host in access.hosts}
+        own = {plain_name(settings.host)} if settings.on_loopback else set()
         # Beyond loopback the names that lead here are known to those alone who run it.
         self._hosts = {*_LOOPBACK, *own, *named} if named or settings.on_loopback else None
         self._max_header_bytes = settings.limits.header_bytes
@@ -109,9 +110,14 @@ class Guard:
 def host_name(host: bytes) -> str:
     """The name in a Host header, without the port; empty where it is none."""
     try:
-        return urlsplit(f"//{host.decode('ascii')}").hostname or ""
+        return plain_name(urlsplit(f"//{host.decode('ascii')}").hostname or "")
     except ValueError:
         return ""
+
+
+def plain_name(host: str) -> str:
+    """A name or an address in the one form that is compared."""
+    return IPv6Address(host).compressed if ":" in host else host.lower()
 
 
 def request_id(headers: Given) -> bytes | None:

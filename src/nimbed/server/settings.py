@@ -19,8 +19,11 @@ TokenIds = Literal["refuse", "own"]
 _KEY_CHARACTERS = 16
 _ROLES = get_args(Role)
 # A name or an address, without a port; an origin as browsers send it, which is compared as it is.
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|(?:[0-9A-Fa-f]*:){2,}[0-9A-Fa-f.]*")
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+_ORIGIN = re.compile(
+    r"(?!http://.*:80$|https://.*:443$)[a-z][a-z0-9+.-]*://"
+    r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,7 @@ class Access:
             if isinstance(given := getattr(self, name), str) or not all(isinstance(one, str) for one in given):
                 raise InputError(f"access: {name} must be a list of strings")
         for host in self.hosts:
-            if not _HOST.fullmatch(host):
+            if not (_is_ipv6(host) if ":" in host else _HOST.fullmatch(host)):
                 raise InputError(f"access: hosts: {host!r} is no name without a port, as embed.example.org is")
         for origin in self.origins:
             if not _ORIGIN.fullmatch(origin):
@@ -130,7 +133,8 @@ class Limits:
 
     Attributes:
         queue: requests that are answered or wait; further ones get 429.
-        body_bytes: of one request; all bodies and answers at once may have eight times as many, and so may one answer.
+        body_bytes: of one request; all bodies and answers at once may have eight times as many beside those of 64 KiB
+            and less, and so may one answer.
         header_bytes: of one request.
         text_characters: of one text, before it is tokenized.
         connections: open at once.
@@ -208,6 +212,13 @@ class ServerSettings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return "%" not in host and bool(ipaddress.IPv6Address(host))
+    except ValueError:
+        return False
 
 
 def _check_role(role: object) -> None:

@@ -37,14 +37,14 @@ async def embeds(request: Request) -> Answer:
         "load_duration": 0,
         "prompt_eval_count": request.work.tokens,
     }
-    return Answer(b'{"embeddings":' + vectors + b"," + orjson.dumps(rest)[1:])
+    return Answer([b'{"embeddings":', *vectors, b"," + orjson.dumps(rest)[1:]])
 
 
 async def embeds_one(request: Request) -> Answer:
     """The vector of one text, ``prompt``."""
     fields = await request.fields()
     _, vectors = await embed(request, fields, [fields.text("prompt")], plain)
-    return Answer(b'{"embedding":' + vectors[1:-1] + b"}")
+    return Answer([b'{"embedding":', b"".join(vectors)[1:-1], b"}"])
 
 
 async def tags(request: Request) -> Answer:

@@ -43,7 +43,7 @@ async def embeddings(request: Request) -> Answer:
     tokens, truncated = request.work.tokens, request.work.truncated
     usage = {"prompt_tokens": tokens, "total_tokens": tokens, "truncated_texts": truncated}
     rest = orjson.dumps({"model": named.name, "usage": usage})[1:]
-    return Answer(b'{"object":"list","data":' + data + b"," + rest)
+    return Answer([b'{"object":"list","data":', *data, b"," + rest])
 
 
 async def models(request: Request) -> Answer:

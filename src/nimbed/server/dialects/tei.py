@@ -9,7 +9,7 @@ import numpy as np
 from nimbed import __version__
 from nimbed._types import Pair
 from nimbed._vectors import row_cosines
-from nimbed.server.bodies import plain
+from nimbed.server.bodies import JsonList, items_of, plain
 from nimbed.server.dialects.rerank import cohere_results, tei_ranks
 from nimbed.server.embedding import embed, gathered, may_cut, note, role_and_prompt, score, texts_or_ids
 from nimbed.server.errors import STATUS, ApiError
@@ -19,7 +19,7 @@ from nimbed.server.request import Answer, Route
 from nimbed.server.tokens import text_of_ids, tokens_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from nimbed.server.errors import Kind
     from nimbed.server.fields import Fields
@@ -114,11 +114,17 @@ async def tokenize(request: Request) -> Answer:
         role, said = role_and_prompt(fields, named, model)
         prompt = model.spec.prompt(role) if said is None else said
 
-    def tokens(some: Sequence[str]) -> list[Any]:
-        return tokens_of(model, [prompt + text for text in some], special=special)
+    def tokens(some: Sequence[str]) -> bytes:
+        return items_of(tokens_of(model, [prompt + text for text in some], special=special))
 
-    found = await request.in_turn(tokens, texts)
-    return await request.apart(Answer.json, found)
+    return await _in_turn(request, tokens, texts)
+
+
+async def _in_turn(request: Request, function: Callable[[Sequence[Any]], bytes], items: Sequence[Any]) -> Answer:
+    found = JsonList(request)
+    async for some in request.in_turn(function, items):
+        found.add(some)
+    return Answer(found.whole())
 
 
 async def decode(request: Request) -> Answer:
@@ -128,13 +134,13 @@ async def decode(request: Request) -> Answer:
     lists = [ids] if is_ids(ids) else ids
     if not isinstance(lists, list) or not lists or not await request.apart(lambda: all(map(is_ids, lists))):
         raise ApiError("invalid", "ids must be token ids, or a list of lists of them", param="ids")
+    fields.check_length(lists, "ids", "ids")
     model = request.app.catalog.first().model
 
-    def texts(some: Sequence[list[int]]) -> list[str]:
-        return [text_of_ids(model, one, "ids", skip_special=skip) for one in some]
+    def texts(some: Sequence[list[int]]) -> bytes:
+        return items_of([text_of_ids(model, one, "ids", skip_special=skip) for one in some])
 
-    found = await request.in_turn(texts, lists)
-    return await request.apart(Answer.json, found)
+    return await _in_turn(request, texts, lists)
 
 
 async def info(request: Request) -> Answer:
