@@ -169,6 +169,8 @@ SAME = {
     "space, bytes": ("roberta", {CONFIG: {"add_prefix_space": True}}),
     "space, split bytes": ("qwen", {CONFIG: {"add_prefix_space": True}}),
     "no space": ("xlm", {CONFIG: {"add_prefix_space": False}}),
+    "space that is null": ("xlm", {CONFIG: {"add_prefix_space": None}}),
+    "space that is null, bytes": ("roberta", {CONFIG: {"add_prefix_space": None}}),
     "space is no word of this class": ("plain", {CONFIG: {"add_prefix_space": False}}),
     "split": ("bert", {CONFIG: {"split_special_tokens": True}}),
     "split, pieces": ("xlm", {CONFIG: {"split_special_tokens": True}}),

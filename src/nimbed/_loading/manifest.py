@@ -23,7 +23,7 @@ from nimbed.errors import ArtefactError
 
 FORMAT = 5
 # Raised when the same inputs give another artefact, so that those in the cache are not found any more.
-RECIPE = 14
+RECIPE = 15
 MANIFEST = "nimbed.json"
 REMEDY = "copy or build the artefact again"
 _CHECKSUM = "checksum"

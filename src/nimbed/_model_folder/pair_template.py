@@ -149,6 +149,6 @@ def _pieces(source: str) -> Iterator[tuple[str, str]]:
             text = text.rstrip()
         elif tag.startswith(("{%", "{#")):  # on a line of its own, of which the beginning may be gone
             start = r"(\A|\n)" if gone.endswith("\n") else r"(\n)"
-            text = re.sub(rf"{start}[ \t]*\Z", r"\1", text)
+            text = re.sub(rf"{start}[^\S\n]*\Z", r"\1", text)
         yield text, tag
         behind = tag

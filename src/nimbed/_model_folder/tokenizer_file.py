@@ -39,7 +39,8 @@ def lay_over(tokenizer: Any, folder: Path) -> Any:  # noqa: ANN401 (tokenizers h
     if not words.plain:
         _lay_normalizer(tokenizer, words, kind)
     if kind is not None and kind.space is not None:
-        _lay_space(tokenizer, words.config.flag("add_prefix_space", default=kind.space))
+        unsaid = kind.space and "add_prefix_space" not in words.config  # null is no
+        _lay_space(tokenizer, words.config.flag("add_prefix_space", default=unsaid))
     _lay_tokens(tokenizer, words, kind)
     _check_frame(tokenizer, words, kind)
     if (tokenizer.truncation or {}).get("direction") == "left" and words.config.get("truncation_side") is None:

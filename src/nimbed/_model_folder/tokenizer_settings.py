@@ -34,7 +34,7 @@ class TokenizerClass:
         tokens: its special tokens, where no file says others.
         frame: the words for the tokens before and behind a text; None where ``tokenizer.json`` has them.
         bert: whether its normalizer is BERT's.
-        space: what ``add_prefix_space`` is where it says null; None where that word is not heeded.
+        space: what ``add_prefix_space`` is where it is not said; None where that word is not heeded.
     """
 
     model: str
