@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
+from nimbed.server import fields
 from nimbed.server.errors import ApiError
 from nimbed.server.fields import Fields, is_ids, is_texts, parse
 
@@ -22,13 +25,29 @@ def test_what_is_no_object(body):
         parse(body, 100)
 
 
+def test_a_body_of_too_many_values_is_refused_before_it_is_read(monkeypatch):
+    monkeypatch.setattr(fields, "_MAX_VALUES", 5)
+    assert parse(b'{"a": [1, 2, 3]}', 100).any("a") == [1, 2, 3]
+    for body in (b'{"a": [1, 2, 3, 4, 5]}', b'{"a": [[],[],[]]}', b"[" * 10):
+        with pytest.raises(ApiError, match="more than 5 values, lists and objects"):
+            parse(body, 100)
+
+
+def test_the_collector_does_not_look_at_what_a_large_body_makes(monkeypatch):
+    seen = []
+    monkeypatch.setattr(fields.orjson, "loads", lambda _: seen.append(gc.isenabled()) or {})
+    parse(b"x" * 100_000, 100)
+    parse(b"x", 100)
+    assert (seen, gc.isenabled()) == ([False, True], True)
+
+
 def test_null_is_as_good_as_absent():
-    fields = Fields({"a": None}, 100)
-    assert "a" not in fields
-    assert fields.name("a") is None
-    assert fields.whole("a") is None
-    assert fields.flag("a", default=True) is True
-    assert fields.choice("a", ("x",), "x") == "x"
+    given = Fields({"a": None}, 100)
+    assert "a" not in given
+    assert given.name("a") is None
+    assert given.whole("a") is None
+    assert given.flag("a", default=True) is True
+    assert given.choice("a", ("x",), "x") == "x"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import threading
 import pytest
 from tests.support.servers import WAIT_S, Held, Listening, everything, fake_app, request_bytes
 
+from nimbed.server import Limits
 from nimbed.server.lifecycle import Server, run
 
 BODY = json.dumps({"input": [f"text {number}" for number in range(300)]}).encode()
@@ -99,6 +100,20 @@ def test_while_it_drains_it_is_not_ready_and_accepts_nobody():
         held.go_on.set()
         reader.join(WAIT_S)
         assert answers[0].startswith(b"HTTP/1.1 200")
+
+
+def test_an_answer_that_nobody_reads_ends_with_the_drain_and_without_a_word(caplog):
+    app = fake_app(port=0, limits=Limits(drain_s=1))
+    many = json.dumps({"input": [f"text {number}" for number in range(20_000)]}).encode()
+    with Listening(app) as server:
+        connection = server.connect()
+        connection.sendall(request_bytes(many))
+        assert connection.recv(1) == b"H"
+        server.stop()
+    connection.close()
+    assert app.load.requests == 0
+    assert app.load.bytes == 0
+    assert "Exception" not in caplog.text
 
 
 async def refused(port):

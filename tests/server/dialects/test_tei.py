@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.support.cross_encoders import DOCUMENTS, QUERY
-from tests.support.servers import client_of
+from tests.support.servers import client_of, fake_app
 
 from nimbed import Encoder
-from nimbed.server import ModelSettings, ServerSettings, create_app
+from nimbed.server import Limits, ModelSettings, ServerSettings, create_app
 
 TEXTS = ["The cat sat on the mat.", "Prices rose in May."]
 
@@ -110,6 +110,19 @@ async def test_tokens_there_and_back(client):
     assert (await client.post("/decode", json={"ids": ids})).status_code == 200
     assert (await client.post("/decode", json={"ids": [[10**9]]})).status_code == 422
     assert (await client.post("/decode", json={"ids": []})).status_code == 422
+
+
+async def test_what_tokens_take_is_bounded_as_any_answer():
+    app = fake_app(limits=Limits(body_bytes=4_000, text_characters=500))
+    async with client_of(app) as client:
+        refused = await client.post("/tokenize", json={"inputs": ["a cat sat"] * 300})
+        assert refused.status_code == 413
+        assert "32000 bytes: ask for fewer texts at once" in refused.json()["error"]
+        refused = await client.post("/decode", json={"ids": [[1], [1] * 501]})
+        assert refused.status_code == 413
+        assert refused.json()["error"] == "item 1 of ids has 501 ids; 500 are allowed"
+    assert app.load.bytes == 0
+    app.close()
 
 
 async def test_tokens_with_a_prompt(native, prompted_folder):
