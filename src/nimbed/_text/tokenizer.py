@@ -124,9 +124,7 @@ class Tokenizer:
     def encoding(self, text: str, *, special: bool) -> Any:  # noqa: ANN401
         """A text as the package tokenizers has it, whole and without a prompt."""
         with TOKENIZING:
-            if len(text) <= FEW_CHARACTERS:
-                return self._tokenizer.encode(text, add_special_tokens=special)
-            return self._tokenizer.encode_batch([text], add_special_tokens=special)[0]  # gives up the GIL
+            return self._tokenizer.encode_batch([text], add_special_tokens=special)[0]  # which gives up the GIL
 
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
         """The text that ids stand for."""
