@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
@@ -39,7 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._read_by: asyncio.TimerHandle | None = None
         self._all_read_by: asyncio.TimerHandle | None = None
-        self._unanswered: list[RequestResponseCycle] = []  # in the order in which they came
+        self._unanswered: deque[RequestResponseCycle] = deque()  # in the order in which they came
         self._refused = False
         self._timeout_s = limits.timeout_s
 
@@ -148,7 +149,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """It is answered; what comes next, be it the rest of a body that nobody reads, has its time too."""
-        self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
+        while self._unanswered and self._unanswered[0].response_complete:
+            self._unanswered.popleft()
         super().on_response_complete()
         if not self._unanswered and self._deadline is None and not self.transport.is_closing():
             self._deadline = self.loop.call_later(self._idle_s, self.transport.close)
