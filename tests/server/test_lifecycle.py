@@ -103,7 +103,7 @@ def test_while_it_drains_it_is_not_ready_and_accepts_nobody():
 
 
 def test_an_answer_that_nobody_reads_ends_with_the_drain_and_without_a_word(caplog):
-    app = fake_app(port=0, limits=Limits(drain_s=1))
+    app = fake_app(limits=Limits(drain_s=1))
     many = json.dumps({"input": [f"text {number}" for number in range(20_000)]}).encode()
     with Listening(app) as server:
         connection = server.connect()

@@ -163,7 +163,7 @@ def test_a_client_that_reads_nothing_is_gone_however_little_is_left_for_it(serve
 
 @pytest.fixture
 def held():
-    with Listening(fake_app(port=0, limits=Limits(idle_s=0.5))) as one:
+    with Listening(fake_app(limits=Limits(idle_s=0.5))) as one:
         yield one, Held(one.app)
 
 

@@ -26,7 +26,7 @@ def fake_app(*, reranker: Path | None = None, aliases: list[Alias] | None = None
     models = [ModelSettings(model="m", backend="fake")]
     if reranker is not None:
         models.append(ModelSettings(model=str(reranker), name="judge", precision="fp32"))
-    return create_app(ServerSettings(models=models, aliases=aliases or [], **settings))
+    return create_app(ServerSettings(models=models, aliases=aliases or [], **{"port": 0, **settings}))
 
 
 @asynccontextmanager
