@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 
 import pytest
 from tests.support.servers import WAIT_S, Held, Listening, everything, fake_app, request_bytes
@@ -78,6 +79,9 @@ def test_a_port_that_is_taken_ends_it_with_an_error():
 
 
 def test_garbage_collection_leaves_out_what_was_opened_before_it_listens(monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # event loops of tests before this one
     before, while_it_runs = gc.get_freeze_count(), []
     monkeypatch.setattr(Server, "run", lambda _self: while_it_runs.append(gc.get_freeze_count()))
     run(fake_app(), print)
