@@ -26,6 +26,9 @@ NO_NATIVE := $(if $(shell command -v $${CXX:-c++}),0,1)
 # An editable install knows its modules by name, so that it is made anew when a folder has lost or gained a file.
 NATIVE := CMakeLists.txt $(wildcard src/nimbed/native/*) $(shell find src/nimbed -type d -not -name __pycache__)
 LEAN_TESTS := python -m pytest tests/without_torch -c tests/without_torch/pytest.ini --rootdir .
+# A build of the engine for tests, beside the installed one.
+CONFIGURE = $(BIN)/cmake -S . -G Ninja -DCMAKE_CXX_COMPILER=g++ -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	-DPython_EXECUTABLE=$(abspath $(BIN))/python
 # Preloaded, since the interpreter itself is built without them.
 SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libubsan.so)
 
@@ -116,15 +119,13 @@ test:  ## all tests, then those without torch, and without OpenVINO, in environm
 	NIMBED_NO_NATIVE=$(NO_NATIVE) $(BASE)/bin/$(LEAN_TESTS)
 
 test-sanitize: $(VENV)/.native  ## the native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer (g++)
-	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_CXX_COMPILER=g++ -DNIMBED_SANITIZE=ON \
-		-DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python
+	$(CONFIGURE) -B build/sanitize -DNIMBED_SANITIZE=ON
 	$(BIN)/cmake --build build/sanitize
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc NIMBED_NATIVE_LIBRARY=build/sanitize \
 		$(BIN)/python -m pytest tests/native tests/quantization/native -n $(JOBS) --dist loadfile
 
 test-avx512: $(VENV)/.native  ## the kernels of AVX-512 on a CPU without them, emulated by SIMDe (apt-get install libsimde-dev)
-	$(BIN)/cmake -S . -B build/avx512 -G Ninja -DCMAKE_CXX_COMPILER=g++ -DNIMBED_EMULATE_AVX512=ON \
-		-DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python
+	$(CONFIGURE) -B build/avx512 -DNIMBED_EMULATE_AVX512=ON
 	$(BIN)/cmake --build build/avx512
 	NIMBED_NATIVE_LIBRARY=build/avx512 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/native/test_module.py \
 		tests/native/test_kernels.py tests/native/test_attention.py tests/quantization/native/test_rounding.py \

@@ -54,7 +54,6 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._app, self._ready = app, ready
-        self._drain_s = cast("int", config.timeout_graceful_shutdown)
 
     async def startup(self, sockets: Any = None) -> None:  # noqa: ANN401
         """Listen."""
@@ -65,7 +64,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: Any = None) -> None:  # noqa: ANN401
         """As uvicorn's; before it cancels what is left, what is not read by then is given up."""
-        giving_up = asyncio.get_running_loop().call_later(self._drain_s, self._give_up)
+        giving_up = asyncio.get_running_loop().call_later(self.config.timeout_graceful_shutdown or 0, self._give_up)
         await super().shutdown(sockets)
         giving_up.cancel()
 

@@ -80,12 +80,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Close when all is answered that came before; where there is nothing, after this answer."""
         self._refused = True
         if self._unanswered and self._unanswered[-1].more_body and not self._unanswered[-1].response_started:
-            broken = self._unanswered.pop()  # by its body
+            self._unanswered.pop()  # it is its body
             if self._unanswered:
                 self.pipeline.popleft()
-            else:
-                broken.disconnected = True
-                broken.message_event.set()
         if self._unanswered:
             self._unanswered[-1].keep_alive = False
         elif not self.transport.is_closing():

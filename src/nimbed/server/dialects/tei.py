@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,8 +123,9 @@ async def tokenize(request: Request) -> Answer:
 
 async def _in_turn(request: Request, function: Callable[[Sequence[Any]], bytes], items: Sequence[Any]) -> Answer:
     found = JsonList(request)
-    async for some in request.in_turn(function, items):
-        found.add(some)
+    async with aclosing(request.in_turn(function, items)) as parts:
+        async for part in parts:
+            found.add(part)
     return Answer(found.whole())
 
 
@@ -134,7 +136,7 @@ async def decode(request: Request) -> Answer:
     lists = [ids] if is_ids(ids) else ids
     if not isinstance(lists, list) or not lists or not await request.apart(lambda: all(map(is_ids, lists))):
         raise ApiError("invalid", "ids must be token ids, or a list of lists of them", param="ids")
-    fields.check_length(lists, "ids", "ids")
+    await request.apart(fields.check_length, lists, "ids", "ids")
     model = request.app.catalog.first().model
 
     def texts(some: Sequence[list[int]]) -> bytes:
