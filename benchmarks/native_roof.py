@@ -189,7 +189,7 @@ def _random(*size: int) -> Float32Array:
 def _linear_inputs(inputs: int) -> tuple[Any, ...]:
     rng = np.random.default_rng(0)
     a = rng.integers(0, 256, (1, ROWS, inputs), np.uint8)
-    weights = rng.integers(-127, 128, (4, inputs // 4, 16, 4), np.int8)
+    weights = rng.integers(-127, 128, (2, inputs // 4, 32, 4), np.int8)
     rows, columns = np.ones((1, 1, ROWS), np.float32), np.ones((1, 64), np.float32)
     return a, rows, rows, weights, columns, columns, columns
 
@@ -207,7 +207,7 @@ def seeded(shape: Network) -> tuple[dict[str, Any], dict[str, Any]]:
         }
 
     def linear(name: str, inputs: int, outputs: int) -> dict[str, Any]:
-        weights = rng.integers(-127, 128, (outputs // 64, 4, inputs // 4, 16, 4), np.int8)
+        weights = rng.integers(-127, 128, (outputs // 64, 2, inputs // 4, 32, 4), np.int8)
         groups = -(-inputs // GROUP)
         return {
             f"{name}.weights": weights,

@@ -83,9 +83,9 @@ def test_panels():
 def test_panels_in_8_bits():
     rows = np.random.default_rng(0).integers(-127, 128, (128, 12)).astype(np.int8)
     made = panels_in_8_bits(rows)
-    assert made.shape == (2, 4, 3, 16, 4)
-    for output, input_ in [(0, 0), (15, 5), (16, 11), (63, 4), (64, 3), (127, 9)]:
-        found = made[output // 64, output % 64 // 16, input_ // 4, output % 16, input_ % 4]
+    assert made.shape == (2, 2, 3, 32, 4)
+    for output, input_ in [(0, 0), (31, 5), (32, 11), (63, 4), (64, 3), (127, 9)]:
+        found = made[output // 64, output % 64 // 32, input_ // 4, output % 32, input_ % 4]
         assert found == rows[output, input_]
 
 

@@ -40,8 +40,8 @@ magnitudes = st.sampled_from([0, 1e-42, 1e-30, 1e-4, 1, 100, 1e12, 1e30])
 
 
 def packed(weights):
-    """[k, 64] as the kernels read it: [4, k / 4, 16, 4]."""
-    return np.ascontiguousarray(weights.astype(np.int8).reshape(-1, 4, 4, 16).transpose(2, 0, 3, 1))
+    """[k, 64] as the kernels read it: [2, k / 4, 32, 4]."""
+    return np.ascontiguousarray(weights.astype(np.int8).reshape(-1, 4, 2, 32).transpose(2, 0, 3, 1))
 
 
 def product(

@@ -21,9 +21,9 @@ from nimbed.backends import BUILT
 from nimbed.backends.table import SCRIPT
 from nimbed.errors import ArtefactError
 
-FORMAT = 5
+FORMAT = 6
 # Raised when the same inputs give another artefact, so that those in the cache are not found any more.
-RECIPE = 15
+RECIPE = 16
 MANIFEST = "nimbed.json"
 REMEDY = "copy or build the artefact again"
 _CHECKSUM = "checksum"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
     Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
-PANEL, STRIP = 64, 16
+PANEL, STRIP = 64, 32
 # The products of a layer in order of execution.
 PRODUCTS = ("projection", "output", "up", "down")
 LINE = 16  # float32 in a cache line
@@ -145,7 +145,7 @@ def panels(rows: Array) -> Array:
 
 
 def panels_in_8_bits(rows: Array) -> Array:
-    """Rows int8 ``[outputs, inputs]`` as the kernels read them, ``[outputs / 64, 4, inputs / 4, 16, 4]``."""
+    """Rows int8 ``[outputs, inputs]`` as the kernels read them, ``[outputs / 64, 2, inputs / 4, 32, 4]``."""
     outputs, inputs = rows.shape
     by_columns = rows.reshape(outputs // PANEL, PANEL // STRIP, STRIP, inputs // 4, 4)
     return np.ascontiguousarray(by_columns.swapaxes(2, 3))

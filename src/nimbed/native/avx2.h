@@ -134,7 +134,6 @@ struct Avx2 {
   }
 
   static constexpr int kTall = kTile;  // rows of a tile in 8 bits
-  static constexpr int times(int) { return 1; }
 
   static constexpr int kDepth = 384;  // inputs that pass at once: a panel's weights of them stay in the L1 cache
 

@@ -68,45 +68,47 @@ struct Avx512Vnni {
   }
   static float sqrt(float x) { return std::sqrt(x); }
 
-  static constexpr int kTall = 14;  // rows of a tile in 8 bits: with 2 vectors of columns 28 sums are in registers
-  static constexpr int times(int rows) { return rows > kTile ? 2 : 1; }
+  static constexpr int kTall = 14;  // rows of a tile in 8 bits: with the 2 vectors of a strip 28 sums are in registers
 
   template <int R, class Tile>
-  static void tile(const Tile& tile, Stream<int8_t> stream) {
-    constexpr int kVectors = 4 / times(R);
-    for (int c = 0; c < 4; c += kVectors, stream.next += tile.panel.inputs / 4 * stream.step) {
-      columns<R, kVectors>(tile, c, stream);
-    }
+  static void tile(const Tile& tile, const Stream<int8_t>& stream) {
+    const int8_t* weights = stream.weights;
+    for (int c = 0; c < kPanel; c += kStrip, weights += tile.panel.strip()) strip<R>(tile, c, weights);
   }
 
-  // Some vectors of columns. A function of its own: inlined into a larger one, the compiler would spill the sums.
-  template <int R, int kVectors, class Tile>
-  __attribute__((noinline)) static void columns(const Tile& tile, int first, Stream<int8_t> stream) {
+  static constexpr int kUnaided = 4;  // so few rows are no faster than what the processor fetches by itself
+  // Bytes from weights to those that are fetched for more rows, into the L2 cache: for what is to come into the L1
+  // cache a core has too few places to wait in, and would read and multiply by turns.
+  static constexpr ptrdiff_t kAhead = 8 << 10;
+
+  // Columns of a strip from c on. A function of its own: inlined into a larger one, the compiler would spill the sums.
+  template <int R, class Tile>
+  __attribute__((noinline)) static void strip(const Tile& tile, int c, const int8_t* weights) {
+    constexpr int kVectors = kStrip / kLanes;
     const uint8_t* a = tile.values;
     const ptrdiff_t stride = tile.stride;
-    const ptrdiff_t strip = tile.panel.strip();
-    stream.weights += first * strip;
     for (int g = 0; g < tile.panel.groups; ++g) {
       __m512i sums[R * kVectors];
       unroll<R * kVectors>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
-      unroll<kVectors>([&](auto c) { tile.prefetch(g, (first + c) * kLanes); });
-      for (const uint8_t* end = tile.values + tile.panel.end(g); a < end;
-           a += 4, stream.weights += 4 * kStrip, stream.next += stream.step) {
+      unroll<kVectors>([&](auto v) { tile.prefetch(g, c + v * kLanes); });
+      for (const uint8_t* end = tile.values + tile.panel.end(g); a < end; a += 4, weights += 4 * kStrip) {
         __m512i w[kVectors];
-        stream.prefetch<Avx512Vnni>();
-        unroll<kVectors>([&](auto c) { w[c] = in_register(_mm512_loadu_si512(stream.weights + c * strip)); });
+        unroll<kVectors>([&](auto v) {
+          if (R > kUnaided) _mm_prefetch(weights + kAhead + v * 64, _MM_HINT_T1);
+          w[v] = in_register(_mm512_loadu_si512(weights + v * 64));
+        });
         unroll<R>([&](auto r) {
           int32_t four;
           __builtin_memcpy(&four, a + r * stride, 4);
           const __m512i x = _mm512_set1_epi32(four);
-          unroll<kVectors>([&](auto c) {
-            sums[r * kVectors + c] = add_products_in_fours(sums[r * kVectors + c], x, w[c]);
+          unroll<kVectors>([&](auto v) {
+            sums[r * kVectors + v] = add_products_in_fours(sums[r * kVectors + v], x, w[v]);
           });
         });
       }
-      unroll<kVectors>([&](auto c) {
-        const auto column = tile.column(g, (first + c) * kLanes);
-        unroll<R>([&](auto r) { column.add(r, to_float(sums[r * kVectors + c])); });
+      unroll<kVectors>([&](auto v) {
+        const auto column = tile.column(g, c + v * kLanes);
+        unroll<R>([&](auto r) { column.add(r, to_float(sums[r * kVectors + v])); });
       });
     }
   }

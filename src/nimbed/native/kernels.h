@@ -17,7 +17,7 @@ namespace nimbed {
 
 constexpr int kMaxWidth = 8192;  // of a row of activations that a norm makes
 constexpr int kPanel = 64;       // columns of weights that are packed together
-constexpr int kStrip = 16;       // columns of them whose weights in 8 bits lie behind each other
+constexpr int kStrip = 32;       // columns of them whose weights in 8 bits lie behind each other
 constexpr int kTile = 6;         // rows of floats or 16 bits whose sums are kept in registers together
 
 // A row of activations in 8 bits: x = low + step * q, q from 0 to 255.
@@ -42,7 +42,7 @@ struct QuantizedRows {
   ptrdiff_t value_pass, scale_group;
 };
 
-// Weights of 64 output channels: int8 [4][inputs / 4][16][4], strips whose readers read on and on, which is what
+// Weights of 64 output channels: int8 [2][inputs / 4][32][4], strips whose readers read on and on, which is what
 // processors fetch ahead for. Of each group of inputs float[64]: weight = scale * int8, sum = scale * (sum of the
 // channel's int8).
 struct Panel {

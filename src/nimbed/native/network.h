@@ -14,7 +14,7 @@ namespace nimbed {
 // each with a scale of its own for a token's activations and for a channel's weights, since a few inputs are much larger
 // than the others; and with two passes, what rounding left of the activations is rounded and multiplied too.
 struct Linear {
-  const int8_t* weights;  // [panels][4][inputs / 4][16][4], or nullptr
+  const int8_t* weights;  // [panels][2][inputs / 4][32][4], or nullptr
   const float* scale;     // [panels][groups][64]
   const float* sum;       // [panels][groups][64]
   const float* exact;     // [panels][inputs][64] where there are no weights in 8 bits

@@ -63,7 +63,7 @@ Output<float, 2> linear(const std::string& kernels, const Input<uint8_t, 3>& a, 
   }
   demand(weights.shape(0) == kPanel / kStrip && weights.shape(1) == k / 4 && weights.shape(2) == kStrip &&
              weights.shape(3) == 4,
-         "weights are no [4, k / 4, 16, 4]");
+         "weights are no [2, k / 4, 32, 4]");
   for (const auto* one : {&scale, &sum}) {
     demand(one->shape(0) == groups && one->shape(1) == kPanel, "scale or sum is no [groups, 64]");
   }

@@ -1,5 +1,5 @@
 // Products of rows of activations with a panel of weights, in 8 bits and in fp32. `Isa::template tile<R>` is that of R
-// rows in 8 bits, up to `Isa::kTall`, and reads the weights `Isa::times(R)` times.
+// rows in 8 bits, up to `Isa::kTall`.
 #pragma once
 
 #include <algorithm>
@@ -106,7 +106,7 @@ struct VectorLinear {
     alignas(64) float sums[Isa::kTall * kPanel];
     const int tiles = (x.rows + Isa::kTall - 1) / Isa::kTall;
     // Each time that the panel is read, a part of the next is prefetched.
-    const ptrdiff_t step = 4 * kPanel / (tiles * Isa::times(x.rows / tiles) * x.passes);
+    const ptrdiff_t step = 4 * kPanel / (tiles * x.passes);
     Stream<int8_t> stream{panel.weights, reinterpret_cast<const char*>(next.weights), step};
     const bool plain = then.activation == Activation::none && then.gate == nullptr;
     for_tiles<Isa::kTall>(x.rows, [&](auto height, int first) {
@@ -120,7 +120,7 @@ struct VectorLinear {
             Tile{values, x.stride, scales, x.scale_group, panel, next, addend, addend_stride, sums,
                  ends ? then.out + first * then.out_stride : sums, ends ? then.out_stride : kPanel},
             stream);
-        stream.next += panel.inputs / 4 * step * Isa::times(height);
+        stream.next += panel.inputs / 4 * step;
       }
       if (plain) return;
       finish(then, first, height, [from = sums](int c) {

@@ -11,7 +11,7 @@ from nimbed.quantization.native.second_pass import choose, neighbours, sizes_of,
 
 SETTINGS = {"layers": [{product: {"group": 64, "passes": 1} for product in PRODUCTS} for _ in range(3)]}
 SHAPES = {
-    f"layers.{n}.{product}.weights": (2, 4, 16, 16, 4) if product != "up" else (8, 4, 16, 16, 4)
+    f"layers.{n}.{product}.weights": (2, 2, 16, 32, 4) if product != "up" else (8, 2, 16, 32, 4)
     for n in range(3)
     for product in PRODUCTS
 }

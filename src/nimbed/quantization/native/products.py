@@ -77,7 +77,7 @@ class LayerRounder:
     def _product(
         self, product: str, weights: Float32Array, moments: Array, threads: int
     ) -> Iterator[tuple[str, Array]]:
-        """``weights`` ``[panels, 4, inputs / 4, 16, 4]``, ``scale`` and ``sum`` ``[panels, groups, 64]``, ``bias``."""
+        """``weights`` ``[panels, 2, inputs / 4, 32, 4]``, ``scale`` and ``sum`` ``[panels, groups, 64]``, ``bias``."""
         name, inputs = f"{self._name}{product}", weights.shape[1]
         groups = np.arange(inputs) // self._groups[product]["group"]
         scale = scales_of(weights, groups)
