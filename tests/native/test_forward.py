@@ -136,6 +136,15 @@ def test_all_bits_are_the_same_in_any_company_and_by_any_kernels(precision, enco
         np.testing.assert_array_equal(run(made.session(threads, kernels), made.sequences), alone)
 
 
+def test_threads_that_compute_a_group_of_inputs_together_give_the_same_bits(encoder):
+    """The feed-forward network has three panels of 64 columns, the first two of which are rounded together."""
+    made = encoder.rounded()
+    alone = [run(made.session(), [sequence]) for sequence in made.sequences]
+    for session in map(made.session, (2, 3, 5)):
+        for sequence, expected in list(zip(made.sequences, alone, strict=True)) * 4:
+            np.testing.assert_array_equal(run(session, [sequence]), expected)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_what_is_left_out_for_rows_that_nobody_pools_changes_no_bit(precision, encoder):
     made = encoder if precision == "fp32" else encoder.rounded()

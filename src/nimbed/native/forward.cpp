@@ -182,22 +182,29 @@ void ForwardPass::linear(const Activations& x, const Linear& weights, float* out
 }
 
 // activation(x W^T + b), or activation(x G^T + c) * (x W^T + b) where it is gated (Shazeer 2020), as `down` reads it:
-// threads share the groups of its inputs, round what they have computed, and wait for each other.
+// threads share the panels, and wait for each other. Who computes the last of a group of its inputs rounds the group.
 Activations ForwardPass::feed_forward_up(const Activations& x, const Linear& up, const Linear& down) {
-  const int group = net_.exact ? kPanel : down.group_size(0), stride = net_.exact ? net_.inner : group;
-  const Share share(groups_of(net_.inner, group), rank_, threads_);
-  for (int g = share.begin; g < share.end; ++g) {
-    float* out = net_.exact ? shared_.inner.get() + ptrdiff_t(g) * group : own_.inner.get();
-    for (int column = g * group; column < std::min((g + 1) * group, net_.inner); column += kPanel) {
-      inner_panel(x, up, column / kPanel, out + column - g * group, stride);
-    }
-    for (int r = 0; r < x.rows && !net_.exact; ++r) {
-      round_group(out + ptrdiff_t(r) * stride, r, g, down, shared_.inner_rounded);
-    }
+  const int panels = net_.inner / kPanel, most = net_.exact ? panels : down.group_size(0) / kPanel;
+  const Share share(panels, rank_, threads_);
+  for (int begin = share.begin, end; begin < share.end; begin = end) {
+    const int group = begin / most, first = group * most, last = std::min(first + most, panels);
+    end = std::min(last, share.end);
+    const bool alone = begin == first && end == last;
+    float* out = net_.exact ? shared_.inner.get() : alone ? own_.inner.get() : split_group(panels, first);
+    for (int i = begin; i < end; ++i) inner_panel(x, up, i, out + (i - first) * kPanel, most * kPanel);
+    if (net_.exact || !(alone || shared_.split.completes(group, end - begin, last - first))) continue;
+    for (int r = 0; r < x.rows; ++r) round_group(out + r * most * kPanel, r, group, down, shared_.inner_rounded);
   }
   barrier();
   if (net_.exact) return {x.rows, shared_.inner.get(), nullptr, nullptr, 0, 0};
   return shared_.inner_rounded.view(x.rows);
+}
+
+// Where threads that share a group of panels put it: at the one that has its first.
+float* ForwardPass::split_group(int panels, int first) const {
+  int rank = rank_;
+  while (Share(panels, rank, threads_).begin > first) --rank;
+  return shared_.split.first_of(rank);
 }
 
 // 64 columns of what is between the products of the feed-forward network.

@@ -106,6 +106,7 @@ class ForwardPass {
   void round_group(const float* x, int row, int g, const Linear& reader, const ActivationBuffer& to);
   void linear(const Activations& x, const Linear& weights, float* out);
   Activations feed_forward_up(const Activations& x, const Linear& up, const Linear& down);
+  float* split_group(int panels, int first) const;
   void inner_panel(const Activations& x, const Linear& up, int i, float* out, ptrdiff_t stride);
   void linear_panel(const Activations& x, const Linear& weights, int panel, const Epilogue& then);
   Panel next_panel(const Linear& weights, int panel) const;

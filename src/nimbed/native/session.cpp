@@ -93,7 +93,7 @@ void Session::reserve(const Plan& plan, const Batch& batch) {
     tokens = std::max(tokens, piece.tokens());
     texts = std::max(texts, piece.count);
   }
-  const PieceSize size{tokens, texts, batch.longest(), plan.block_rows};
+  const PieceSize size{tokens, texts, batch.longest(), plan.block_rows, plan.share_pieces ? plan.threads : 1};
   for (auto& workspace : workspaces_) {
     workspace->reserve(network_, size, !plan.share_pieces || workspace == workspaces_[0]);
   }

@@ -31,7 +31,7 @@ Trace::Trace(const Network& network, const Kernels& kernels, const Batch& texts,
   }
   for (int i = 0; i < std::min(threads, int(pieces_.size())); ++i) {
     workspaces_.push_back(std::make_unique<Workspace>());
-    workspaces_.back()->reserve(network_, {tokens, count, texts_.longest(), block_rows(network_)}, true);
+    workspaces_.back()->reserve(network_, {tokens, count, texts_.longest(), block_rows(network_), 1}, true);
   }
   for_pieces([this](Workspace& own, const Batch& piece) { embed(own, piece); });
 }

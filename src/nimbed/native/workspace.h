@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -88,9 +90,32 @@ constexpr int kOwnRows = 48;
 // thirtieth of what its attention takes.
 constexpr int kAttentionRows = 1024;
 
-// What a piece needs room for.
+// What a piece needs room for; `threads` compute it together.
 struct PieceSize {
-  int tokens, texts, longest, block_rows;
+  int tokens, texts, longest, block_rows, threads;
+};
+
+// Groups of what is between the products of the feed-forward network that several threads compute, each some panels.
+class SplitGroups {
+ public:
+  void reserve(size_t groups, size_t size, size_t threads) {
+    if (groups > groups_) done_.reset(new std::atomic<int>[groups_ = groups]());
+    values_.reserve(size * threads);
+    size_ = size;
+  }
+  // [rows, group], of the only one whose first panel that thread has and others have some of.
+  float* first_of(int rank) const { return values_.get() + size_ * size_t(rank); }
+  // Whether all panels of a group are done now that so many more are.
+  bool completes(int group, int panels, int all) {
+    if (done_[group].fetch_add(panels, std::memory_order_acq_rel) + panels < all) return false;
+    done_[group].store(0, std::memory_order_relaxed);  // for the next layer, behind a barrier
+    return true;
+  }
+
+ private:
+  std::unique_ptr<std::atomic<int>[]> done_;  // panels of each group
+  size_t groups_ = 0, size_ = 0;
+  Buffer<float> values_;
 };
 
 // What threads read of each other lies in the workspace of rank 0.
@@ -109,6 +134,7 @@ struct Workspace {
   Buffer<float> attention_out;     // [rows, width]
   Buffer<float> gate;              // [rows, 64]
   Buffer<float> inner;             // [rows, inner]: within the feed-forward network; in 8 bits, of a group alone
+  SplitGroups split;
   ActivationBuffer inner_rounded;  // [rows, inner], in 8 bits
   Buffer<float> feed_forward_out;  // [rows, width]
   // Of a row.
@@ -136,16 +162,17 @@ struct Workspace {
     row.reserve(width);
     branch.reserve(width);
     rest.reserve(std::max({width, size_t(net.widest()), size_t(net.widest_vector())}));
-    if (shares) reserve_shared(net, all, rows);
+    if (shares) reserve_shared(net, all, rows, size_t(piece.threads));
     if (!net.exact && !net.rounds_heads()) rounded.reserve(net, rows, net.context_width());
     for (Buffer<float>& some : vectors) some.reserve(size_t(piece.texts) * net.widest_vector());
   }
 
  private:
-  void reserve_shared(const Network& net, size_t all, size_t rows) {
+  void reserve_shared(const Network& net, size_t all, size_t rows, size_t threads) {
     if (!net.rounds_heads()) context.reserve(all * net.context_width());
     if (net.rounds_heads()) rounded.reserve(net, all, net.context_width());
     if (!net.exact) inner_rounded.reserve(net, rows, net.inner);
+    if (!net.exact && threads > 1) split.reserve(net.inner / kPanel, rows * net.inner_group(), threads);
     attention_out.reserve(rows * net.width);
     feed_forward_out.reserve(rows * net.width);
   }
