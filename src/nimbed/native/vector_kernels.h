@@ -41,7 +41,8 @@ struct VectorKernels {
     return Isa::reduce_add(Isa::add(Isa::add(x[0], x[2]), Isa::add(x[1], x[3])));
   }
 
-  // x += branch, where there is one, and the sum of x.
+  // x += branch, where there is one, and the sum of x, or of its squares.
+  template <bool kSquares>
   static float add(const float* branch, float* x, int width) {
     F total[kUnroll];
     unroll<kUnroll>([&](auto c) { total[c] = Isa::splat(0.0f); });
@@ -50,7 +51,7 @@ struct VectorKernels {
         const int at = i + c * kLanes;
         F sum = Isa::load(x + at);
         if (branch != nullptr) Isa::store(x + at, sum = Isa::add(sum, Isa::load(branch + at)));
-        total[c] = Isa::add(total[c], sum);
+        total[c] = kSquares ? Isa::fma(sum, sum, total[c]) : Isa::add(total[c], sum);
       });
     }
     return sum_of(total);
@@ -76,8 +77,9 @@ struct VectorKernels {
   }
 
   static void add_norm(const float* branch, float* x, const Norm& norm, int size, int width, float* normed) {
-    const float sum = add(branch, x, width), mean = norm.rms ? 0.0f : sum / float(size);
-    const float variance = squared_deviations(x, mean, size) / float(size);
+    const float mean = norm.rms ? 0.0f : add<false>(branch, x, width) / float(size);
+    const float squares = norm.rms ? add<true>(branch, x, width) : squared_deviations(x, mean, size);
+    const float variance = squares / float(size);
     const F centre = Isa::splat(mean), factor = Isa::splat(1.0f / Isa::sqrt(variance + norm.epsilon));
     for (int i = 0; i < width; i += kLanes) {
       const F standard = Isa::mul(Isa::sub(Isa::load(x + i), centre), factor);
