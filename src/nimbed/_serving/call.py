@@ -98,10 +98,14 @@ class Call:
             self.cancel()
             raise
 
-    async def aresult(self) -> Vectors:
-        """As :meth:`result`, without a thread that waits; cancelling takes out what has not started."""
+    async def aresult(self, *, inline: bool = False) -> Vectors:
+        """As :meth:`result`, without a thread that waits; cancelling takes out what has not started.
+
+        Args:
+            inline: whether the engine may run on this thread where the call is short: the event loop waits for it.
+        """
         try:
-            await run_awaiting(self._enter(self._start_off_loop))
+            await run_awaiting(self._enter(lambda block: self._start_off_loop(block, inline=inline)))
             return await run_awaiting(self._vectors())
         except BaseException:
             self.cancel()
@@ -137,9 +141,9 @@ class Call:
         else:
             block.start(inline=inline)
 
-    def _start_off_loop(self, block: Block) -> None:
+    def _start_off_loop(self, block: Block, *, inline: bool) -> None:
         if block.weight <= _MAX_CHARACTERS_ON_LOOP and not self._runtime.has_tier:
-            block.start()
+            block.start(inline=inline)
         else:
             self._start_on_thread(block)
 

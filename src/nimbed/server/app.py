@@ -54,7 +54,7 @@ class App:
         self._prefix, self._numbers = secrets.token_hex(4).encode(), count()
         self.guard, self.load = Guard(settings), Load(settings.limits)
         self.tracing = Tracing(wanted=settings.traces)
-        self.catalog = Catalog(settings.models, settings.aliases)
+        self.catalog = Catalog(settings.models, settings.aliases, self.load)
         self.metrics, self.recent = Metrics(self.catalog), Recent(self.catalog, self.load)
         self.started = time.monotonic()
         self.routes: dict[str, Route] = {

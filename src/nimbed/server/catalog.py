@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from nimbed._types import Role
+    from nimbed.server.load import Load
     from nimbed.server.settings import Alias, ModelSettings
 
 
@@ -39,13 +40,13 @@ class Catalog:
         NimbedError: a model could not be opened.
     """
 
-    def __init__(self, models: Sequence[ModelSettings], aliases: Iterable[Alias]) -> None:
+    def __init__(self, models: Sequence[ModelSettings], aliases: Iterable[Alias], load: Load | None = None) -> None:
         self.names: dict[str, Named] = {}
         self.models: list[Named] = []
         by_setting: dict[str, Named] = {}
         try:
             for chosen in models:
-                opened = open_model(chosen)
+                opened = open_model(chosen, load)
                 name = chosen.name or opened.info.model
                 named = Named(name, name, opened, chosen.role)
                 self.models.append(named)

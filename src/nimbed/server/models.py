@@ -24,6 +24,7 @@ from nimbed._vectors import l2_normalized
 from nimbed.encoder import Encoder
 from nimbed.server.errors import ApiError
 from nimbed.server.gathering import Computed, Gathering
+from nimbed.server.lone import Lone
 from nimbed.spec import SpecOverrides
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from nimbed._loading.candidate import Candidate
     from nimbed._text.tokenizer import Tokenizer
     from nimbed._types import Float32Array, ModelSpec, Role
+    from nimbed.server.load import Load
     from nimbed.server.settings import ModelSettings
 
     Item: TypeAlias = str | PromptedText | Pair
@@ -85,6 +87,10 @@ class Asked:
 class Served(OpenModel):
     """What both kinds have in common."""
 
+    def __init__(self, settings: Settings, found: Candidate, load: Load | None = None) -> None:
+        self._lone = Lone(load)
+        OpenModel.__init__(self, settings, found)
+
     def _reset(self) -> None:
         super()._reset()
         self._slice_characters = _FEW_CHARACTERS
@@ -116,7 +122,7 @@ class Served(OpenModel):
         """One slice, or all of what is short."""
         started = time.perf_counter()
         if sum(map(len, items)) <= _INLINE_CHARACTERS:
-            found = self._cached(items, lane) or await self._gathering[lane].compute(items)
+            found = self._cached(items, lane) or await self._short(items, lane)
         else:
             found = await self._computed(items, lane)
         seconds = time.perf_counter() - started
@@ -131,9 +137,18 @@ class Served(OpenModel):
             return None
         return Computed(*vectors, runtime.tokenize(items, lane, range(len(items))).lengths)
 
-    async def _computed(self, items: Sequence[str | PromptedText | Pair], lane: Role) -> Computed:
+    async def _short(self, items: Sequence[str | PromptedText | Pair], lane: Role) -> Computed:
+        """With those that come in the same turn of the event loop; on the loop itself where there are no others."""
+        if await self._lone.may_hold_the_loop(sum(map(len, items))):
+            return await self._computed(items, lane, inline=True)
+        return await self._gathering[lane].compute(items)
+
+    async def _computed(
+        self, items: Sequence[str | PromptedText | Pair], lane: Role, *, inline: bool = False
+    ) -> Computed:
         call, characters, started = Call(self._opened(), items, lane), sum(map(len, items)), time.perf_counter()
-        rows, cut = await call.aresult()
+        rows, cut = await call.aresult(inline=inline)
+        self._lone.took(time.perf_counter() - started, characters)
         short, computed = characters <= _INLINE_CHARACTERS, call.all_tokenized
         if computed and not short:
             self._pace(characters / (time.perf_counter() - started))
@@ -172,9 +187,6 @@ class Embedder(Served, Encoder):
     """A sentence-embedding model."""
 
     kind = "embedder"
-
-    def __init__(self, settings: Settings, found: Candidate) -> None:
-        OpenModel.__init__(self, settings, found)
 
     async def embed(self, asked: Asked) -> AsyncGenerator[Computed, None]:
         """Vectors in the order of the texts, slice after slice.
@@ -255,8 +267,12 @@ def slices(
             start, characters, limit = end, 0, most()
 
 
-def open_model(chosen: ModelSettings) -> Embedder | Scorer:
+def open_model(chosen: ModelSettings, load: Load | None = None) -> Embedder | Scorer:
     """Open a model; its own files say which of the two it is.
+
+    Args:
+        chosen: which, and how.
+        load: of the server's requests; without it the engine never runs on the event loop.
 
     Raises:
         NimbedError: as :class:`nimbed.Encoder` does.
@@ -276,5 +292,5 @@ def open_model(chosen: ModelSettings) -> Embedder | Scorer:
     with reading_once():
         found = find(settings)
         if found.spec.task == "embedding":
-            return Embedder(settings, found)
-        return Scorer(replace(settings, task="scoring", cache=None), found)
+            return Embedder(settings, found, load)
+        return Scorer(replace(settings, task="scoring", cache=None), found, load)
