@@ -60,6 +60,11 @@ std::vector<Batch> pieces_of(const Batch& batch, int max_tokens) {
   return pieces;
 }
 
+std::vector<Batch> largest_first(std::vector<Batch> pieces) {
+  std::stable_sort(pieces.begin(), pieces.end(), [](const Batch& a, const Batch& b) { return a.tokens() > b.tokens(); });
+  return pieces;
+}
+
 Session::Session(const Network& network, const Kernels& kernels, QueryPriority& priority, int threads, bool bulk)
     : network_(network), kernels_(kernels), priority_(priority), bulk_(bulk), pages_(first_pages(network)),
       pool_(threads, [this](size_t i) { return i < pages_.size() && prefetch(pages_[i]); }) {
@@ -70,15 +75,16 @@ void Session::expect() {
   if (priority_.bulk_running() == 0) pool_->wake();
 }
 
-// Where there are enough pieces, each thread takes whole ones; else threads share the columns of each. Beside bulk work
-// a query has the caller's thread alone: more would wait at barriers for each other's turn on the cores.
+// Where there are enough pieces, and none is more than a thread's part, each thread takes whole ones, the largest first;
+// else threads share the columns of each. Beside bulk work a query has the caller's thread alone: more would wait at
+// barriers for each other's turn on the cores.
 Session::Plan Session::plan(const Batch& batch) const {
   const int threads = !bulk_ && priority_.bulk_running() > 0 ? 1 : pool_->size();
   Plan plan{threads, pieces_of(batch, kMaxTokens), block_rows(network_)};
   if (threads == 1) return plan;
   const int tokens = batch.tokens(), enough = 2 * threads;
-  auto pieces = pieces_of(batch, std::clamp(tokens / enough, kMinTokens, kMaxTokens));
-  if (int(pieces.size()) >= enough) {
+  auto pieces = largest_first(pieces_of(batch, std::clamp(tokens / enough, kMinTokens, kMaxTokens)));
+  if (int(pieces.size()) >= enough && pieces[0].tokens() <= tokens / threads) {
     plan.pieces = std::move(pieces);
   } else {
     plan.share_pieces = true;

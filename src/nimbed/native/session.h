@@ -11,6 +11,9 @@ namespace nimbed {
 // Whole texts, of `max_tokens` together or one that is longer.
 std::vector<Batch> pieces_of(const Batch& batch, int max_tokens);
 
+// The same in an order in which threads that take one after the other end at about the same time.
+std::vector<Batch> largest_first(std::vector<Batch> pieces);
+
 // How many rows of a piece pass together through what follows attention in a layer.
 int block_rows(const Network& net);
 

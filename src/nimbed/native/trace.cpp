@@ -22,7 +22,7 @@ Trace::Trace(const Network& network, const Kernels& kernels, const Batch& texts,
       offsets_(texts.offsets, texts.offsets + texts.count + 1),
       types_(texts.types, texts.types + (texts.types ? texts.tokens() : 0)),
       texts_{ids_.data(), offsets_.data(), texts.types ? types_.data() : nullptr, nullptr, texts.count},
-      pieces_(pieces_of(texts_, kPieceTokens)),
+      pieces_(largest_first(pieces_of(texts_, kPieceTokens))),
       hidden_(size_t(texts.tokens()) * network.width), normed_(hidden_.size()) {
   int tokens = 0, count = 0;
   for (const Batch& piece : pieces_) {
