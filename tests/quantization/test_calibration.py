@@ -84,6 +84,39 @@ def test_where_a_network_takes_long_texts_some_calibrate_and_some_measure(longes
         assert chosen.record == short.record
 
 
+@pytest.mark.parametrize(
+    ("parts", "step", "joined"), [(0.5, 1, 3), (1, 1, 3), (2, 2, 2), (3.9, 4, 1), (8, 8, 0), (1000, 1000, 0)]
+)
+def test_a_large_network_is_measured_on_every_nth_text(parts, step, joined):
+    mine, others = ([f"{whose}{n} " * size for n, size in enumerate(range(20, 320))] for whose in "mo")
+    chosen = choose(mine, words_of, count=20, seed=3, origin="test", others=others, longest=4096)
+    tokens = sum(map(len, chosen.held_out)) / parts
+    few = chosen.within(tokens)
+    whole, half = chosen.held_out[: len(chosen.held_out) // 2], len(few.held_out) // 2
+    short, long = few.held_out[: half - joined], few.held_out[half - joined : half]
+    assert [*map(len, long)] == [*map(len, whole[-3:])][:joined]  # the others are more than a fifth of all
+    assert all(5 * len(sequence) > tokens for sequence in whole[-3:][joined:])
+    assert [*map(list, short)] == [*map(list, whole[:-3:step])]
+    for text, stretch in zip(few.held_out[:half], few.held_out[half:], strict=True):
+        assert set(stretch) <= set(text)  # its own excerpt
+    own = sum(1 for text in short if text[0] < 10_000)
+    assert (few.record["held_out"], few.record["held_out_shipped"]) == (own, len(short) - own)
+    assert few.record.keys() == chosen.record.keys()
+    assert few.calibrate is chosen.calibrate
+
+
+def words_of(texts):
+    """A token a word: that of "m5" is 5, and that of "o5" is 10,005."""
+    return [np.array([int(w[1:]) + 10_000 * (w[0] == "o") for w in text.split()], np.int32) for text in texts]
+
+
+def test_where_the_calibration_texts_measure_fewer_of_them_do():
+    chosen = choose(["a b", "c d e", "f"], counted, count=3, seed=0, origin="test")
+    few = chosen.within(2)
+    assert len(few.held_out) == 2
+    assert (few.record["held_out"], few.record["held_out_shipped"]) == (0, 0)
+
+
 def test_long_texts_are_of_the_side_that_they_are_on():
     texts = [chr(0x4E00 + n) * 100 for n in range(400)]
 

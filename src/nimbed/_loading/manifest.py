@@ -23,7 +23,7 @@ from nimbed.errors import ArtefactError
 
 FORMAT = 6
 # Raised when the same inputs give another artefact, so that those in the cache are not found any more.
-RECIPE = 16
+RECIPE = 17
 MANIFEST = "nimbed.json"
 REMEDY = "copy or build the artefact again"
 _CHECKSUM = "checksum"

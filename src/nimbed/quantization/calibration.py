@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,13 +42,31 @@ class CalibrationSet:
         long: calibrate as well, whole: what their positions, and attention over so many tokens, bring about.
         ranking: tell which products or layers hurt, where some are made better. No text is in two of the three.
         record: for the manifest.
+        joined: how many of the whole texts that are held out were joined so that they are long; they come last.
     """
 
     calibrate: list[Int32Array]
     held_out: list[Int32Array]
     ranking: list[Int32Array]
-    record: dict[str, object]
+    record: dict[str, Any]
     long: list[Int32Array] = field(default_factory=list)
+    joined: int = 0
+
+    def within(self, tokens: float) -> CalibrationSet:
+        """With every n-th held-out text, so that they have about so many tokens.
+
+        Those that were joined stay, where one alone is not more than a fifth of that.
+        """
+        whole, step = len(self.held_out) // 2, max(1, round(sum(map(len, self.held_out)) / tokens))
+        kept = list(range(0, whole - self.joined, step))
+        kept += [at for at in range(whole - self.joined, whole) if 5 * len(self.held_out[at]) <= tokens]
+        own, shipped = self.record["held_out"], self.record["held_out_shipped"]
+        mine, all_kept = (len(range(0, count, step)) for count in (own, own + shipped))  # the user's come first
+        return replace(
+            self,
+            held_out=[self.held_out[at + half] for half in (0, whole) for at in kept],
+            record=self.record | {"held_out": mine, "held_out_shipped": all_kept - mine},
+        )
 
 
 def read_texts(path: Path | None, field: str = "text") -> list[str]:
@@ -99,6 +117,7 @@ def choose(
     ranks = np.arange(len(measure)) % _ONE_RANKS == _ONE_RANKS - 1
     held_out = measure[~ranks]
     long = tokenize(_joined(everything, sequences, chosen, _LONG_CALIBRATING, longest))
+    own = int((held_out < len(texts)).sum())
     if more := _joined(everything, sequences, held_out, _LONG_HELD_OUT, longest):
         held_out = np.concatenate([held_out, len(everything) + np.arange(len(more))])
         everything += more
@@ -120,9 +139,10 @@ def choose(
             "count": len(chosen),
             "seed": seed,
             "tokens": sum(map(len, calibrate)),
-            "held_out": int((held_out < len(texts)).sum()),
-            "held_out_shipped": int((held_out >= len(texts)).sum()),
+            "held_out": own,
+            "held_out_shipped": len(held_out) - len(more) - own,
         },
+        joined=len(more),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,7 @@ def computed(measured, monkeypatch):
     def in_memory(arrays, settings, threads):
         calls.append(settings)
         rows = {len(s): row for s, row in zip(measured.sequences, measured.reference, strict=True)}
-        return lambda sequences: np.stack([rows[len(s)] * (-1 if len(s) == 10 else 1) for s in sequences])
+        return lambda sequences: np.stack([rows[len(s)] * (-1 if len(s) == 20 else 1) for s in sequences])
 
     monkeypatch.setattr(module, "in_memory", in_memory)
     return calls
@@ -45,12 +47,14 @@ def test_an_error_is_measured_once_for_its_settings(measured, computed):
 
 
 @pytest.mark.parametrize(
-    ("tokens", "step"), [(1e9, 1), (360, 1), (359, 2), (180, 2), (1, 2)]
-)  # two: four texts are the fewest
-def test_few_tokens_are_every_nth_text(tokens, step, measured):
-    few = measured.within(tokens)
-    assert [len(s) for s in few.sequences] == LENGTHS[::step]
-    np.testing.assert_array_equal(few.reference, measured.reference[::step])
+    ("tokens", "count"), [(1e9, 8), (360, 8), (359, 7), (150, 5), (149, 4), (1, 4)]
+)  # four texts are the fewest
+@pytest.mark.parametrize("turned", [False, True])
+def test_few_tokens_are_the_shortest_texts(tokens, count, turned, measured):
+    order = slice(None, None, -1 if turned else 1)
+    few = replace(measured, sequences=measured.sequences[order], reference=measured.reference[order]).within(tokens)
+    assert [len(sequence) for sequence in few.sequences] == LENGTHS[:count][order]
+    np.testing.assert_array_equal(few.reference, measured.reference[:count][order])
 
 
 def test_errors_on_some_of_the_texts_are_kept_apart(measured, computed):

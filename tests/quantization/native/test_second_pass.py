@@ -58,7 +58,23 @@ def test_what_products_add_is_measured_on_few_texts_and_the_sum_on_all():
     made = choose(SETTINGS, SIZES, counted("all", all_), target=2e-4, budget=1, quick=counted("few", few))
     assert made.products == ("layers.1.down",)
     assert made.error == pytest.approx((1e-3, 1e-4))
-    assert asked == {"all": 2, "few": 1 + len(SIZES) + 1}
+    assert asked == {"all": 2, "few": 1 + len(SIZES) + 1 + 1}
+
+
+def test_no_more_round_twice_than_have_to_though_few_texts_show_a_larger_error():
+    """The error on few texts is three times that on all, and stays so: what it becomes smaller by is what counts."""
+    error = errors({f"layers.{n}.output": 1e-4 * (1 + n) for n in range(3)} | {"layers.0.up": 1e-5})
+    made = choose(SETTINGS, SIZES, error, target=3e-4, budget=1, quick=lambda settings: 3 * error(settings))
+    assert made.products == ("layers.2.output", "layers.1.output")
+    assert made.error == pytest.approx((6.1e-4, 1.1e-4))
+
+
+def test_more_round_twice_where_few_texts_show_too_small_an_error():
+    hurting = {f"layers.{n}.{product}": 1e-4 for n in range(3) for product in ("output", "down")}
+    error = errors(hurting)
+    made = choose(SETTINGS, SIZES, error, target=1.5e-4, budget=1, quick=lambda settings: error(settings) ** 2)
+    assert len(made.products) in {5, 6}
+    assert made.error[1] <= 1.5e-4
 
 
 def test_the_product_that_hurts_is_found_and_costs_what_it_has():

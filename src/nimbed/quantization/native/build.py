@@ -25,7 +25,7 @@ from nimbed.backends.table import ENCODER_FILE
 from nimbed.quantization.build_result import Built, judged, long_texts, measured_by
 from nimbed.quantization.closeness import closeness
 from nimbed.quantization.native.layers import in_8_bits
-from nimbed.quantization.native.measured import Measured, in_memory, outputs_of
+from nimbed.quantization.native.measured import Measured, in_memory, outputs_of, shortest
 from nimbed.quantization.native.residual_rotation import can_be_rotated, rotated
 from nimbed.quantization.native.second_pass import choose, neighbours, sizes_of
 from nimbed.quantization.native.words import in_bf16, in_int8
@@ -54,10 +54,12 @@ _LARGE_TABLE, _LARGE_TABLE_ERROR = 100_000, 5e-5
 # An error that second passes do not try to better, of vectors and of scores; and the multiplications that they may add.
 _TARGETS = {"embedding": 3e-4, "scoring": 1e-2}
 _BUDGET = 0.25
-# Where the error is larger, they go on until it is so much of that: some texts' is several times the mean.
-_AIM = 1 / 3
+# Where the error is larger, as many as make it so much of that: some texts' is several times the mean.
+_AIM = 1 / 2
 # Multiplications that it may take to measure what products add to the error: for a large network, on few of the texts.
-_MULTIPLICATIONS = 4e13
+_MULTIPLICATIONS = 2.2e13
+# Those in fp32 for the texts that this is measured on, and of the comparison: of a large network on every n-th text.
+_RANKING, _COMPARING = 1.2e12, 7e12
 # Where the gate is missed, second passes are chosen on so many of the calibration texts, those that fare worst: one
 # text in hundreds may be far off while the others' mean shows nothing. Of their error a tenth of the target is wanted.
 _WORST = 32
@@ -74,6 +76,7 @@ def make(folder: Path, request: BuildRequest, calibration: CalibrationSet, progr
     """
     threads = _machine.thread_plan().threads
     made = _all_rounded(request, calibration, progress, threads)
+    calibration = calibration.within(_COMPARING / max(one.multiplications for one in made.values()))
     progress("measuring against fp32")
     reference = _reference(request, made, calibration, partial(progress, "measuring against fp32"))
     outputs = _saved(folder, request, made, threads)
@@ -142,6 +145,11 @@ class _Rounded:
     exact: Callable[[], Outputs]  # reads the weights again, which need not be in memory for long
     rotated: bool
 
+    @property
+    def multiplications(self) -> int:
+        """Of a token, in the products."""
+        return sum(_sizes(self.arrays, self.settings).values())
+
 
 def _round(
     request: BuildRequest,
@@ -155,13 +163,13 @@ def _round(
     pieces = _pieces(request).within(role)
     arrays, settings = _read(request, role)
     progress(0, len(settings["layers"]))
-    reference = _kept(pieces, "ranking", lambda: in_memory(arrays, settings, threads)(calibration.ranking))
+    chosen = shortest(calibration.ranking, _RANKING / sum(_sizes(arrays, settings).values()))
+    ranking = [calibration.ranking[at] for at in chosen]
+    reference = _kept(pieces, "ranking", lambda: in_memory(arrays, settings, threads)(ranking))
     if rotate:
         pieces = pieces.within("rotated")
         arrays, settings = rotated(arrays, settings)
-    measured = Measured(
-        reference=reference, sequences=calibration.ranking, threads=threads, pieces=pieces.within("ranking")
-    )
+    measured = Measured(reference=reference, sequences=ranking, threads=threads, pieces=pieces.within("ranking"))
     smaller, settings = _with_smaller_words(arrays, settings, measured.error)
     seen = [*sample(calibration.calibrate, _SEEN_TOKENS - sum(map(len, calibration.long))), *calibration.long]
     rounded = in_8_bits(smaller, settings, seen, threads, pieces, progress)
@@ -217,7 +225,7 @@ def _mended(
     made: _Rounded, role: Role, request: BuildRequest, sequences: Sequence[Int32Array], threads: int
 ) -> _Rounded:
     pieces = _pieces(request).within(role)
-    sequences = sample(sequences, max(1, int(_SEEKING / sum(_sizes(made.arrays, made.settings).values()))))
+    sequences = sample(sequences, max(1, int(_SEEKING / made.multiplications)))
     reference = _kept(pieces, "calibrate", lambda: made.exact()(sequences))
     near = closeness(reference, in_memory(made.arrays, made.second_pass.settings, threads)(sequences))
     worst = np.argsort(near, kind="stable")[:_WORST]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
     Settings = dict[str, Any]
 
+# Where the texts are is stored behind every so many layers: a build that goes on computes the others again.
+_STORED = 4
+
 
 def in_8_bits(
     arrays: Arrays,
@@ -48,7 +51,8 @@ def in_8_bits(
                 observed = Observed(Model(settings, arrays), sequences, threads, pieces)
             layer = apart(partial(_rounded, arrays, settings, number, observed, threads))
             pieces.store(f"layer.{number}", layer)
-            observed.store()
+            if number % _STORED == _STORED - 1:
+                observed.store()
         made.update(layer)
         progress(number + 1, layers)
     return made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,13 +76,24 @@ class Measured:
         return float(self.pieces.kept(name, compute)["error"])
 
     def within(self, tokens: float) -> Measured:
-        """On every n-th text, so that there are about so many tokens; where there are no more, it is this one."""
-        step = min(math.ceil(sum(map(len, self.sequences)) / tokens), max(1, len(self.sequences) // _FEWEST))
-        if step == 1:
+        """On the shortest texts, which have no more tokens together; on four at least, or on all where they fit."""
+        chosen = shortest(self.sequences, tokens)
+        if len(chosen) == len(self.sequences):
             return self
         return replace(
             self,
-            reference=self.reference[::step],
-            sequences=self.sequences[::step],
-            pieces=self.pieces.within(f"every {step}"),
+            reference=self.reference[chosen],
+            sequences=[self.sequences[at] for at in chosen],
+            pieces=self.pieces.within(f"shortest {len(chosen)}"),
         )
+
+
+def shortest(sequences: Sequence[Int32Array], tokens: float) -> list[int]:
+    """Numbers of the shortest ones, in order, that have no more tokens together; of four at least.
+
+    So texts are as many as may be: what rounding does to one says little of another, and to short ones it does most.
+    """
+    lengths = np.array([len(sequence) for sequence in sequences])
+    by_length = np.argsort(lengths, kind="stable")
+    count = int(np.searchsorted(np.cumsum(lengths[by_length]), tokens, "right"))
+    return sorted(by_length[: max(_FEWEST, count)].tolist())

@@ -9,6 +9,7 @@ multiplications again.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import groupby
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Settings = dict[str, Any]
+    Error = Callable[[Settings], float]
+    Parts = list[tuple[str, ...]]
 
 # What is judged by itself: more of it takes longer to measure, and tells less of each.
 _MOST_PARTS = 48
@@ -46,17 +49,17 @@ class SecondPass:
 def choose(
     settings: Settings,
     sizes: Mapping[str, int],
-    error: Callable[[Settings], float],
+    error: Error,
     *,
     target: float,
     budget: float,
     aim: float | None = None,
-    quick: Callable[[Settings], float] | None = None,
+    quick: Error | None = None,
 ) -> SecondPass:
-    """Where the error is above a target, flag products one after the other, until it is small or the budget is spent.
+    """Where the error is above a target, flag as many products as make it small, or as the budget allows.
 
-    What the rounding of each, or of neighbours of a deep network, adds to the error is measured by itself, and taken
-    to add up; then the sum is measured.
+    What the rounding of each, or of neighbours of a deep network, adds to the error is measured by itself. The most
+    useful come first, and of these the fewest that are enough are sought by halves.
 
     Args:
         settings: of the engine in 8 bits, without second passes.
@@ -65,25 +68,15 @@ def choose(
         target: an error at which nothing has to be done.
         budget: multiplications that second passes may add, as a part of all.
         aim: an error at which no further ones are flagged, where some are; None takes the target.
-        quick: the error on fewer texts, which tells what each adds, and whether the sum is worth measuring; None takes
-            all.
+        quick: the error on fewer texts, which tells what each adds, and how many of them are enough; None takes all.
     """
-    before = after = error(settings)
+    before = error(settings)
     nothing = SecondPass(settings=settings, products=(), error=(before, before), multiplications=1.0)
     if before <= target:
         return nothing
-    quick, aim = quick or error, target if aim is None else aim
-    floor, adds = _added(settings, sizes, quick)
-    expected, total = floor + sum(adds.values()), sum(sizes.values())
-    chosen: list[str] = []
-    for part in _most_useful(adds, sizes, budget * total):
-        chosen += part
-        expected -= adds[part]
-        flagged = with_passes(settings, chosen)
-        if expected <= aim and quick(flagged) <= aim and (after := error(flagged)) <= aim:
-            break
-    else:
-        after = error(with_passes(settings, chosen))
+    quick, aim, total = quick or error, target if aim is None else aim, sum(sizes.values())
+    parts = list(_most_useful(_added(settings, sizes, quick), sizes, budget * total))
+    chosen, after = _enough(settings, parts, before, error, quick, aim)
     if after >= before:
         return nothing
     return SecondPass(
@@ -94,12 +87,30 @@ def choose(
     )
 
 
-def _added(
-    settings: Settings, sizes: Mapping[str, int], error: Callable[[Settings], float]
-) -> tuple[float, dict[tuple[str, ...], float]]:
-    """The error where all products round twice, and what it is more where some of them round once."""
+def _enough(
+    settings: Settings, parts: Parts, before: float, error: Error, quick: Error, aim: float
+) -> tuple[list[str], float]:
+    """The fewest of the first that bring the error down to the aim, and it; all of them where that is not enough.
+
+    On fewer texts the error may be another: there it has to become smaller by as much.
+    """
+
+    def first(count: int) -> list[str]:
+        return [name for part in parts[:count] for name in part]
+
+    quick_aim = aim * quick(settings) / before
+    counts = range(1, len(parts))
+    count = 1 + bisect_left(counts, True, key=lambda some: quick(with_passes(settings, first(some))) <= quick_aim)
+    more = 1
+    while (after := error(with_passes(settings, first(count)))) > aim and count < len(parts):
+        count, more = min(len(parts), count + more), 2 * more
+    return first(count), after
+
+
+def _added(settings: Settings, sizes: Mapping[str, int], error: Error) -> dict[tuple[str, ...], float]:
+    """How much larger the error is where some products round once and all others twice, than where all do."""
     floor = error(with_passes(settings, list(sizes)))
-    return floor, {
+    return {
         part: error(with_passes(settings, [name for name in sizes if name not in part])) - floor
         for part in neighbours(sizes)
     }
