@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from nimbed.server.load import Load
 
 # So long the loop may stand still: a request that comes meanwhile would have waited for the engine as well.
-_MOST_S = 0.002
+_MOST_S = 0.005
 # More characters are never computed there, and say nothing of how long fewer take.
 _MOST_CHARACTERS = 400
 # What a call took counts a tenth less with each that comes after it.
 _FORGETS = 0.9
 # As long as nothing is known, the model is taken to be slow.
-_UNKNOWN_S = 0.01
+_UNKNOWN_S = 0.02
 
 
 class Lone:
