@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 
 import pytest
@@ -101,3 +102,13 @@ async def test_a_busy_engine_does_not_hold_the_loop(load, monkeypatch):
         model._lone = known_to_be_quick(load)
         _, by = await threads_of(model, ["a text"])
         assert by.isdisjoint({threading.get_ident()})
+
+
+async def test_a_copy_by_pickle_never_holds_the_loop(load):
+    with (
+        open_model(ModelSettings(model="m", backend="fake", cache=0), load) as model,
+        pickle.loads(pickle.dumps(model)) as copy,
+    ):
+        _, by = await threads_of(copy, ["a text"])
+        assert by.isdisjoint({threading.get_ident()})
+        assert not await copy._lone.may_hold_the_loop(10)

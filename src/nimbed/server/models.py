@@ -87,12 +87,15 @@ class Asked:
 class Served(OpenModel):
     """What both kinds have in common."""
 
+    _load: Load | None = None  # a copy by pickle has none
+
     def __init__(self, settings: Settings, found: Candidate, load: Load | None = None) -> None:
-        self._lone = Lone(load)
+        self._load = load
         OpenModel.__init__(self, settings, found)
 
     def _reset(self) -> None:
         super()._reset()
+        self._lone = Lone(self._load)
         self._slice_characters = _FEW_CHARACTERS
         self._gathering: dict[Role, Gathering] = {
             lane: Gathering(partial(self._computed, lane=lane), characters=_INLINE_CHARACTERS)
